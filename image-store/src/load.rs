@@ -1,0 +1,250 @@
+//! Loading: an archive's images become the store's.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use image_unpack::{Digest, Image, Layer, Options, Platform};
+
+use crate::record::{LayerName, StoredImage};
+use crate::reference::{candidates, complete};
+use crate::source::{Known, KnownImage, Opened, Source, Stamp};
+use crate::staging::Staging;
+use crate::store::Store;
+use crate::tags::PREFIX_MIN;
+use crate::work::Work;
+use crate::{Error, crash};
+
+/// How often a load starts over because what it counted on was removed meanwhile.
+const ATTEMPTS: u32 = 8;
+
+/// How images are loaded.
+#[derive(Debug, Clone)]
+pub struct LoadOptions {
+    /// For which machine. Default: this one.
+    pub platform: Platform,
+    /// How layers are unpacked. All layers of a store are of one form.
+    pub options: Options,
+    /// Only the image of this name or id. Default: all.
+    pub reference: Option<String>,
+    /// Whether the layers and the image are on the disk before they have their names, so that a
+    /// power cut leaves no layer cut off. Costs a `syncfs`. Default: true.
+    pub durable: bool,
+}
+
+impl Default for LoadOptions {
+    fn default() -> LoadOptions {
+        let options = Options::default();
+        LoadOptions { platform: Platform::host(), options, reference: None, durable: true }
+    }
+}
+
+/// Who wants to know how far a load is. Called from several threads.
+pub trait Progress: Sync {
+    /// `layers` layers of `bytes` bytes in the archive are about to be unpacked.
+    fn begin(&self, layers: usize, bytes: u64);
+    /// So many more bytes of the archive are done.
+    fn advance(&self, bytes: u64);
+    /// The unpacking is over, well or not.
+    fn finish(&self);
+}
+
+impl Progress for () {
+    fn begin(&self, _layers: usize, _bytes: u64) {}
+    fn advance(&self, _bytes: u64) {}
+    fn finish(&self) {}
+}
+
+/// An image of the archive, with the chain ids of its layers.
+pub(crate) struct Plan {
+    pub(crate) image: Image,
+    pub(crate) layers: Vec<LayerName>,
+}
+
+impl Store {
+    /// Loads the images of an archive, or the one that `options` names, and returns them with the
+    /// archive's order. A layer that the store has is not read, and of an archive that was loaded
+    /// before nothing is. Names of the archive's images move to them.
+    ///
+    /// Processes and threads that load the same image at once do it once; all succeed. On an error
+    /// nothing stays but whole layers, which a later load uses.
+    ///
+    /// Another process may remove an image as soon as it is loaded; a [`Hold`](crate::Hold) taken
+    /// before the load prevents that.
+    ///
+    /// # Errors
+    /// The archive is no image, or damaged ([`Error::Unpack`]); it lacks the image that was asked
+    /// for ([`Error::NotInArchive`]); a layer of another form ([`Error::Form`]); a system call fails.
+    pub fn load(
+        &self,
+        source: &Source,
+        options: &LoadOptions,
+        progress: &dyn Progress,
+    ) -> Result<Vec<StoredImage>, Error> {
+        let opened = Opened::new(source)?;
+        let key = |stamp: Stamp| stamp.key(&options.platform, options.reference.as_deref());
+        if let Some(stamp) = opened.stamp
+            && let Some(known) = self.recall(&key(stamp))?
+            && (!options.durable || self.is_durable(&known)?)
+        {
+            let _hold = self.hold()?;
+            self.give_tags(&known.images)?;
+            if let Some(images) = self.known_images(&known)? {
+                return Ok(images);
+            }
+        }
+        let archive = opened.archive(self.dirs().staging.path())?;
+        let images = select(archive.images(&options.platform)?, &opened.name, options)?;
+        let plans = plans(images)?;
+        for _ in 0..ATTEMPTS {
+            let staging = Staging::acquire(&self.dirs().staging, staging_name(&plans))?;
+            let work = Work {
+                store: self,
+                archive: &archive,
+                plans: &plans,
+                options,
+                staging: staging.dir(),
+            };
+            let mut layers = work.layers()?;
+            work.unpack_all(&mut layers, progress)?;
+            // From here on nothing that the image needs can be removed; was it until now?
+            let _hold = self.hold()?;
+            if !work.are_there(&layers)? {
+                continue;
+            }
+            work.settle(&mut layers)?;
+            work.commit(&layers)?;
+            let known = Known { name: opened.name.clone(), images: known_images(&plans) };
+            self.give_tags(&known.images)?;
+            if let Some(stamp) = opened.unchanged() {
+                staging.dir().write_json("source", &known)?;
+                crash::point();
+                staging.dir().replace("source", &self.dirs().sources, &key(stamp))?;
+                crash::point();
+            }
+            if let Some(images) = self.known_images(&known)? {
+                return Ok(images);
+            }
+        }
+        Err(Error::Raced { archive: opened.name, attempts: ATTEMPTS })
+    }
+
+    /// The images of an archive that was loaded before and has not changed since; `None` where it is
+    /// not known, or one of its images is not complete. Only looks: names stay where they are.
+    ///
+    /// # Errors
+    /// There is no such file, a system call fails, or the store is damaged.
+    pub fn known(
+        &self,
+        path: &Path,
+        platform: &Platform,
+    ) -> Result<Option<Vec<StoredImage>>, Error> {
+        let Some(stamp) = Stamp::of_path(path)? else { return Ok(None) };
+        match self.recall(&stamp.key(platform, None))? {
+            Some(known) => self.known_images(&known),
+            None => Ok(None),
+        }
+    }
+
+    fn recall(&self, key: &str) -> Result<Option<Known>, Error> {
+        Known::read(&self.dirs().sources, key)
+    }
+
+    /// The images, if all of them are there with all their layers.
+    fn known_images(&self, known: &Known) -> Result<Option<Vec<StoredImage>>, Error> {
+        let tags = self.tags()?;
+        let mut images = Vec::with_capacity(known.images.len());
+        for KnownImage { id, .. } in &known.images {
+            match self.image(id, &tags)? {
+                Some(image) if self.is_complete(&image)? => images.push(image),
+                _ => return Ok(None),
+            }
+        }
+        Ok(Some(images))
+    }
+
+    fn is_durable(&self, known: &Known) -> Result<bool, Error> {
+        for KnownImage { id, .. } in &known.images {
+            if self.image_record(id)?.is_none_or(|record| !record.durable) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Gives each image that is there its names.
+    fn give_tags(&self, images: &[KnownImage]) -> Result<(), Error> {
+        let names = || images.iter().flat_map(|image| image.tags.iter().map(|tag| (tag, image.id)));
+        let now = self.tags()?;
+        if names().all(|(tag, id)| now.get(tag) == Some(&id)) {
+            return Ok(());
+        }
+        let mut there = HashSet::new();
+        for image in images {
+            if self.dirs().images.has(&image.id.hex())? {
+                there.insert(image.id);
+            }
+        }
+        self.change_tags(|tags| {
+            tags.extend(
+                names().filter(|(_, id)| there.contains(id)).map(|(tag, id)| (tag.clone(), id)),
+            );
+            Ok(())
+        })
+    }
+}
+
+/// The images that are to be loaded: by name, or else by the start of an id.
+fn select(images: Vec<Image>, archive: &str, options: &LoadOptions) -> Result<Vec<Image>, Error> {
+    let Some(reference) = &options.reference else { return Ok(images) };
+    let names = candidates(reference).unwrap_or_default();
+    let named = |image: &Image| image.tags.iter().any(|tag| names.contains(tag));
+    let digits = reference.strip_prefix("sha256:").unwrap_or(reference);
+    let by_name = images.iter().any(named);
+    let wanted = |image: &Image| match by_name {
+        true => named(image),
+        false => digits.len() >= PREFIX_MIN && image.id.hex().starts_with(digits),
+    };
+    if !images.iter().any(wanted) {
+        let mut found: Vec<String> = images
+            .iter()
+            .flat_map(|image| image.tags.iter().cloned().chain([image.id.to_string()]))
+            .collect();
+        found.truncate(10);
+        let (archive, reference) = (archive.to_owned(), reference.clone());
+        return Err(Error::NotInArchive { archive, reference, found });
+    }
+    Ok(images.into_iter().filter(wanted).collect())
+}
+
+/// Images with checked names, each once.
+fn plans(images: Vec<Image>) -> Result<Vec<Plan>, Error> {
+    let mut plans: Vec<Plan> = Vec::with_capacity(images.len());
+    for mut image in images {
+        image.tags = image.tags.iter().map(|tag| complete(tag)).collect::<Result<_, _>>()?;
+        if let Some(same) = plans.iter_mut().find(|plan| plan.image.id == image.id) {
+            same.image.tags.append(&mut image.tags);
+            continue;
+        }
+        let mut below = None;
+        let chain = |layer: &Layer| {
+            let chain_id = image_unpack::chain_id(below.as_ref(), &layer.diff_id);
+            below = Some(chain_id);
+            LayerName { chain_id, diff_id: layer.diff_id }
+        };
+        let layers = image.layers.iter().map(chain).collect();
+        plans.push(Plan { image, layers });
+    }
+    Ok(plans)
+}
+
+fn known_images(plans: &[Plan]) -> Vec<KnownImage> {
+    let known = |plan: &Plan| KnownImage { id: plan.image.id, tags: plan.image.tags.clone() };
+    plans.iter().map(known).collect()
+}
+
+/// One name for each set of images, so that who loads the same waits.
+fn staging_name(plans: &[Plan]) -> String {
+    let mut ids: Vec<String> = plans.iter().map(|plan| plan.image.id.hex()).collect();
+    ids.sort_unstable();
+    format!("load-{}", Digest::of(ids.concat().as_bytes()).hex())
+}

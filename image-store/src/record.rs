@@ -1,0 +1,187 @@
+//! What the store knows of an image and of a layer, on disk and in memory.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use image_unpack::Digest;
+use oci_spec::image::ImageConfiguration;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::dir::Dir;
+use crate::error::Problem;
+use crate::store::Store;
+use crate::{Error, link};
+
+/// The configuration in an image's directory.
+pub(crate) const CONFIG: &str = "config.json";
+/// The [`ImageRecord`] in an image's directory.
+pub(crate) const IMAGE: &str = "image.json";
+/// The [`LayerRecord`] in a layer's directory.
+pub(crate) const LAYER: &str = "layer.json";
+
+/// An image that the store has, complete.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct StoredImage {
+    /// The digest of its configuration.
+    pub id: Digest,
+    /// The digest of the manifest that it was loaded by, where the archive had one.
+    pub manifest: Option<Digest>,
+    /// Its names (`name:tag`), sorted; none for an image whose names moved on to others.
+    pub tags: Vec<String>,
+    /// Its configuration.
+    pub config: ImageConfiguration,
+    /// Its layers, the lowest first.
+    pub layers: Vec<StoredLayer>,
+    /// When it was made, as its configuration says (RFC 3339).
+    pub created: Option<String>,
+    /// Bytes of the files in all its layers.
+    pub size: u64,
+}
+
+/// A layer that the store has, complete.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StoredLayer {
+    /// The digest of the layer and all below it.
+    pub chain_id: Digest,
+    /// The digest of the layer's uncompressed tar.
+    pub diff_id: Digest,
+    /// The short link to the layer's directory, relative to the store's root: `l/` and 26 characters.
+    pub link: String,
+    path: PathBuf,
+}
+
+impl StoredLayer {
+    /// The layer's directory, an absolute path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// `image.json`
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ImageRecord {
+    pub(crate) id: Digest,
+    pub(crate) manifest: Option<Digest>,
+    pub(crate) size: u64,
+    /// Whether image and layers were on the disk before the image had its name.
+    pub(crate) durable: bool,
+    pub(crate) layers: Vec<LayerName>,
+}
+
+/// A layer in `image.json`.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct LayerName {
+    pub(crate) chain_id: Digest,
+    pub(crate) diff_id: Digest,
+}
+
+/// `layer.json`
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct LayerRecord {
+    pub(crate) diff_id: Digest,
+    /// The chain id of what it lies upon.
+    pub(crate) parent: Option<Digest>,
+    /// Bytes of its files.
+    pub(crate) size: u64,
+    /// How it was unpacked: owners and whiteouts. Layers of one store are all of one form.
+    pub(crate) form: String,
+}
+
+impl Dir {
+    /// A JSON file; `None` where there is none.
+    pub(crate) fn json<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, Error> {
+        let Some(bytes) = self.read(name)? else { return Ok(None) };
+        let value = serde_json::from_slice(&bytes);
+        value.map(Some).map_err(|error| self.damaged(name, Problem::Json(error)))
+    }
+
+    /// Writes a JSON file; see [`Dir::write`].
+    pub(crate) fn write_json(
+        &self,
+        name: &str,
+        value: &impl Serialize,
+    ) -> Result<std::fs::File, Error> {
+        let mut bytes =
+            serde_json::to_vec(value).map_err(|error| self.damaged(name, Problem::Json(error)))?;
+        bytes.push(b'\n');
+        self.write(name, &bytes)
+    }
+}
+
+impl Store {
+    /// The record of an image; `None` where there is no such image.
+    pub(crate) fn image_record(&self, id: &Digest) -> Result<Option<ImageRecord>, Error> {
+        let Some(dir) = self.dirs().images.dir(&id.hex())? else { return Ok(None) };
+        let record = dir.json(IMAGE)?;
+        self.unless_removed(id, &dir, IMAGE, record)
+    }
+
+    /// An image with its tags; `None` where there is no such image.
+    pub(crate) fn image(
+        &self,
+        id: &Digest,
+        tags: &BTreeMap<String, Digest>,
+    ) -> Result<Option<StoredImage>, Error> {
+        let Some(record) = self.image_record(id)? else { return Ok(None) };
+        let Some(dir) = self.dirs().images.dir(&id.hex())? else { return Ok(None) };
+        let raw = dir.read(CONFIG)?;
+        let Some(raw) = self.unless_removed(id, &dir, CONFIG, raw)? else { return Ok(None) };
+        let found = Digest::of(&raw);
+        if found != *id {
+            return Err(dir.damaged(CONFIG, Problem::Digest(found)));
+        }
+        let config = ImageConfiguration::from_reader(raw.as_slice())
+            .map_err(|error| dir.damaged(CONFIG, Problem::Config(error)))?;
+        Ok(Some(StoredImage {
+            id: *id,
+            manifest: record.manifest,
+            tags: tags.iter().filter(|(_, of)| *of == id).map(|(tag, _)| tag.clone()).collect(),
+            created: config.created().clone(),
+            layers: record.layers.iter().map(|layer| self.layer(layer)).collect(),
+            size: record.size,
+            config,
+        }))
+    }
+
+    fn layer(&self, name: &LayerName) -> StoredLayer {
+        StoredLayer {
+            chain_id: name.chain_id,
+            diff_id: name.diff_id,
+            link: format!("l/{}", link::name(&name.chain_id)),
+            path: self.dirs().layers.path().join(name.chain_id.hex()).join("diff"),
+        }
+    }
+
+    /// Whether each layer of the image is where its link leads.
+    pub(crate) fn is_complete(&self, image: &StoredImage) -> Result<bool, Error> {
+        for layer in &image.layers {
+            if !self.dirs().root.has(&layer.link)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The record of a layer that cannot be removed now.
+    pub(crate) fn layer_record(&self, chain_id: &Digest) -> Result<Option<LayerRecord>, Error> {
+        let Some(dir) = self.dirs().layers.dir(&chain_id.hex())? else { return Ok(None) };
+        dir.json(LAYER)
+    }
+
+    /// The content of an image's file. That it is missing is damage, unless the image was removed meanwhile.
+    fn unless_removed<T>(
+        &self,
+        id: &Digest,
+        dir: &Dir,
+        name: &str,
+        content: Option<T>,
+    ) -> Result<Option<T>, Error> {
+        if content.is_none() && self.dirs().images.has(&id.hex())? {
+            return Err(dir.damaged(name, Problem::Missing));
+        }
+        Ok(content)
+    }
+}

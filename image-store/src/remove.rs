@@ -1,0 +1,129 @@
+//! An image leaves, with the layers that no other image uses.
+
+use std::collections::HashSet;
+
+use image_unpack::Digest;
+
+use crate::dir::Dir;
+use crate::source::Known;
+use crate::staging::Staging;
+use crate::store::{LOCK, Store};
+use crate::tags::Meaning;
+use crate::{Error, crash, link};
+
+/// What [`Store::remove`] did.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Removed {
+    /// The names that were taken away.
+    pub untagged: Vec<String>,
+    /// The image, where it is gone. `None` where it has other names, or a container uses it.
+    pub image: Option<Digest>,
+    /// The chain ids of the layers that are gone.
+    pub layers: Vec<Digest>,
+}
+
+impl Store {
+    /// Removes an image, or one of its names if it has several and is given by name.
+    ///
+    /// With the last name goes the image, and with it each layer that no image uses. `in_use` is
+    /// asked, with the store locked, whether a container uses the image; it must not call the store.
+    /// An image in use is not removed: that is an error, and with `force` only its names go.
+    /// An image with several names that is given by its id needs `force`.
+    ///
+    /// # Errors
+    /// As [`Store::find`]; [`Error::InUse`], [`Error::SeveralTags`]; a record of another image is
+    /// damaged, so that nobody knows which layers it needs.
+    pub fn remove(
+        &self,
+        reference: &str,
+        force: bool,
+        in_use: &dyn Fn(&Digest) -> bool,
+    ) -> Result<Removed, Error> {
+        let dirs = self.dirs();
+        let lock = self.exclusive(LOCK)?;
+        let (removed, gone) = self.change_tags(|tags| {
+            let meaning = self.resolve(reference, tags)?;
+            let id = meaning.id();
+            if !dirs.images.has(&id.hex())? {
+                return Err(self.not_found(reference, tags));
+            }
+            let all: Vec<String> =
+                tags.iter().filter(|(_, of)| **of == id).map(|(tag, _)| tag.clone()).collect();
+            let (untagged, gone) = match meaning {
+                Meaning::Tag(name, _) if all.len() > 1 => (vec![name], false),
+                Meaning::Id(_) if all.len() > 1 && !force => {
+                    return Err(Error::SeveralTags { id, tags: all });
+                }
+                _ if !in_use(&id) => (all, true),
+                _ if force => (all, false),
+                _ => {
+                    let image = all.into_iter().next().unwrap_or_else(|| id.to_string());
+                    return Err(Error::InUse { image });
+                }
+            };
+            tags.retain(|name, _| !untagged.contains(name));
+            // Known before anything is changed, since another image's record may be damaged.
+            let gone = if gone { Some((id, self.used_layers(&id)?)) } else { None };
+            Ok((Removed { untagged, ..Removed::default() }, gone))
+        })?;
+        let Some((id, used)) = gone else { return Ok(removed) };
+        let trash = Staging::acquire(&dirs.staging, format!("remove-{}", id.hex()))?;
+        crash::point();
+        dirs.images.commit(&id.hex(), trash.dir(), "image")?;
+        crash::point();
+        let layers = self.discard_layers(&used, trash.dir())?;
+        self.forget_sources(&id)?;
+        // Deleting the trees takes long, and concerns nobody any more.
+        drop(lock);
+        drop(trash);
+        Ok(Removed { image: Some(id), layers, ..removed })
+    }
+
+    /// The layers of all images but `except`.
+    fn used_layers(&self, except: &Digest) -> Result<HashSet<Digest>, Error> {
+        let mut used = HashSet::new();
+        for id in self.ids()?.iter().filter(|id| *id != except) {
+            if let Some(record) = self.image_record(id)? {
+                used.extend(record.layers.iter().map(|layer| layer.chain_id));
+            }
+        }
+        Ok(used)
+    }
+
+    /// Moves each layer that is not in `used` to `trash`; among them those that a dead loader left.
+    fn discard_layers(&self, used: &HashSet<Digest>, trash: &Dir) -> Result<Vec<Digest>, Error> {
+        let dirs = self.dirs();
+        let mut gone = Vec::new();
+        for name in dirs.layers.names()? {
+            let Ok(chain_id) = Digest::from_hex(&name) else { continue };
+            if !used.contains(&chain_id) && dirs.layers.commit(&name, trash, &name)? {
+                crash::point();
+                // After the layer: a link that leads nowhere is harmless, a layer without one is not.
+                dirs.links.unlink(&link::name(&chain_id))?;
+                crash::point();
+                gone.push(chain_id);
+            }
+        }
+        // Links whose layer a dead process removed.
+        for name in dirs.links.names()? {
+            if !dirs.links.has(&name)? {
+                dirs.links.unlink(&name)?;
+            }
+        }
+        gone.sort_unstable();
+        Ok(gone)
+    }
+
+    /// Removes what is remembered of archives that had the image.
+    fn forget_sources(&self, id: &Digest) -> Result<(), Error> {
+        let sources = &self.dirs().sources;
+        for name in sources.names()? {
+            let known = Known::read(sources, &name)?;
+            if known.is_none_or(|known| known.images.iter().any(|image| image.id == *id)) {
+                sources.unlink(&name)?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,276 @@
+//! One try to load: unpack what the store lacks into staging, settle it, move it into place.
+
+use std::collections::HashMap;
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use image_unpack::{Archive, Digest, Layer, Options, Pending};
+use rustix::io::Errno;
+
+use crate::dir::Dir;
+use crate::load::{LoadOptions, Plan, Progress};
+use crate::record::{CONFIG, IMAGE, ImageRecord, LAYER, LayerName, LayerRecord};
+use crate::store::Store;
+use crate::{Error, crash, link};
+
+/// One try to load.
+pub(crate) struct Work<'a> {
+    pub(crate) store: &'a Store,
+    pub(crate) archive: &'a Archive,
+    pub(crate) plans: &'a [Plan],
+    pub(crate) options: &'a LoadOptions,
+    /// Only this worker uses it, and whoever comes after its death.
+    pub(crate) staging: &'a Dir,
+}
+
+/// The layers of all images, by chain id.
+pub(crate) type Layers<'a> = HashMap<Digest, State<'a>>;
+
+/// How far a layer is.
+pub(crate) enum State<'a> {
+    /// The store had it; so many bytes of files.
+    Stored(u64),
+    /// The store lacks it.
+    Missing(Job<'a>),
+    /// It is in staging: so many bytes of files, and what is left to do.
+    Staged(u64, Option<Pending>),
+}
+
+/// A layer to unpack.
+#[derive(Clone, Copy)]
+pub(crate) struct Job<'a> {
+    layer: &'a Layer,
+    name: LayerName,
+    parent: Option<Digest>,
+}
+
+impl<'a> Work<'a> {
+    /// The layers of all images, each once: stored or missing.
+    pub(crate) fn layers(&self) -> Result<Layers<'a>, Error> {
+        let mut layers = HashMap::new();
+        for plan in self.plans {
+            let mut parent = None;
+            for (layer, &name) in plan.image.layers.iter().zip(&plan.layers) {
+                let job = Job { layer, name, parent: parent.replace(name.chain_id) };
+                if layers.contains_key(&name.chain_id) {
+                    continue;
+                }
+                let state = match self.store.layer_record(&name.chain_id)? {
+                    Some(record) => {
+                        self.check_form(&name.chain_id, record.form)?;
+                        State::Stored(record.size)
+                    }
+                    None => State::Missing(job),
+                };
+                layers.insert(name.chain_id, state);
+            }
+        }
+        Ok(layers)
+    }
+
+    fn check_form(&self, chain_id: &Digest, stored: String) -> Result<(), Error> {
+        let wanted = form(&self.options.options);
+        if stored == wanted {
+            return Ok(());
+        }
+        let path = self.store.dirs().layers.path().join(chain_id.hex());
+        Err(Error::Form { path, stored, wanted })
+    }
+
+    /// Unpacks all missing layers at once into staging, the largest first, on all processors.
+    pub(crate) fn unpack_all(
+        &self,
+        layers: &mut Layers<'a>,
+        progress: &dyn Progress,
+    ) -> Result<(), Error> {
+        let missing = |state: &State<'a>| match state {
+            State::Missing(job) => Some(*job),
+            _ => None,
+        };
+        let mut jobs: Vec<Job<'a>> = layers.values().filter_map(missing).collect();
+        jobs.sort_by_key(|job| (std::cmp::Reverse(job.layer.size), job.name.chain_id));
+        progress.begin(jobs.len(), jobs.iter().map(|job| job.layer.size).sum());
+        let next = AtomicUsize::new(0);
+        let stop = AtomicBool::new(false);
+        let done = Mutex::new(Vec::with_capacity(jobs.len()));
+        let work = || {
+            while !stop.load(Ordering::Relaxed)
+                && let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed))
+            {
+                let result = self.unpack(job, progress);
+                stop.fetch_or(result.is_err(), Ordering::Relaxed);
+                done.lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .push((job.name.chain_id, result));
+            }
+        };
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        std::thread::scope(|scope| {
+            for _ in 1..processors.min(jobs.len()) {
+                // Where no thread can be made, this one does all the work.
+                let _ = std::thread::Builder::new().name("unpack".into()).spawn_scoped(scope, work);
+            }
+            work();
+        });
+        progress.finish();
+        for (chain_id, result) in done.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            layers.insert(chain_id, result?);
+        }
+        Ok(())
+    }
+
+    /// Unpacks one layer into staging.
+    fn unpack(&self, job: &Job<'_>, progress: &dyn Progress) -> Result<State<'a>, Error> {
+        let name = job.name.chain_id.hex();
+        self.staging.make(&name, 0o700)?;
+        let dir = existing(self.staging, &name)?;
+        dir.make("diff", 0o755)?;
+        let diff = existing(&dir, "diff")?;
+        crash::point();
+        let advance = |bytes| progress.advance(bytes);
+        let options = &self.options.options;
+        let unpacked = self.archive.unpack(job.layer, diff.as_fd(), options, &advance)?;
+        let record = LayerRecord {
+            diff_id: job.name.diff_id,
+            parent: job.parent,
+            size: unpacked.bytes,
+            form: form(options),
+        };
+        dir.write("link", format!("{}\n", link::name(&job.name.chain_id)).as_bytes())?;
+        dir.write_json(LAYER, &record)?;
+        crash::point();
+        Ok(State::Staged(unpacked.bytes, Some(unpacked.pending)))
+    }
+
+    /// Whether each layer that the store had is still there.
+    pub(crate) fn are_there(&self, layers: &Layers<'_>) -> Result<bool, Error> {
+        for (chain_id, state) in layers {
+            if matches!(state, State::Stored(_))
+                && !self.store.dirs().layers.has(&chain_id.hex())?
+            {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Does what needs the layers below, from the lowest up.
+    pub(crate) fn settle(&self, layers: &mut Layers<'_>) -> Result<(), Error> {
+        for plan in self.plans {
+            // The layers' directories up to here, opened once a layer needs those below.
+            let mut open: Vec<Dir> = Vec::new();
+            for (index, name) in plan.layers.iter().enumerate() {
+                let Some(State::Staged(_, pending)) = layers.get_mut(&name.chain_id) else {
+                    continue;
+                };
+                let Some(pending) = pending.take().filter(|pending| !pending.is_empty()) else {
+                    continue;
+                };
+                for name in &plan.layers[open.len()..=index] {
+                    open.push(self.diff(&name.chain_id)?);
+                }
+                let lowers: Vec<_> = open[..index].iter().rev().map(AsFd::as_fd).collect();
+                pending.settle(open[index].as_fd(), &lowers)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A layer's directory, in staging or in the store.
+    fn diff(&self, chain_id: &Digest) -> Result<Dir, Error> {
+        let name = chain_id.hex();
+        match self.staging.dir(&name)? {
+            Some(dir) => existing(&dir, "diff"),
+            None => existing(&existing(&self.store.dirs().layers, &name)?, "diff"),
+        }
+    }
+
+    /// Moves layers, then images into place; first all of it goes to the disk, if it shall be durable.
+    pub(crate) fn commit(&self, layers: &Layers<'_>) -> Result<(), Error> {
+        let dirs = self.store.dirs();
+        let durable = self.options.durable;
+        let mut fresh = layers.values().any(|state| matches!(state, State::Staged(..)));
+        for plan in self.plans {
+            fresh |= self.stage_image(plan, layers)?;
+        }
+        crash::point();
+        if durable && fresh {
+            // Layers that another load left without a sync are covered, too.
+            self.staging.sync_all()?;
+        }
+        let mut theirs = false;
+        for name in self.plans.iter().flat_map(|plan| &plan.layers) {
+            let hex = name.chain_id.hex();
+            // Before the layer: with its name it must be complete.
+            link::make(&dirs.links, &name.chain_id)?;
+            crash::point();
+            if self.staging.has(&hex)? {
+                theirs |= !self.staging.commit(&hex, &dirs.layers, &hex)?;
+                crash::point();
+            }
+        }
+        if durable && fresh {
+            if theirs {
+                self.staging.sync_all()?;
+            }
+            dirs.layers.sync()?;
+            dirs.links.sync()?;
+        }
+        for plan in self.plans {
+            self.commit_image(&plan.image.id)?;
+        }
+        if durable && fresh { dirs.images.sync() } else { Ok(()) }
+    }
+
+    /// Writes an image's files to staging; `false` where the store has the image as it shall be.
+    fn stage_image(&self, plan: &Plan, layers: &Layers<'_>) -> Result<bool, Error> {
+        let image = &plan.image;
+        let stored = self.store.image_record(&image.id)?;
+        if stored.is_some_and(|record| record.durable || !self.options.durable) {
+            return Ok(false);
+        }
+        let size = |name: &LayerName| match layers.get(&name.chain_id) {
+            Some(State::Stored(size) | State::Staged(size, _)) => *size,
+            Some(State::Missing(_)) | None => 0,
+        };
+        let record = ImageRecord {
+            id: image.id,
+            manifest: image.manifest,
+            size: plan.layers.iter().map(size).sum(),
+            durable: self.options.durable,
+            layers: plan.layers.clone(),
+        };
+        let name = staged_image(&image.id);
+        self.staging.make(&name, 0o700)?;
+        let dir = existing(self.staging, &name)?;
+        dir.write(CONFIG, &image.raw_config)?;
+        dir.write_json(IMAGE, &record)?;
+        Ok(true)
+    }
+
+    /// Moves a staged image into place; one that is there and not durable gets the new record.
+    fn commit_image(&self, id: &Digest) -> Result<(), Error> {
+        let images = &self.store.dirs().images;
+        let (name, hex) = (staged_image(id), id.hex());
+        let Some(staged) = self.staging.dir(&name)? else { return Ok(()) };
+        if !self.staging.commit(&name, images, &hex)? && self.options.durable {
+            staged.replace(IMAGE, &existing(images, &hex)?, IMAGE)?;
+        }
+        crash::point();
+        Ok(())
+    }
+}
+
+fn staged_image(id: &Digest) -> String {
+    format!("image-{}", id.hex())
+}
+
+/// What two layers must have in common to be used together, in words.
+fn form(options: &Options) -> String {
+    format!("whiteouts {:?}, owners {}", options.form, options.owners)
+}
+
+fn existing(dir: &Dir, name: &str) -> Result<Dir, Error> {
+    dir.dir(name)?.ok_or_else(|| dir.failed("open the directory", name, Errno::NOENT))
+}

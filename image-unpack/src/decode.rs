@@ -1,0 +1,292 @@
+//! gzip, zstd and plain bytes: what a stream is, and what it decodes to.
+
+use std::io::{self, BufRead, Read};
+
+use crate::Error;
+use crate::digest::{Digest, Hasher};
+use crate::limits::{Limits, check};
+use crate::source::{BUFFER, Input, Reader, check_ratio};
+
+/// How bytes are compressed. The bytes themselves decide, not the media type that a manifest gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    Plain,
+    Gzip,
+    Zstd,
+}
+
+impl Format {
+    pub(crate) fn detect(start: &[u8], what: &str) -> Result<Format, Error> {
+        const UNKNOWN: [(&[u8], &str); 9] = [
+            (b"\xfd7zXZ\0", "xz"),
+            (b"BZh", "bzip2"),
+            (b"\x04\x22\x4d\x18", "lz4"),
+            (b"\x02\x21\x4c\x18", "lz4"),
+            (b"\x5d\0\0", "lzma"),
+            (b"LZIP", "lzip"),
+            (b"\x1f\x9d", "compress (.Z)"),
+            (b"PK\x03\x04", "zip"),
+            (b"7z\xbc\xaf\x27\x1c", "7z"),
+        ];
+        if start.starts_with(b"\x1f\x8b") {
+            return Ok(Format::Gzip);
+        }
+        // A zstd frame, or one that a decoder skips (RFC 8878, 3.1).
+        if start.starts_with(b"\x28\xb5\x2f\xfd")
+            || (start.len() >= 4 && start[0] & 0xf0 == 0x50 && start[1..4] == *b"\x2a\x4d\x18")
+        {
+            return Ok(Format::Zstd);
+        }
+        // A tar may start with a name that looks like one of these: its magic decides.
+        if start.get(257..262) != Some(b"ustar")
+            && let Some((_, format)) = UNKNOWN.iter().find(|(magic, _)| start.starts_with(magic))
+        {
+            return Err(Error::Compression { what: what.to_owned(), format });
+        }
+        Ok(Format::Plain)
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Format::Plain => "plain",
+            Format::Gzip => "gzip",
+            Format::Zstd => "zstd",
+        }
+    }
+
+    /// A failed read of a stream of this format.
+    pub(crate) fn error(self, what: &str, source: io::Error) -> Error {
+        match self {
+            Format::Plain => Error::Read { what: what.to_owned(), source },
+            // A failed system call has an errno, a decoder has none.
+            _ if source.raw_os_error().is_some_and(|errno| errno != 0) => Error::Read { what: what.to_owned(), source },
+            _ => Error::Decode { what: what.to_owned(), format: self.name(), source },
+        }
+    }
+}
+
+/// The decoded bytes of a stream. A cut-off stream is an error; what follows the end is looked at by
+/// [`Plain::has_garbage`].
+pub(crate) enum Plain<R: BufRead> {
+    Plain(R),
+    Gzip(Gzip<R>),
+    Zstd(Box<zstd::stream::read::Decoder<'static, R>>),
+}
+
+impl<R: BufRead> Plain<R> {
+    pub(crate) fn new(input: R, format: Format, what: &str) -> Result<Plain<R>, Error> {
+        Ok(match format {
+            Format::Plain => Plain::Plain(input),
+            Format::Gzip => Plain::Gzip(Gzip { member: Some(flate2::bufread::GzDecoder::new(input)), ended: None, garbage: false }),
+            // Windows over 128 MiB (zstd --long=28 and more) are an error of the decoder: memory stays bounded.
+            Format::Zstd => Plain::Zstd(Box::new(
+                zstd::stream::read::Decoder::with_buffer(input).map_err(|source| format.error(what, source))?,
+            )),
+        })
+    }
+
+    /// After the end: whether anything but padding follows it. (For zstd the decoder itself fails on that.)
+    pub(crate) fn has_garbage(&self) -> bool {
+        matches!(self, Plain::Gzip(gzip) if gzip.garbage)
+    }
+
+    /// The input back, at the end; for gzip its padding has been read too.
+    fn into_input(self) -> Option<R> {
+        match self {
+            Plain::Plain(input) => Some(input),
+            Plain::Gzip(gzip) => gzip.ended,
+            Plain::Zstd(zstd) => Some(zstd.finish()),
+        }
+    }
+}
+
+impl<R: BufRead> Read for Plain<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Plain::Plain(input) => input.read(out),
+            Plain::Gzip(gzip) => gzip.read(out),
+            Plain::Zstd(zstd) => zstd.read(out),
+        }
+    }
+}
+
+/// One gzip member after the other. flate2's own reader of several members takes zero padding for a broken one.
+pub(crate) struct Gzip<R> {
+    /// None at the end; then the input is in `ended`.
+    member: Option<flate2::bufread::GzDecoder<R>>,
+    ended: Option<R>,
+    garbage: bool,
+}
+
+impl<R: BufRead> Read for Gzip<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        while let Some(member) = &mut self.member {
+            let count = member.read(out)?;
+            if count > 0 || out.is_empty() {
+                return Ok(count);
+            }
+            self.next_member()?;
+        }
+        Ok(0)
+    }
+}
+
+impl<R: BufRead> Gzip<R> {
+    /// Go on to the next member, or to the end if only zero bytes or nothing follows.
+    fn next_member(&mut self) -> io::Result<()> {
+        let Some(ended) = self.member.take() else { return Ok(()) };
+        let mut input = ended.into_inner();
+        if input.fill_buf()?.first() == Some(&0x1f) {
+            self.member = Some(flate2::bufread::GzDecoder::new(input));
+            return Ok(());
+        }
+        loop {
+            let rest = input.fill_buf()?;
+            if rest.is_empty() || self.garbage {
+                break;
+            }
+            self.garbage = rest.iter().any(|byte| *byte != 0);
+            let count = rest.len();
+            input.consume(count);
+        }
+        self.ended = Some(input);
+        Ok(())
+    }
+}
+
+/// A blob's bytes as they lie in the archive: counted, hashed if `hasher` is there, and told to `progress`.
+pub(crate) struct Blob<'a> {
+    pub(crate) reader: Reader,
+    pub(crate) hasher: Option<Hasher>,
+    pub(crate) progress: &'a (dyn Fn(u64) + Sync),
+}
+
+impl Read for Blob<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let there = self.fill_buf()?;
+        let count = there.len().min(out.len());
+        out[..count].copy_from_slice(&there[..count]);
+        self.consume(count);
+        Ok(count)
+    }
+}
+
+impl BufRead for Blob<'_> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        let fresh = self.reader.is_drained();
+        let bytes = self.reader.fill_buf()?;
+        if fresh && !bytes.is_empty() {
+            if let Some(hasher) = &mut self.hasher {
+                hasher.update(bytes);
+            }
+            (self.progress)(bytes.len() as u64);
+        }
+        Ok(bytes)
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.reader.consume(count);
+    }
+}
+
+/// A layer's decoded tar, limited, and hashed on the way. Plain layers are read without a copy and hashed once.
+pub(crate) struct LayerInput<'a> {
+    stream: Plain<Blob<'a>>,
+    format: Format,
+    /// Decoded bytes; empty for a plain layer, whose bytes are taken from the blob's own buffer.
+    buffer: Box<[u8]>,
+    start: usize,
+    end: usize,
+    hasher: Hasher,
+    decoded: u64,
+    size: u64,
+    limits: &'a Limits,
+    what: &'a str,
+}
+
+impl<'a> LayerInput<'a> {
+    /// `size` is what the blob has in the archive; `hash_blob` says that its own digest is wanted.
+    pub(crate) fn new(
+        reader: Reader,
+        size: u64,
+        hash_blob: bool,
+        progress: &'a (dyn Fn(u64) + Sync),
+        limits: &'a Limits,
+        what: &'a str,
+    ) -> Result<LayerInput<'a>, Error> {
+        let mut blob = Blob { reader, hasher: None, progress };
+        // Looked at through the reader, so that these bytes are not taken for read by the hasher.
+        let start = blob.reader.fill_buf().map_err(|source| Error::Read { what: what.to_owned(), source })?;
+        let format = Format::detect(start, what)?;
+        progress(start.len() as u64);
+        if format == Format::Plain || hash_blob {
+            let mut hasher = Hasher::new();
+            hasher.update(start);
+            blob.hasher = Some(hasher);
+        }
+        let buffer = if format == Format::Plain { 0 } else { BUFFER };
+        Ok(LayerInput {
+            stream: Plain::new(blob, format, what)?,
+            format,
+            buffer: vec![0; buffer].into_boxed_slice(),
+            start: 0,
+            end: 0,
+            hasher: Hasher::new(),
+            decoded: 0,
+            size,
+            limits,
+            what,
+        })
+    }
+
+    /// The digests of the decoded bytes, and of the blob if it was asked for, once all is read.
+    pub(crate) fn finish(mut self) -> Result<(Digest, Option<Digest>), Error> {
+        loop {
+            let count = self.fill()?.len();
+            if count == 0 {
+                break;
+            }
+            self.consume(count);
+        }
+        if self.stream.has_garbage() {
+            return Err(Error::TrailingGarbage { what: self.what.to_owned(), format: self.format.name() });
+        }
+        let blob = self.stream.into_input().and_then(|blob| blob.hasher).map(Hasher::finish);
+        match (self.format, blob) {
+            (Format::Plain, Some(digest)) => Ok((digest, Some(digest))),
+            (_, blob) => Ok((self.hasher.finish(), blob)),
+        }
+    }
+}
+
+impl Input for LayerInput<'_> {
+    fn fill(&mut self) -> Result<&[u8], Error> {
+        let (format, what) = (self.format, self.what);
+        if format == Format::Plain {
+            let Plain::Plain(blob) = &mut self.stream else { return Ok(&[]) };
+            check(self.size, self.limits.bytes, "bytes", what)?;
+            return blob.fill_buf().map_err(|source| format.error(what, source));
+        }
+        while self.start == self.end {
+            let count = match self.stream.read(&mut self.buffer) {
+                Ok(0) => break,
+                Ok(count) => count,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(source) => return Err(format.error(what, source)),
+            };
+            self.hasher.update(&self.buffer[..count]);
+            self.decoded += count as u64;
+            check(self.decoded, self.limits.bytes, "bytes", what)?;
+            check_ratio(self.decoded, self.size, self.limits, what)?;
+            (self.start, self.end) = (0, count);
+        }
+        Ok(&self.buffer[self.start..self.end])
+    }
+
+    fn consume(&mut self, count: usize) {
+        match &mut self.stream {
+            Plain::Plain(blob) => blob.consume(count),
+            _ => self.start = (self.start + count).min(self.end),
+        }
+    }
+}

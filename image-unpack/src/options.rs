@@ -1,0 +1,51 @@
+//! What the caller chooses, and what it gets.
+
+use crate::limits::Limits;
+use crate::pending::Pending;
+
+/// How a layer is written.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Options {
+    /// What the layer may cost at most.
+    pub limits: Limits,
+    /// How a whiteout is written.
+    pub form: WhiteoutForm,
+    /// Set owners, make devices, and set privileged attributes: needs root. Without it files belong to the caller,
+    /// a device is an empty file, and `security.*` and `trusted.*` attributes are left out ([`Omitted`] counts them).
+    pub owners: bool,
+}
+
+/// How a whiteout and an opaque directory are written for overlayfs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WhiteoutForm {
+    /// A character device 0:0, and `trusted.overlay.opaque`.
+    #[default]
+    Device,
+    /// An empty file with the attribute `overlay.whiteout` in a directory that has `overlay.opaque=x` (kernel 6.7).
+    Xattr {
+        /// `user.overlay.*`, for a mount with `userxattr`; else `trusted.overlay.*`.
+        user: bool,
+    },
+}
+
+/// What was unpacked.
+#[derive(Debug)]
+pub struct Unpacked {
+    /// Entries of the layer's tar.
+    pub entries: u64,
+    /// Bytes of its files, holes included.
+    pub bytes: u64,
+    /// What was left out for want of privilege.
+    pub omitted: Omitted,
+    /// What has to wait for the lower layers.
+    pub pending: Pending,
+}
+
+/// What a layer has and its directory has not; worth one line to the user.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Omitted {
+    /// Devices that became empty files.
+    pub devices: u64,
+    /// Extended attributes that cannot be set here.
+    pub xattrs: u64,
+}

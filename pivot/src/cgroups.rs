@@ -1,0 +1,245 @@
+//! The cgroup file systems, in the form that the host has: unified (v2), or legacy and hybrid (a
+//! tmpfs with a mount for each hierarchy).
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use rustix::mount::MountAttrFlags;
+use sys::mount::{self, Change};
+use sys::mountinfo::{self, Mount};
+use sys::{Failure, Step};
+
+use crate::error::c_string;
+use crate::target::{descend, without_umask};
+use crate::words::MountWords;
+use crate::{Error, Filesystem};
+
+/// The cgroup mount of a container, prepared. The child must be in its new cgroup namespace, or it
+/// sees the host's whole hierarchy.
+#[derive(Debug)]
+pub enum Cgroups {
+    /// One cgroup2 file system (Linux 4.5; the host has nothing else).
+    Unified(Filesystem),
+    /// Legacy hierarchies, and the unified one beside them where the host is hybrid.
+    Legacy(Legacy),
+}
+
+/// A tmpfs, in it a mount for each hierarchy, and a link for each controller that shares one
+/// (`cpu -> cpu,cpuacct`).
+#[derive(Debug)]
+pub struct Legacy {
+    base: Filesystem,
+    read_only: bool,
+    hierarchies: Vec<Hierarchy>,
+    links: Vec<(CString, CString)>,
+}
+
+#[derive(Debug)]
+struct Hierarchy {
+    name: CString,
+    filesystem: Filesystem,
+}
+
+impl Cgroups {
+    /// Prepares the mount on `target` (absolute) with the OCI option words `options`; reads
+    /// `/proc/self/mountinfo` and `/proc/self/cgroup` to see what the host has.
+    pub fn prepare<S: AsRef<str>>(target: &str, options: &[S]) -> Result<Self, Error> {
+        let read = |path| std::fs::read(path).map_err(Error::io("reading", path));
+        let mounts = mountinfo::parse(&read("/proc/self/mountinfo")?)?;
+        let hierarchies = String::from_utf8_lossy(&read("/proc/self/cgroup")?).into_owned();
+        Self::of_host(target, options, &mounts, &hierarchies)
+    }
+
+    /// As [`Cgroups::prepare`], of a host that has `mounts` and whose `/proc/self/cgroup` holds
+    /// `hierarchies` (cgroups(7)).
+    pub fn of_host<S: AsRef<str>>(
+        target: &str,
+        options: &[S],
+        mounts: &[Mount],
+        hierarchies: &str,
+    ) -> Result<Self, Error> {
+        let options: Vec<&str> = options.iter().map(AsRef::as_ref).collect();
+        let unified = mounts.iter().find(|mount| mount.fstype == "cgroup2");
+        let legacy = mounts.iter().any(|mount| mount.fstype == "cgroup");
+        match unified {
+            Some(unified) if !legacy => {
+                unified_filesystem(target, &options, unified).map(Self::Unified)
+            }
+            None if !legacy => Err(Error::NoCgroups { target: target.to_owned() }),
+            _ => Legacy::new(target, &options, unified, hierarchies).map(Self::Legacy),
+        }
+    }
+
+    /// Child side. Mounts below `root`. The failure's index, for the legacy form, is the hierarchy's
+    /// from 1; 0 is the tmpfs and all else.
+    pub fn apply(&self, root: BorrowedFd<'_>) -> Result<(), Failure> {
+        match self {
+            Self::Unified(filesystem) => filesystem.apply(root),
+            Self::Legacy(legacy) => legacy.apply(root),
+        }
+    }
+
+    /// What the failure of `index` is about.
+    pub fn describe(&self, index: u32) -> String {
+        match self {
+            Self::Unified(filesystem) => filesystem.describe(),
+            Self::Legacy(legacy) => {
+                let hierarchy =
+                    (index as usize).checked_sub(1).and_then(|i| legacy.hierarchies.get(i));
+                hierarchy.map_or(&legacy.base, |hierarchy| &hierarchy.filesystem).describe()
+            }
+        }
+    }
+}
+
+/// cgroup2 with the options that the host's has: mounted from the initial cgroup namespace, options
+/// that are left out would be switched off for the whole host (nsdelegate, cgroups(7)).
+fn unified_filesystem(target: &str, options: &[&str], host: &Mount) -> Result<Filesystem, Error> {
+    let of_host = host.super_options.to_string_lossy();
+    let mut all = options.to_vec();
+    all.extend(of_host.split(',').filter(|word| !matches!(*word, "rw" | "ro" | "seclabel" | "")));
+    Filesystem::new("cgroup2", target, Some("cgroup"), &all)
+}
+
+impl Legacy {
+    fn new(
+        target: &str,
+        options: &[&str],
+        unified: Option<&Mount>,
+        hierarchies: &str,
+    ) -> Result<Self, Error> {
+        let read_only =
+            MountWords::parse(options).mount.set.contains(MountAttrFlags::MOUNT_ATTR_RDONLY);
+        // Directories are made in the tmpfs before it becomes read-only.
+        let mut base: Vec<&str> = options.iter().copied().filter(|word| *word != "ro").collect();
+        base.push("mode=755");
+        let mut legacy = Self {
+            base: Filesystem::new("tmpfs", target, Some("tmpfs"), &base)?,
+            read_only,
+            hierarchies: Vec::new(),
+            links: Vec::new(),
+        };
+        for line in hierarchies.lines() {
+            // `4:cpu,cpuacct:/path`, `1:name=systemd:/path`, `0::/path`
+            let mut fields = line.splitn(3, ':');
+            let (Some(_), Some(controllers)) = (fields.next(), fields.next()) else { continue };
+            match (controllers, unified) {
+                ("", None) => {}
+                ("", Some(unified)) => {
+                    let on = format!("{target}/unified");
+                    let filesystem = unified_filesystem(&on, options, unified)?;
+                    legacy.hierarchies.push(Hierarchy { name: c"unified".to_owned(), filesystem });
+                }
+                _ => legacy.add(target, options, controllers)?,
+            }
+        }
+        Ok(legacy)
+    }
+
+    fn add(&mut self, target: &str, options: &[&str], controllers: &str) -> Result<(), Error> {
+        let name = controllers.strip_prefix("name=").unwrap_or(controllers);
+        let mut all = options.to_vec();
+        all.push(controllers);
+        let filesystem =
+            Filesystem::new("cgroup", &format!("{target}/{name}"), Some("cgroup"), &all)?;
+        let name = c_string("cgroup hierarchy", name)?;
+        if controllers.contains(',') {
+            for controller in controllers.split(',') {
+                self.links.push((c_string("cgroup controller", controller)?, name.clone()));
+            }
+        }
+        self.hierarchies.push(Hierarchy { name, filesystem });
+        Ok(())
+    }
+
+    fn apply(&self, root: BorrowedFd<'_>) -> Result<(), Failure> {
+        let base = self.base.detached()?;
+        self.base.attach(root, base.as_fd())?;
+        for (index, Hierarchy { name, filesystem }) in self.hierarchies.iter().enumerate() {
+            let mount = || {
+                let directory = descend(base.as_fd(), &[name])?;
+                let mount = filesystem.detached()?;
+                mount::attach(mount, directory).step("attaching the cgroup hierarchy")
+            };
+            mount().map_err(|failure| failure.of(0, index as u32 + 1))?;
+        }
+        for (name, to) in &self.links {
+            without_umask(|| rustix::fs::symlinkat(to, &base, name))
+                .step("making a cgroup controller's link")?;
+        }
+        if self.read_only {
+            let change =
+                Change { set: Some(MountAttrFlags::MOUNT_ATTR_RDONLY), ..Change::default() };
+            mount::change(&base, &change).step("making the tmpfs of the cgroups read-only")?;
+        }
+        Ok(())
+    }
+
+    /// The directories and links below the target, sorted; links as `cpu -> cpu,cpuacct`.
+    pub fn names(&self) -> Vec<String> {
+        let text = |name: &CString| name.to_string_lossy().into_owned();
+        let mut names: Vec<String> = self.hierarchies.iter().map(|h| text(&h.name)).collect();
+        names.extend(self.links.iter().map(|(name, to)| format!("{} -> {}", text(name), text(to))));
+        names.sort();
+        names
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OPTIONS: [&str; 4] = ["ro", "nosuid", "nodev", "noexec"];
+
+    fn of_host(mountinfo: &str, hierarchies: &str) -> Result<Cgroups, Error> {
+        let mounts = mountinfo::parse(mountinfo.as_bytes()).unwrap();
+        Cgroups::of_host("/sys/fs/cgroup", &OPTIONS, &mounts, hierarchies)
+    }
+
+    #[test]
+    fn a_unified_host() {
+        let line =
+            "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw,nsdelegate,memory_recursiveprot\n";
+        let cgroups = of_host(line, "0::/user.slice\n").unwrap();
+        assert!(matches!(&cgroups, Cgroups::Unified(_)));
+        assert_eq!(
+            cgroups.describe(0),
+            "the cgroup2 file system on /sys/fs/cgroup \
+             (ro,nosuid,nodev,noexec,nsdelegate,memory_recursiveprot)"
+        );
+    }
+
+    #[test]
+    fn a_hybrid_host() {
+        let mounts = "31 23 0:28 / /sys/fs/cgroup ro - tmpfs tmpfs rw\n\
+                      32 31 0:29 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw,nsdelegate\n\
+                      33 31 0:30 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd\n\
+                      34 31 0:31 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n";
+        let hierarchies = "3:cpu,cpuacct:/a\n2:pids:/a\n1:name=systemd:/a:b\n0::/a\n";
+        let cgroups = of_host(mounts, hierarchies).unwrap();
+        let Cgroups::Legacy(legacy) = &cgroups else { panic!("{cgroups:?}") };
+        let names =
+            ["cpu -> cpu,cpuacct", "cpu,cpuacct", "cpuacct -> cpu,cpuacct", "pids", "systemd"];
+        assert_eq!(legacy.names()[..5], names);
+        assert_eq!(legacy.names()[5..], ["unified"]);
+        let on = "the cgroup file system on /sys/fs/cgroup/systemd";
+        assert_eq!(cgroups.describe(3), format!("{on} (ro,nosuid,nodev,noexec,name=systemd)"));
+        let on = "the tmpfs file system on /sys/fs/cgroup";
+        assert_eq!(cgroups.describe(0), format!("{on} (nosuid,nodev,noexec,mode=755)"));
+        assert_eq!(cgroups.describe(77), cgroups.describe(0));
+    }
+
+    #[test]
+    fn a_legacy_host_without_the_unified_hierarchy() {
+        let mounts = "34 31 0:31 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n";
+        let Cgroups::Legacy(legacy) = of_host(mounts, "1:cpu:/\n0::/\nnonsense\n").unwrap() else {
+            panic!()
+        };
+        assert_eq!(legacy.names(), ["cpu"]);
+    }
+
+    #[test]
+    fn a_host_without_any() {
+        assert!(of_host("", "0::/\n").unwrap_err().to_string().contains("/sys/fs/cgroup"));
+    }
+}

@@ -1,0 +1,44 @@
+//! Descriptor-typed Linux system calls that [`rustix`] lacks, and paths that stay below a root.
+//!
+//! **Promise.** Each function here is one system call (or a bounded loop of them) behind a safe,
+//! descriptor-typed signature. Beside `ns-core` this is the only crate of the workspace with
+//! `unsafe`, each block with the invariant that holds. It knows nothing of policy: which mount,
+//! which namespace, which limit is decided above.
+//!
+//! **Between clone and exec.** Unless its documentation says "allocates", a function here makes
+//! system calls only: it does not allocate, lock or log, so a child of a program with threads may
+//! call it. What fails there is a [`Failure`], a value without heap, that travels to the parent over
+//! a pipe and becomes a [`Report`].
+//!
+//! | module | what |
+//! |---|---|
+//! | [`failure`] | the report of a failed step, without allocation |
+//! | [`below`] | open and make paths that cannot leave a root (openat2) |
+//! | [`fscontext`] | fsopen, fsconfig, fsmount, with the kernel's log on failure |
+//! | [`mount`] | open_tree, move_mount, mount_setattr, umount2 |
+//! | [`mountinfo`] | `/proc/PID/mountinfo`, parsed (allocates) |
+//! | [`exec`] | execve of a program prepared in the parent |
+//! | [`process`] | close_range, signal state, signalfd, a thread with its own working directory |
+//! | [`net`] | the loopback device |
+//! | [`seccomp`] | install a BPF program |
+//!
+//! ```
+//! use rustix::fs::{Mode, OFlags};
+//! let root = rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+//! // `..` stays below the root, wherever it stands.
+//! let etc = sys::below::open(&root, c"../../etc", OFlags::PATH)?;
+//! assert!(rustix::fs::fstat(&etc).is_ok());
+//! # Ok::<(), rustix::io::Errno>(())
+//! ```
+
+pub mod below;
+pub mod exec;
+pub mod failure;
+pub mod fscontext;
+pub mod mount;
+pub mod mountinfo;
+pub mod net;
+pub mod process;
+pub mod seccomp;
+
+pub use failure::{Failure, KernelLog, Report, Step};

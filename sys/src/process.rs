@@ -1,0 +1,159 @@
+//! What belongs to the calling process or thread: descriptors, signals, working directory.
+
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::process::Signal;
+
+/// The errno that the last libc call of this thread left.
+pub(crate) fn last_errno() -> Errno {
+    // SAFETY: the location is this thread's own and always valid.
+    let location = unsafe { libc::__errno_location() };
+    // SAFETY: as above; nothing else writes it meanwhile.
+    Errno::from_raw_os_error(unsafe { *location })
+}
+
+/// Marks every descriptor from `first` on close-on-exec (close_range(2) with
+/// CLOSE_RANGE_CLOEXEC, Linux 5.11): none of them survives the exec, and until then they work.
+pub fn cloexec_from(first: u32) -> Result<(), Errno> {
+    // SAFETY: marking descriptors close-on-exec closes none, so no owner is left with a dead one.
+    let result =
+        unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    if result == 0 { Ok(()) } else { Err(last_errno()) }
+}
+
+/// Sets every signal to its default action and unblocks all: what a program may expect at its start
+/// (Rust's runtime ignores SIGPIPE, nohup SIGHUP, and exec keeps what is ignored).
+pub fn reset_signals() -> Result<(), Errno> {
+    for signal in 1..=64 {
+        if signal == libc::SIGKILL || signal == libc::SIGSTOP || signal == 32 || signal == 33 {
+            continue; // cannot be set; 32 and 33 are the C library's own, which it refuses
+        }
+        // SAFETY: the default action runs no code of ours.
+        if unsafe { libc::signal(signal, libc::SIG_DFL) } == libc::SIG_ERR {
+            return Err(last_errno());
+        }
+    }
+    set_mask(libc::SIG_SETMASK, &[])
+}
+
+fn signal_set(signals: &[Signal]) -> libc::sigset_t {
+    let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: sigemptyset initialises the set that it is given.
+    unsafe { libc::sigemptyset(set.as_mut_ptr()) };
+    // SAFETY: initialised by the line above.
+    let mut set = unsafe { set.assume_init() };
+    for signal in signals {
+        // SAFETY: the set is initialised, and a Signal is a valid number.
+        unsafe { libc::sigaddset(&raw mut set, signal.as_raw()) };
+    }
+    set
+}
+
+fn set_mask(how: libc::c_int, signals: &[Signal]) -> Result<(), Errno> {
+    let set = signal_set(signals);
+    // SAFETY: the set is initialised, and no old mask is asked for.
+    match unsafe { libc::pthread_sigmask(how, &raw const set, std::ptr::null_mut()) } {
+        0 => Ok(()),
+        error => Err(Errno::from_raw_os_error(error)),
+    }
+}
+
+/// Signals as a descriptor to read (signalfd(2)); they are blocked for the calling thread, and for
+/// threads that it starts later.
+#[derive(Debug)]
+pub struct SignalFd {
+    fd: OwnedFd,
+}
+
+impl SignalFd {
+    /// Blocks `signals` and opens a descriptor that becomes readable when one is pending.
+    pub fn new(signals: &[Signal]) -> Result<Self, Errno> {
+        set_mask(libc::SIG_BLOCK, signals)?;
+        let set = signal_set(signals);
+        // SAFETY: the set is initialised; -1 asks for a new descriptor.
+        let fd =
+            unsafe { libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
+        if fd < 0 {
+            return Err(last_errno());
+        }
+        // SAFETY: the call just made this descriptor, and nothing else knows it.
+        Ok(Self { fd: unsafe { OwnedFd::from_raw_fd(fd) } })
+    }
+
+    /// The number of the next pending signal, `None` when there is none now.
+    pub fn next(&self) -> Result<Option<i32>, Errno> {
+        let mut info = [0_u8; size_of::<libc::signalfd_siginfo>()];
+        match rustix::io::read(&self.fd, &mut info) {
+            Ok(n) if n == info.len() => {
+                // ssi_signo is the first field, a u32.
+                Ok(Some(i32::from_ne_bytes([info[0], info[1], info[2], info[3]])))
+            }
+            Ok(_) => Err(Errno::IO),
+            Err(Errno::AGAIN) => Ok(None),
+            Err(errno) => Err(errno),
+        }
+    }
+}
+
+impl AsFd for SignalFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Runs `work` on a thread whose working directory is `dir`, without changing the process's own
+/// (unshare(2) with CLONE_FS; allocates). For the calls that take a path and no descriptor.
+pub fn in_directory<T: Send>(
+    dir: BorrowedFd<'_>,
+    work: impl FnOnce() -> T + Send,
+) -> Result<T, Errno> {
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            // SAFETY: only the file system attributes (working directory, umask) become this
+            // thread's own; descriptors stay shared, so no owner loses one.
+            unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::FS) }?;
+            rustix::process::fchdir(dir)?;
+            Ok(work())
+        });
+        match thread.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}
+
+/// The file descriptor's number, for messages and `/proc/self/fd/N`.
+pub fn proc_path(fd: impl AsFd) -> std::path::PathBuf {
+    format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd()).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::fs::{Mode, OFlags};
+
+    #[test]
+    fn a_thread_has_its_own_directory() {
+        let before = std::env::current_dir().unwrap();
+        let dir =
+            rustix::fs::open(c"/proc", OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).unwrap();
+        let there = in_directory(dir.as_fd(), || std::fs::canonicalize(".").unwrap()).unwrap();
+        assert_eq!(there, std::path::Path::new("/proc"));
+        assert_eq!(std::env::current_dir().unwrap(), before);
+    }
+
+    #[test]
+    fn a_signal_is_read() {
+        std::thread::spawn(|| {
+            let signals = SignalFd::new(&[Signal::USR2]).unwrap();
+            assert_eq!(signals.next().unwrap(), None);
+            // SAFETY: SIGUSR2 is blocked in this thread, to which it goes.
+            unsafe { libc::raise(libc::SIGUSR2) };
+            assert_eq!(signals.next().unwrap(), Some(libc::SIGUSR2));
+        })
+        .join()
+        .unwrap();
+    }
+}

@@ -1,0 +1,54 @@
+//! The project's own tasks: `cargo xtask images | demo | tidy | test-vm`.
+//!
+//! xtask knows nothing of the workspace's other crates: it builds, runs and checks them from outside,
+//! as a person at a terminal would.
+#![forbid(unsafe_code)]
+// A task talks to the person who started it: standard output is its interface.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod apt;
+mod demo;
+mod images;
+mod sh;
+mod testvm;
+mod tidy;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The project's own tasks.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Make real container image tars from Debian packages
+    Images(images::Args),
+    /// Build the release binary and show it at work, with nginx and a volume
+    Demo(demo::Args),
+    /// Check the rules of the source tree that the compiler does not know
+    Tidy(tidy::Args),
+    /// Run the workspace's tests in a virtual machine with other kernels
+    TestVm(testvm::Args),
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().task {
+        Task::Images(args) => images::run(args),
+        Task::Demo(args) => demo::run(args),
+        Task::Tidy(args) => tidy::run(args),
+        Task::TestVm(args) => testvm::run(args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

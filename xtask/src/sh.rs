@@ -1,0 +1,101 @@
+//! Running commands: a failure shows the command and what it said.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+/// The command as a person would type it.
+pub(crate) fn line(command: &Command) -> String {
+    let mut words = vec![quote(command.get_program())];
+    words.extend(command.get_args().map(quote));
+    words.join(" ")
+}
+
+fn quote(word: &OsStr) -> String {
+    let word = word.to_string_lossy();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@+%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.into_owned()
+    } else if word.contains('\'') && !word.contains(['"', '$', '`', '\\', '!']) {
+        format!("\"{word}\"")
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+/// Runs a command with this process's own output. An exit status other than 0 is an error.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
+    let status = command.status().with_context(|| format!("cannot run `{}`", line(command)))?;
+    if !status.success() {
+        bail!("`{}` failed: {status}", line(command));
+    }
+    Ok(())
+}
+
+/// Runs a command and gives its standard output. An exit status other than 0 is an error that
+/// holds what the command wrote to standard error.
+pub(crate) fn output(command: &mut Command) -> Result<Vec<u8>> {
+    let done = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("cannot run `{}`", line(command)))?;
+    if !done.status.success() {
+        let said = String::from_utf8_lossy(&done.stderr);
+        bail!("`{}` failed: {}\n{}", line(command), done.status, said.trim_end());
+    }
+    Ok(done.stdout)
+}
+
+/// As [`output`], as text.
+pub(crate) fn text(command: &mut Command) -> Result<String> {
+    let bytes = output(command)?;
+    String::from_utf8(bytes).with_context(|| format!("`{}` did not print UTF-8", line(command)))
+}
+
+/// The path of a program in `PATH` or in the directories for the superuser's programs.
+pub(crate) fn which(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
+        .map(|folder| folder.join(program))
+        .find(|file| file.is_file())
+}
+
+/// The workspace's root directory.
+pub(crate) fn root() -> &'static Path {
+    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
+    xtask.parent().unwrap_or(xtask)
+}
+
+/// Cargo's target directory, as it is configured (`CARGO_TARGET_DIR`, `.cargo/config.toml`).
+pub(crate) fn target() -> Result<PathBuf> {
+    let metadata = cargo_metadata::MetadataCommand::new()
+        .manifest_path(root().join("Cargo.toml"))
+        .no_deps()
+        .exec()
+        .context("cannot ask cargo for the target directory")?;
+    Ok(metadata.target_directory.into_std_path_buf())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_can_be_pasted() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo it's", "it's $1", "", "a=b"]);
+        assert_eq!(line(&command), r#"sh -c "echo it's" 'it'\''s $1' '' a=b"#);
+    }
+
+    #[test]
+    fn a_failure_shows_what_was_said() {
+        let error = output(Command::new("sh").args(["-c", "echo no >&2; exit 3"]));
+        let error = format!("{:#}", error.expect_err("exit 3"));
+        assert!(error.contains("no") && error.contains("exit status: 3"), "{error}");
+        let error = output(&mut Command::new("/nowhere")).expect_err("no such program");
+        assert!(format!("{error:#}").contains("cannot run `/nowhere`"));
+    }
+}

@@ -1,0 +1,418 @@
+//! Running the tests in the guest: each in a process of its own, with a limit, and nothing left behind.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Read;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use rustix::mount::UnmountFlags;
+use rustix::process::{Pid, Signal, WaitOptions};
+
+use super::guest::Port;
+use super::protocol::{Event, Kind, Plan, Program, Status};
+
+/// The user for tests that ask to be run without privilege: their names contain this.
+const UNPRIVILEGED: (&str, u32, &str) = ("unprivileged", 1000, "/home/user");
+/// A test that prints more is heard no longer.
+const MOST_OUTPUT: usize = 1 << 20;
+/// What a test's end may take to be complete: processes that it has killed, mounts that go with them.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Runs all tests of the plan.
+pub(super) fn run(plan: &Plan, port: &mut Port) -> anyhow::Result<Event> {
+    let mut runner = Runner { plan, port, tests: 0, before: Traces::now()? };
+    for program in &plan.programs {
+        runner.program(program)?;
+    }
+    Ok(Event::Done { tests: runner.tests, shell: None })
+}
+
+struct Runner<'a> {
+    plan: &'a Plan,
+    port: &'a mut Port,
+    tests: usize,
+    before: Traces,
+}
+
+/// How a process ended, and what it printed.
+struct Outcome {
+    /// `None`: it had to be killed.
+    status: Option<ExitStatus>,
+    output: String,
+    millis: u64,
+}
+
+impl Outcome {
+    fn verdict(&self, limit: u64) -> Status {
+        match self.status {
+            Some(status) if status.success() => Status::Passed,
+            Some(status) => Status::Failed(match status.signal() {
+                Some(signal) => format!("killed by signal {signal}"),
+                None => format!("exit status {}", status.code().unwrap_or(-1)),
+            }),
+            None => Status::Failed(format!("not done after {limit} s, killed")),
+        }
+    }
+}
+
+impl Runner<'_> {
+    fn program(&mut self, program: &Program) -> anyhow::Result<()> {
+        match program.kind {
+            Kind::Plain if self.wants(program, "main") => self.single(program, "main", &[]),
+            Kind::Plain => Ok(()),
+            Kind::Harness => self.harness(program),
+            Kind::DocTests => self.doc_tests(program),
+        }
+    }
+
+    fn wants(&self, program: &Program, test: &str) -> bool {
+        let name = format!("{} {test}", program.id);
+        self.plan.filters.is_empty() || self.plan.filters.iter().any(|filter| name.contains(filter))
+    }
+
+    fn start(&mut self, program: &Program, test: &str) -> anyhow::Result<()> {
+        self.port.send(&Event::Start { program: program.id.clone(), test: test.to_owned() })
+    }
+
+    fn end(&mut self, status: Status, millis: u64) -> anyhow::Result<()> {
+        self.tests += 1;
+        self.port.send(&Event::End { status, millis })
+    }
+
+    /// Lists the tests, then starts one process for each.
+    fn harness(&mut self, program: &Program) -> anyhow::Result<()> {
+        let listed = self.execute(program, &["--list", "--format", "terse"], "list", false)?;
+        let names = listed.output.lines().filter_map(|line| line.strip_suffix(": test"));
+        if listed.status.is_none_or(|status| !status.success()) {
+            self.start(program, "--list")?;
+            self.port.send(&Event::Output(listed.output.clone()))?;
+            return self.end(listed.verdict(self.plan.limit), listed.millis);
+        }
+        for name in names {
+            if self.wants(program, name) {
+                self.single(
+                    program,
+                    name,
+                    &["--exact", name, "--include-ignored", "--nocapture", "--test-threads=1"],
+                )?;
+            }
+        }
+        Ok(())
+    }
+
+    fn single(&mut self, program: &Program, test: &str, args: &[&str]) -> anyhow::Result<()> {
+        self.start(program, test)?;
+        let outcome = self.execute(program, args, test, true)?;
+        let mut verdict = outcome.verdict(self.plan.limit);
+        // The harness is content with a name that it does not know.
+        if verdict == Status::Passed
+            && program.kind == Kind::Harness
+            && !outcome.output.contains("running 1 test")
+        {
+            verdict = Status::Failed("the harness did not run it".to_owned());
+        }
+        let left = self.clean()?;
+        if verdict == Status::Passed && !left.is_empty() {
+            verdict = Status::Failed(format!("left behind: {}", left.join(", ")));
+        }
+        self.end(verdict, outcome.millis)
+    }
+
+    /// Runs a crate's merged doc tests, which take no arguments, and reports each by its line.
+    fn doc_tests(&mut self, program: &Program) -> anyhow::Result<()> {
+        let outcome = self.execute(program, &[], "doc", false)?;
+        let left = self.clean()?;
+        let lines = doc_test_lines(&outcome.output);
+        // With a filter, only what it names counts.
+        let wanted = lines.iter().filter(|(name, _)| self.wants(program, name)).count();
+        if wanted == 0 && !self.plan.filters.is_empty() {
+            return Ok(());
+        }
+        for (name, word) in &lines {
+            if !self.wants(program, name) {
+                continue;
+            }
+            self.start(program, name)?;
+            let status = match *word {
+                "ok" => Status::Passed,
+                word => Status::Failed(word.to_owned()),
+            };
+            if status != Status::Passed {
+                self.port.send(&Event::Output(outcome.output.clone()))?;
+            }
+            self.end(status, outcome.millis / lines.len() as u64)?;
+        }
+        let failed = lines.iter().any(|(_, word)| *word != "ok");
+        let verdict = outcome.verdict(self.plan.limit);
+        let whole = match verdict {
+            Status::Failed(_) if !failed => verdict,
+            Status::Passed if !left.is_empty() => {
+                Status::Failed(format!("left behind: {}", left.join(", ")))
+            }
+            _ => return Ok(()),
+        };
+        self.start(program, "all doc tests")?;
+        self.port.send(&Event::Output(outcome.output))?;
+        self.end(whole, outcome.millis)
+    }
+
+    /// Runs a process to its end or to the limit.
+    fn execute(
+        &mut self,
+        program: &Program,
+        args: &[&str],
+        test: &str,
+        stream: bool,
+    ) -> anyhow::Result<Outcome> {
+        let (reader, writer) = std::io::pipe().context("making a pipe")?;
+        let mut command = Command::new(&program.path);
+        command.args(args).env_clear().envs(&self.plan.env).envs(&program.env);
+        command.current_dir(&program.dir).process_group(0).stdin(Stdio::null());
+        command.stdout(writer.try_clone().context("copying a pipe's end")?).stderr(writer);
+        let (mark, id, home) = UNPRIVILEGED;
+        if test.contains(mark) {
+            command.uid(id).gid(id).env("HOME", home).env("USER", "user");
+        }
+        let begin = Instant::now();
+        let spawned = command.spawn();
+        drop(command);
+        let mut child = match spawned {
+            Ok(child) => child,
+            Err(error) => {
+                let output = format!(
+                    "starting {} in {}: {error}\n",
+                    program.path.display(),
+                    program.dir.display()
+                );
+                if stream {
+                    self.port.send(&Event::Output(output.clone()))?;
+                }
+                return Ok(Outcome {
+                    status: Some(ExitStatus::from_raw(127 << 8)),
+                    output,
+                    millis: 0,
+                });
+            }
+        };
+        let group = Pid::from_child(&child);
+        let (news, mail) = channel();
+        let exits = news.clone();
+        std::thread::spawn(move || read(reader, &news));
+        std::thread::spawn(move || exits.send(News::Exit(child.wait())));
+
+        let limit = Duration::from_secs(self.plan.limit);
+        let (mut output, mut status, mut open, mut killed) = (String::new(), None, true, false);
+        let mut deadline = begin + limit;
+        while open || status.is_none() {
+            match mail.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(News::Output(text)) => {
+                    if output.len() <= MOST_OUTPUT {
+                        if stream {
+                            self.port.send(&Event::Output(text.clone()))?;
+                        }
+                        output += &text;
+                    }
+                }
+                Ok(News::End) => open = false,
+                Ok(News::Exit(ended)) => {
+                    status = Some(ended.context("waiting for a test")?);
+                    // Something that it has left behind may keep its output open.
+                    deadline = Instant::now() + GRACE;
+                }
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) if status.is_some() => break,
+                Err(RecvTimeoutError::Timeout) if killed => {
+                    anyhow::bail!(
+                        "{test} of {} does not end, even by SIGKILL\n{}",
+                        program.id,
+                        processes_text()
+                    );
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    let text = format!(
+                        "\n--- still there after {} s:\n{}",
+                        self.plan.limit,
+                        processes_text()
+                    );
+                    if stream {
+                        self.port.send(&Event::Output(text.clone()))?;
+                    }
+                    output += &text;
+                    // It may have ended this very moment.
+                    let _ = rustix::process::kill_process_group(group, Signal::KILL);
+                    killed = true;
+                    deadline = Instant::now() + Duration::from_secs(10);
+                }
+            }
+        }
+        let status = status.filter(|_| !killed);
+        Ok(Outcome { status, output, millis: begin.elapsed().as_millis() as u64 })
+    }
+
+    /// Ends and removes what a test has left; says what it was.
+    fn clean(&mut self) -> anyhow::Result<Vec<String>> {
+        let begin = Instant::now();
+        let left = loop {
+            reap();
+            let left = Traces::now()?.beyond(&self.before);
+            if left.is_empty() || begin.elapsed() > GRACE {
+                break left;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        if !left.is_empty() {
+            left.remove();
+            reap();
+            self.before = Traces::now()?;
+        }
+        Ok(left.names())
+    }
+}
+
+/// The lines `test NAME ... WORD` of a harness's output.
+pub(super) fn doc_test_lines(output: &str) -> Vec<(&str, &str)> {
+    let test = |line: &'_ str| -> Option<(usize, usize)> {
+        let rest = line.strip_prefix("test ")?;
+        let (name, word) = rest.rsplit_once(" ... ")?;
+        (matches!(word, "ok" | "FAILED" | "ignored")).then_some((name.len(), word.len()))
+    };
+    output
+        .lines()
+        .filter_map(|line| {
+            test(line).map(|(name, word)| (&line[5..5 + name], &line[line.len() - word..]))
+        })
+        .collect()
+}
+
+enum News {
+    Output(String),
+    End,
+    Exit(std::io::Result<ExitStatus>),
+}
+
+fn read(mut pipe: std::io::PipeReader, news: &Sender<News>) {
+    let mut buffer = [0; 4096];
+    while let Ok(count @ 1..) = pipe.read(&mut buffer) {
+        let text = String::from_utf8_lossy(&buffer[..count]).into_owned();
+        if news.send(News::Output(text)).is_err() {
+            return;
+        }
+    }
+    // The receiver may have gone on after the test's exit.
+    let _ = news.send(News::End);
+}
+
+/// Init inherits orphans: takes their exit statuses. No test is running here, so none is taken from a `Child`.
+fn reap() {
+    while let Ok(Some(_)) = rustix::process::wait(WaitOptions::NOHANG) {}
+}
+
+/// What a test can leave on the machine.
+#[derive(Debug, Default)]
+struct Traces {
+    processes: BTreeSet<(i32, String)>,
+    /// By place and number, for they may lie on each other.
+    mounts: BTreeSet<(String, String)>,
+    groups: BTreeSet<String>,
+}
+
+impl Traces {
+    fn now() -> anyhow::Result<Traces> {
+        let mounts =
+            fs::read_to_string("/proc/self/mountinfo").context("reading /proc/self/mountinfo")?;
+        let mut groups = BTreeSet::new();
+        list_groups(Path::new("/sys/fs/cgroup"), &mut groups);
+        Ok(Traces {
+            processes: processes(),
+            mounts: mounts.lines().filter_map(mount_point).collect(),
+            groups,
+        })
+    }
+
+    fn beyond(self, before: &Traces) -> Traces {
+        let mut new = self;
+        new.processes.retain(|process| !before.processes.contains(process));
+        new.mounts.retain(|mount| !before.mounts.contains(mount));
+        new.groups.retain(|group| !before.groups.contains(group));
+        new
+    }
+
+    fn is_empty(&self) -> bool {
+        self.processes.is_empty() && self.mounts.is_empty() && self.groups.is_empty()
+    }
+
+    fn names(&self) -> Vec<String> {
+        let processes = self.processes.iter().map(|(pid, name)| format!("process {pid} ({name})"));
+        let mounts = self.mounts.iter().map(|(place, _)| format!("mount {place}"));
+        processes
+            .chain(mounts)
+            .chain(self.groups.iter().map(|group| format!("cgroup {group}")))
+            .collect()
+    }
+
+    /// As far as it goes: what stays is seen by no later test as its own.
+    fn remove(&self) {
+        for pid in self.processes.iter().filter_map(|(pid, _)| Pid::from_raw(*pid)) {
+            let _ = rustix::process::kill_process(pid, Signal::KILL);
+        }
+        for (mount, _) in self.mounts.iter().rev() {
+            let _ = rustix::mount::unmount(mount, UnmountFlags::DETACH);
+        }
+        std::thread::sleep(Duration::from_millis(100));
+        for group in self.groups.iter().rev() {
+            let _ = fs::remove_dir(group);
+        }
+    }
+}
+
+/// The place and the number of a line of mountinfo.
+fn mount_point(line: &str) -> Option<(String, String)> {
+    let mut fields = line.split(' ');
+    let number = fields.next()?.to_owned();
+    Some((fields.nth(3)?.to_owned(), number))
+}
+
+fn list_groups(dir: &Path, found: &mut BTreeSet<String>) {
+    let children = fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok);
+    for child in children.filter(|child| child.file_type().is_ok_and(|kind| kind.is_dir())) {
+        found.insert(child.path().display().to_string());
+        list_groups(&child.path(), found);
+    }
+}
+
+/// All processes but this one, the kernel's own and zombies: number and name.
+fn processes() -> BTreeSet<(i32, String)> {
+    const KTHREADD: i32 = 2;
+    let entries = fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok);
+    entries
+        .filter_map(|entry| {
+            let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
+            let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
+            let (name, rest) = (stat.split_once('(')?.1).rsplit_once(") ")?;
+            let mut fields = rest.split(' ');
+            let (state, parent) = (fields.next()?, fields.next()?.parse::<i32>().ok()?);
+            let own = pid != 1 && pid != KTHREADD && parent != KTHREADD && state != "Z";
+            own.then(|| (pid, name.to_owned()))
+        })
+        .collect()
+}
+
+/// Where the processes are, for a test that does not end.
+fn processes_text() -> String {
+    let mut text = String::new();
+    for (pid, name) in processes() {
+        let read =
+            |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+        text += &format!(
+            "process {pid} ({name}): {}\n{}",
+            read("cmdline").replace('\0', " "),
+            read("stack")
+        );
+    }
+    text
+}

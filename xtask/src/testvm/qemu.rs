@@ -1,0 +1,297 @@
+//! QEMU: how to call it, whether its KVM can be trusted, and how long to wait for it.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+
+use super::protocol::PORT;
+use crate::sh;
+
+pub(super) const QEMU: &str = "qemu-system-x86_64";
+/// How the machine behaves that does nothing but what it is told, in all its forms here.
+const BARE: [&str; 5] = ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"];
+/// How long the probe may take, QEMU's own start (0.1 s) included.
+const PROBE_LIMIT: Duration = Duration::from_secs(1);
+
+/// How the guest's instructions are executed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Accel {
+    /// By the processor.
+    Kvm,
+    /// By QEMU's translator.
+    Tcg,
+}
+
+impl std::fmt::Display for Accel {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(match self {
+            Accel::Kvm => "kvm",
+            Accel::Tcg => "tcg",
+        })
+    }
+}
+
+/// What `--accel` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Choice {
+    /// KVM if a probe shows that a guest really runs, else TCG.
+    Auto,
+    /// KVM, or an error if the probe fails.
+    Kvm,
+    /// TCG.
+    Tcg,
+}
+
+/// Decides, by the probe if need be.
+pub(super) fn choose(choice: Choice, work: &Path) -> anyhow::Result<Accel> {
+    if choice == Choice::Tcg || (choice == Choice::Auto && !Path::new("/dev/kvm").exists()) {
+        return Ok(Accel::Tcg);
+    }
+    match (probe_kvm(work)?, choice) {
+        (Ok(()), _) => Ok(Accel::Kvm),
+        (Err(why), Choice::Kvm) => bail!("KVM cannot be used: {why}; try --accel tcg"),
+        (Err(why), _) => {
+            println!("KVM is not used: {why}");
+            Ok(Accel::Tcg)
+        }
+    }
+}
+
+/// Runs a guest of 200 million instructions under KVM. A processor needs 0.1 s for them; the software KVMs that some
+/// machines have, which let every simpler test pass, need minutes.
+fn probe_kvm(work: &Path) -> anyhow::Result<Result<(), String>> {
+    let (rom, log) = (work.join("probe.rom"), work.join("probe.log"));
+    fs::write(&rom, probe_rom()).with_context(|| format!("writing {}", rom.display()))?;
+    let mut command = Command::new(QEMU);
+    command.args(BARE).args(["-machine", "pc", "-accel", "kvm", "-cpu", "host", "-m", "16"]);
+    command.arg("-bios").arg(&rom).args([
+        "-chardev",
+        "stdio,id=out,signal=off",
+        "-device",
+        "isa-debugcon,iobase=0xe9,chardev=out",
+    ]);
+    let log_file = fs::File::create(&log).with_context(|| format!("creating {}", log.display()))?;
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log_file);
+    let mut machine = Machine::start(&mut command)?;
+    let mut output = machine.0.stdout.take().context("QEMU has no output")?;
+    let (send, receive) = channel();
+    std::thread::spawn(move || {
+        let mut byte = [0];
+        // The receiver may have given up.
+        let _ = send.send(output.read_exact(&mut byte).is_ok() && byte[0] == b'K');
+    });
+    Ok(match receive.recv_timeout(PROBE_LIMIT) {
+        Ok(true) => Ok(()),
+        Err(RecvTimeoutError::Timeout) => Err(format!(
+            "a guest of 200 million instructions is not done after {} s",
+            PROBE_LIMIT.as_secs()
+        )),
+        _ => {
+            let said = fs::read_to_string(&log).unwrap_or_default();
+            Err(format!(
+                "QEMU ended without running a guest: {}",
+                said.lines().next().unwrap_or_default()
+            ))
+        }
+    })
+}
+
+/// A firmware for the probe: the processor starts at the last 16 bytes of it, in real mode.
+pub(super) fn probe_rom() -> Vec<u8> {
+    const SIZE: usize = 64 << 10;
+    const CODE: [u8; 14] = [
+        0x66, 0xb9, 0x00, 0xe1, 0xf5, 0x05, //     mov ecx, 100000000
+        0x66, 0x49, //                        1:   dec ecx
+        0x75, 0xfc, //                             jnz 1b
+        0xb0, b'K', //                             mov al, 'K'
+        0xe6, 0xe9, //                             out 0xe9, al
+    ];
+    const HALT: [u8; 2] = [0xeb, 0xfe]; //    2:   jmp 2b
+    let mut rom = vec![0; SIZE - 16];
+    rom.extend_from_slice(&CODE);
+    rom.extend_from_slice(&HALT);
+    rom
+}
+
+/// The machine for the tests.
+#[derive(Debug)]
+pub(super) struct Setup<'a> {
+    pub(super) accel: Accel,
+    pub(super) kernel: &'a Path,
+    pub(super) initramfs: &'a Path,
+    /// Read and written: the root.
+    pub(super) root: &'a Path,
+    /// Read only.
+    pub(super) images: Option<&'a Path>,
+    pub(super) console: &'a Path,
+    /// With `--shell`, the console is the terminal, and the events go to this file.
+    pub(super) events: Option<&'a Path>,
+}
+
+impl Setup<'_> {
+    /// QEMU's command line.
+    pub(super) fn command(&self) -> Command {
+        let mut command = Command::new(QEMU);
+        command.args(BARE).args(["-machine", "pc", "-smp", "2", "-m", "2G"]);
+        match self.accel {
+            Accel::Kvm => command.args(["-accel", "kvm", "-cpu", "host"]),
+            Accel::Tcg => command.args(["-accel", "tcg,thread=multi", "-cpu", "max"]),
+        };
+        command.arg("-kernel").arg(self.kernel).arg("-initrd").arg(self.initramfs);
+        let comma = |path: &Path| path.display().to_string().replace(',', ",,");
+        // The disk dies with the machine, so nothing is gained by flushing it.
+        let mut disk = |id: &str, path: &Path, options: &str| {
+            command.args([
+                "-drive",
+                &format!("id={id},if=none,format=raw,{options},file={}", comma(path)),
+            ]);
+            command.args(["-device", &format!("virtio-blk-pci,drive={id}")]);
+        };
+        disk("root", self.root, "cache=unsafe,discard=unmap");
+        if let Some(images) = self.images {
+            disk("images", images, "readonly=on");
+        }
+        let (console, result) = match self.events {
+            None => (
+                format!("file,id=console,path={}", comma(self.console)),
+                "stdio,id=result,signal=off".to_owned(),
+            ),
+            Some(events) => (
+                "stdio,id=console,signal=off".to_owned(),
+                format!("file,id=result,path={}", comma(events)),
+            ),
+        };
+        command.args([
+            "-chardev",
+            &console,
+            "-serial",
+            "chardev:console",
+            "-device",
+            "virtio-serial-pci",
+        ]);
+        command.args([
+            "-chardev",
+            &result,
+            "-device",
+            &format!("virtserialport,chardev=result,name={PORT}"),
+        ]);
+        // What follows the two dashes becomes init's arguments.
+        command.args(["-append", "console=ttyS0 quiet panic=-1 oops=panic no_timer_check rdinit=/init -- test-vm --guest"]);
+        command
+    }
+}
+
+/// A QEMU that ends when this value does.
+pub(super) struct Machine(Child);
+
+impl Machine {
+    fn start(command: &mut Command) -> anyhow::Result<Machine> {
+        let child = command.spawn().with_context(|| format!("starting {}", sh::line(command)))?;
+        Ok(Machine(child))
+    }
+
+    /// Starts the machine on this terminal and waits for its end.
+    pub(super) fn interactive(command: &mut Command) -> anyhow::Result<()> {
+        let status = Machine::start(command)?.0.wait().context("waiting for QEMU")?;
+        if !status.success() {
+            bail!("{} failed: {status}", sh::line(command));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The lines that a running guest writes to its port.
+pub(super) struct Lines {
+    // Its standard input stays open with it: at the end of that, QEMU would close the port.
+    _machine: Machine,
+    receiver: Receiver<String>,
+    started: Instant,
+}
+
+/// What comes next from the guest.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// A line.
+    Line(String),
+    /// Nothing, in all the time that was given.
+    Silence,
+    /// Nothing more: QEMU has ended.
+    End,
+}
+
+impl Lines {
+    /// Starts the machine.
+    pub(super) fn start(command: &mut Command, errors: &Path) -> anyhow::Result<Lines> {
+        let log =
+            fs::File::create(errors).with_context(|| format!("creating {}", errors.display()))?;
+        let mut machine =
+            Machine::start(command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log))?;
+        let output = machine.0.stdout.take().context("QEMU has no output")?;
+        let (sender, receiver) = channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(output).split(b'\n') {
+                let Ok(line) = line else { return };
+                if sender.send(String::from_utf8_lossy(&line).into_owned()).is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Lines { _machine: machine, receiver, started: Instant::now() })
+    }
+
+    /// Waits for the next line, but not beyond the limit.
+    pub(super) fn next(&self, limit: Duration) -> Next {
+        match self.receiver.recv_timeout(limit) {
+            Ok(line) => Next::Line(line),
+            Err(RecvTimeoutError::Timeout) => Next::Silence,
+            Err(RecvTimeoutError::Disconnected) => Next::End,
+        }
+    }
+
+    /// The time since the start.
+    pub(super) fn age(&self) -> Duration {
+        self.started.elapsed()
+    }
+}
+
+/// What a machine left on its console, and what QEMU itself said.
+#[derive(Debug)]
+pub(super) struct LastWords(String);
+
+impl LastWords {
+    /// Reads both logs.
+    pub(super) fn read(console: &Path, errors: &Path) -> LastWords {
+        let read =
+            |path| String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).replace('\r', "");
+        let said = read(errors);
+        LastWords(
+            read(console) + &said.lines().map(|line| format!("QEMU: {line}\n")).collect::<String>(),
+        )
+    }
+
+    /// The kernel's line about its panic.
+    pub(super) fn panic(&self) -> Option<&str> {
+        self.0.lines().find_map(|line| Some(&line[line.find("Kernel panic")?..]))
+    }
+}
+
+impl std::fmt::Display for LastWords {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        const LINES: usize = 50;
+        let lines: Vec<_> = self.0.lines().collect();
+        out.write_str(&lines[lines.len().saturating_sub(LINES)..].join("\n"))
+    }
+}

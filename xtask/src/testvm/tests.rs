@@ -1,0 +1,235 @@
+//! Tests of what can be told without a machine. That a guest's panic, hang and end are failures is shown by
+//! `cargo xtask test-vm --provoke panic|hang|poweroff`, which must fail.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::features::{Features, Version};
+use super::protocol::{Event, Status, decode, encode};
+use super::report::{Case, Outcome, Report, Step, closing, junit};
+use super::{artifacts, cpio, guest_tests, modules, qemu};
+
+const TABLE: &str = "words\n\n| feature | least version | fallback | test |\n|---|---|---|---|\n\
+                     | `old` | 5.6 | none | 6.1 |\n| `new` | 6.5 | mount(2) | 6.12 |\n\nwords | and | more | words\n";
+
+fn version(text: &str) -> Version {
+    Version::parse(text).expect("a version")
+}
+
+fn table() -> Features {
+    Features::parse(TABLE).expect("a table")
+}
+
+#[test]
+fn an_archive_is_as_the_kernel_reads_it() {
+    let mut archive = cpio::Archive::default();
+    archive.directory("dev");
+    archive.device("dev/null", (1, 3));
+    archive.file("init", 0o755, b"hello");
+    let bytes = archive.finish();
+    let entries = read_cpio(&bytes);
+    let names: Vec<_> = entries.iter().map(|entry| entry.0.as_str()).collect();
+    assert_eq!(names, ["dev", "dev/null", "init", "TRAILER!!!"]);
+    assert_eq!(entries[0].1, 0o040_755);
+    assert_eq!((entries[1].1, entries[1].2), (0o020_600, (1, 3)));
+    assert_eq!((entries[2].1, entries[2].3.as_slice()), (0o100_755, &b"hello"[..]));
+}
+
+type Entry = (String, u32, (u32, u32), Vec<u8>);
+
+/// A reader of its own, by the format's description: magic, 13 fields of 8 hexadecimal digits, name and data on
+/// borders of 4 bytes.
+fn read_cpio(bytes: &[u8]) -> Vec<Entry> {
+    let (mut at, mut entries) = (0, Vec::new());
+    while at < bytes.len() {
+        let head = std::str::from_utf8(&bytes[at..at + 110]).expect("digits");
+        assert!(head.starts_with("070701"), "{head}");
+        let field =
+            |n: usize| u32::from_str_radix(&head[6 + 8 * n..14 + 8 * n], 16).expect("a number");
+        let (size, name) = (field(6) as usize, field(11) as usize);
+        let data = (at + 110 + name).next_multiple_of(4);
+        let text =
+            String::from_utf8(bytes[at + 110..at + 110 + name - 1].to_vec()).expect("a name");
+        entries.push((text, field(1), (field(9), field(10)), bytes[data..data + size].to_vec()));
+        at = (data + size).next_multiple_of(4);
+    }
+    entries
+}
+
+#[test]
+fn modinfo_tells_what_a_module_needs() {
+    let module = b"\x7fELF..\0license=GPL\0depends=nf-tables,nf_conntrack\0name=nft_ct\0";
+    assert_eq!(
+        modules::depends(module),
+        Some(vec!["nf_tables".to_owned(), "nf_conntrack".to_owned()])
+    );
+    assert_eq!(modules::depends(b"\0depends=\0name=overlay\0"), Some(Vec::new()));
+    assert_eq!(modules::depends(b"no module"), None);
+    assert_eq!(modules::depends(b"\0depends=cut"), None);
+}
+
+#[test]
+fn each_module_comes_after_what_it_needs() {
+    let needs = BTreeMap::from([
+        ("a", vec!["b", "c"]),
+        ("b", vec!["c"]),
+        ("c", vec!["built_in"]),
+        ("d", vec!["a"]),
+    ]);
+    let look = |name: &str| match name {
+        "built_in" => Ok(None),
+        _ => match needs.get(name) {
+            Some(list) => Ok(Some(list.iter().map(|name| (*name).to_owned()).collect())),
+            None => anyhow::bail!("missing"),
+        },
+    };
+    assert_eq!(modules::order(&["d", "b"], look).expect("all there"), ["c", "b", "a", "d"]);
+    let error = modules::order(&["e"], look).expect_err("not there");
+    assert!(format!("{error:#}").contains("module e"), "{error:#}");
+}
+
+#[test]
+fn a_line_of_another_run_is_no_event() {
+    let event = Event::Output("line\nline \u{1b}[1m \"".to_owned());
+    let line = encode("vm-1", &event).expect("text");
+    assert_eq!(line.matches('\n').count(), 1);
+    assert_eq!(decode("vm-1", line.trim_end()), Some(event));
+    assert_eq!(decode("vm-2", line.trim_end()), None);
+    assert_eq!(decode("vm-1", "vm-1 {\"Done\""), None);
+}
+
+#[test]
+fn the_manifest_says_which_test_has_no_harness() {
+    let text = "[package]\nname = \"a\"\n\n[[test]]\nname = \"own\"\nharness = false\n\n[[test]]\nname=\"std\"\n\n\
+                [[bench]]\nname = \"fast\"\nharness = false\n";
+    assert!(artifacts::harness_is_off(text, "own"));
+    assert!(!artifacts::harness_is_off(text, "std"));
+    assert!(!artifacts::harness_is_off(text, "fast"));
+}
+
+#[test]
+fn doc_tests_are_read_from_their_lines() {
+    let output = "\nrunning 2 tests\ntest src/lib.rs - f (line 6) ... ok\ntest src/a.rs - g (line 1) ... FAILED\n\
+                  test result: FAILED. 1 passed\nsaid ... ok\n";
+    let lines = guest_tests::doc_test_lines(output);
+    assert_eq!(lines, [("src/lib.rs - f (line 6)", "ok"), ("src/a.rs - g (line 1)", "FAILED")]);
+}
+
+#[test]
+fn a_probe_starts_at_the_last_16_bytes() {
+    let rom = qemu::probe_rom();
+    assert_eq!(rom.len(), 64 << 10);
+    // mov ecx, imm32 with 100 million.
+    assert_eq!(rom[rom.len() - 16..rom.len() - 10], [0x66, 0xb9, 0x00, 0xe1, 0xf5, 0x05]);
+    assert_eq!(rom[rom.len() - 2..], [0xeb, 0xfe]);
+}
+
+#[test]
+fn versions_are_compared_by_number() {
+    assert!(version("6.12") > version("6.5"));
+    assert!(version("6.1.0-56-cloud-amd64") < version("6.5"));
+    assert!(Version::parse("six").is_err());
+}
+
+#[test]
+fn a_skip_must_be_in_the_table() {
+    let skip = |kernel, output| table().skip(version(kernel), output);
+    assert_eq!(skip("6.1", "all is well"), None);
+    let said = "test x ... SKIPPED: feature new: no lowerdir+\n";
+    assert_eq!(skip("6.1", said), Some(Ok("new: no lowerdir+".to_owned())));
+    assert!(matches!(skip("6.12", said), Some(Err(why)) if why.contains("has")));
+    assert!(matches!(skip("6.1", "SKIPPED: feature old: no"), Some(Err(_))));
+    assert!(
+        matches!(skip("6.1", "SKIPPED: feature moon: no"), Some(Err(why)) if why.contains("moon"))
+    );
+}
+
+#[test]
+fn the_project_s_table_is_one() {
+    let table =
+        Features::parse(include_str!("../../../docs/kernel-features.md")).expect("readable");
+    let said = "SKIPPED: feature overlay_lowerdir_append: no";
+    assert!(matches!(table.skip(version("6.1"), said), Some(Ok(_))));
+    assert!(matches!(table.skip(version("6.12"), said), Some(Err(_))));
+}
+
+#[test]
+fn a_broken_table_is_refused() {
+    let three =
+        "| feature | least version | fallback | test |\n|---|---|---|---|\n| a | 5.6 | none |\n";
+    let word = "| feature | least version | fallback | test |\n|---|---|---|---|\n| a | new | none | 6.1 |\n";
+    for text in ["no table", three, word] {
+        assert!(Features::parse(text).is_err(), "{text}");
+    }
+}
+
+fn start(test: &str) -> Event {
+    Event::Start { program: "sys".to_owned(), test: test.to_owned() }
+}
+
+fn end(status: Status) -> Event {
+    Event::End { status, millis: 1500 }
+}
+
+#[test]
+fn a_run_is_told_by_its_events() {
+    let table = table();
+    let mut report = Report::new(version("6.1"), &table);
+    let ready = Event::Ready { release: "6.1.0".to_owned() };
+    assert_eq!(report.event(ready), Step::Ready { release: "6.1.0".to_owned() });
+    let mut cases = Vec::new();
+    for (test, output, status) in [
+        ("good", "", Status::Passed),
+        ("bad", "why <&>\u{1b}", Status::Failed("exit status 101".to_owned())),
+        ("old", "SKIPPED: feature new: no", Status::Passed),
+        ("lame", "SKIPPED: feature old: no", Status::Passed),
+    ] {
+        assert_eq!(report.event(start(test)), Step::Running);
+        assert_eq!(report.event(Event::Output(output.to_owned())), Step::Said(output.to_owned()));
+        let Step::Ended(case) = report.event(end(status)) else { panic!("{test} has not ended") };
+        cases.push(case);
+    }
+    assert_eq!(report.event(Event::Done { tests: 4, shell: None }), Step::Done);
+    assert_eq!(closing(&cases), "1 passed, 2 failed, 1 skipped");
+    assert_eq!(closing(&cases[..2]), "1 passed, 1 failed");
+    assert_eq!(cases[0].line(), "        PASS [   1.500s] 6.1 sys good");
+    let xml = junit(&cases);
+    assert!(
+        xml.contains("<testsuite name=\"6.1 sys\" tests=\"4\" failures=\"2\" skipped=\"1\">"),
+        "{xml}"
+    );
+    assert!(xml.contains("<system-out>why &lt;&amp;&gt;\u{fffd}</system-out>"), "{xml}");
+}
+
+#[test]
+fn a_count_that_differs_is_no_verdict() {
+    let table = table();
+    let mut report = Report::new(version("6.1"), &table);
+    assert!(
+        matches!(report.event(Event::Done { tests: 1, shell: None }), Step::Broken(why) if why.contains("1 tests"))
+    );
+    assert!(matches!(report.event(end(Status::Passed)), Step::Broken(_)));
+    assert!(
+        matches!(report.event(Event::Fault("no".to_owned())), Step::Broken(why) if why.contains("gave up"))
+    );
+}
+
+#[test]
+fn the_test_that_ran_at_the_end_is_to_blame() {
+    let table = table();
+    let mut report = Report::new(version("6.1"), &table);
+    assert_eq!(report.event(start("fatal")), Step::Running);
+    assert_eq!(
+        report.event(Event::Output("last words".to_owned())),
+        Step::Said("last words".to_owned())
+    );
+    assert!(matches!(report.event(Event::Done { tests: 0, shell: None }), Step::Broken(_)));
+    let case = report.broken("hangs", Duration::from_secs(2));
+    let want = Outcome::Failed("hangs".to_owned());
+    assert_eq!(
+        (case.test.as_str(), case.outcome, case.output.as_str()),
+        ("fatal", want, "last words")
+    );
+    let machine: Case = Report::new(version("6.1"), &table).broken("off", Duration::ZERO);
+    assert_eq!(machine.program, "test-vm");
+}
