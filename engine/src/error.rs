@@ -1,0 +1,186 @@
+//! What can go wrong, each as a sentence.
+
+use std::io;
+use std::path::PathBuf;
+
+/// A request that cannot be met.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A system call failed.
+    #[error("cannot {op} {}: {source}", path.display())]
+    System {
+        /// what was tried
+        op: &'static str,
+        /// on what
+        path: PathBuf,
+        /// what the kernel said
+        source: io::Error,
+    },
+    /// The image cannot be loaded or found.
+    #[error(transparent)]
+    Store(#[from] image_store::Error),
+    /// A volume cannot be made, filled or mounted.
+    #[error(transparent)]
+    Volume(#[from] bindvol::Error),
+    /// A network that is not there.
+    #[error(
+        "there is no network {name:?}: use --network none (the default) or --network host; \
+             bridges and networks with names are not there yet"
+    )]
+    Network {
+        /// as typed, cut
+        name: String,
+    },
+    /// A name that a container cannot have.
+    #[error("invalid container name {name:?}: {why}; a name is [a-zA-Z0-9][a-zA-Z0-9_.-]+")]
+    Name {
+        /// as typed, cut
+        name: String,
+        /// the rule that it breaks
+        why: &'static str,
+    },
+    /// A value of an option, or of the image's configuration, that breaks a rule.
+    #[error("invalid {what} {value:?}: {why}")]
+    Invalid {
+        /// what it is: `hostname`, `working directory` …
+        what: &'static str,
+        /// as typed, cut
+        value: String,
+        /// the rule that it breaks, and what to do
+        why: &'static str,
+    },
+    /// Neither the request nor the image says what to run.
+    #[error(
+        "no command specified: the image {image} has neither CMD nor ENTRYPOINT, or --entrypoint \
+         took their place; write a command behind the image"
+    )]
+    NoCommand {
+        /// the image as the user named it
+        image: String,
+    },
+    /// A capability that Linux does not have.
+    #[error(
+        "invalid {option} {name:?}: it is none of Linux's capabilities{}; see capabilities(7), or \
+         use ALL",
+        near_hint(near)
+    )]
+    Capability {
+        /// `--cap-add` or `--cap-drop`
+        option: &'static str,
+        /// as typed, cut
+        name: String,
+        /// capabilities whose names are like it
+        near: Vec<String>,
+    },
+    /// A signal that Linux does not have.
+    #[error("invalid signal {0:?}: write a name such as TERM, SIGTERM or RTMIN+3, or 1 to 64")]
+    Signal(String),
+    /// Two volumes for one target.
+    #[error("Duplicate mount point: {target}: each target takes one -v, --mount or --tmpfs")]
+    DuplicateMount {
+        /// the target in the container
+        target: String,
+    },
+    /// A user that the image does not have.
+    #[error(
+        "unable to find user {name}: no matching entries in passwd file{}; give a numeric id, or a \
+         user that the image's /etc/passwd has{}", missing(*no_file), listed(known)
+    )]
+    UnknownUser {
+        /// as typed, cut
+        name: String,
+        /// whether the image has no /etc/passwd at all
+        no_file: bool,
+        /// some that it has
+        known: Vec<String>,
+    },
+    /// A group that the image does not have.
+    #[error(
+        "unable to find group {name}: no matching entries in group file{}; give a numeric id, or a \
+         group that the image's /etc/group has{}", missing(*no_file), listed(known)
+    )]
+    UnknownGroup {
+        /// as typed, cut
+        name: String,
+        /// whether the image has no /etc/group at all
+        no_file: bool,
+        /// some that it has
+        known: Vec<String>,
+    },
+    /// A file of the image that cannot be what it should be.
+    #[error("cannot use {file} of the image: {problem}")]
+    ImageFile {
+        /// its path in the image
+        file: &'static str,
+        /// what is wrong with it
+        problem: String,
+    },
+    /// The program that is bound into the container needs what the container does not have.
+    #[error(
+        "--init needs this program to be a static one, and {} is linked dynamically (it has an \
+         interpreter, PT_INTERP): use the release binary, or leave --init out", path.display()
+    )]
+    InitNotStatic {
+        /// the program
+        path: PathBuf,
+    },
+    /// No container of this name or id.
+    #[error("No such container: {text}{}", near_hint(near))]
+    NoSuchContainer {
+        /// as typed, cut
+        text: String,
+        /// names that are like it
+        near: Vec<String>,
+    },
+    /// Several containers' ids start so.
+    #[error(
+        "{text} is the start of several containers' ids: {}; give more digits or the name",
+        candidates.join(", ")
+    )]
+    AmbiguousContainer {
+        /// as typed, cut
+        text: String,
+        /// id and name of each
+        candidates: Vec<String>,
+    },
+}
+
+impl Error {
+    /// The exit status of `run` and `exec` with this error: 127 when the command is not found, 126
+    /// when it cannot be executed, 125 for everything else.
+    pub fn exit_code(&self) -> u8 {
+        125
+    }
+
+    /// An [`Error::System`].
+    pub(crate) fn system(
+        op: &'static str,
+        path: impl Into<PathBuf>,
+        source: impl Into<io::Error>,
+    ) -> Error {
+        Error::System { op, path: path.into(), source: source.into() }
+    }
+
+    /// An [`Error::Invalid`].
+    pub(crate) fn invalid(what: &'static str, value: &str, why: &'static str) -> Error {
+        Error::Invalid { what, value: shorten(value), why }
+    }
+}
+
+/// Text from outside, cut for a message.
+pub(crate) fn shorten(text: &str) -> String {
+    text.chars().take(256).collect()
+}
+
+fn near_hint(near: &[String]) -> String {
+    if near.is_empty() { String::new() } else { format!("; near to it: {}", near.join(", ")) }
+}
+
+fn missing(no_file: bool) -> &'static str {
+    if no_file { " (there is no such file)" } else { "" }
+}
+
+fn listed(known: &[String]) -> String {
+    if known.is_empty() { String::new() } else { format!(": {}", known.join(", ")) }
+}

@@ -1,0 +1,281 @@
+//! What is known of a container, as it lies on the disk: `container.json` never changes once it is
+//! written, `state.json` does.
+
+use std::collections::BTreeMap;
+
+use image_store::Digest;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Docker's zero time: when what has not happened yet happened.
+pub const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
+
+/// A container: what was asked for and what came of it, before it runs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Container {
+    /// 64 hexadecimal digits.
+    pub id: String,
+    /// Its name, without a slash.
+    pub name: String,
+    /// When it was made, RFC 3339 in UTC.
+    pub created: String,
+    /// The image's id, `sha256:…`.
+    pub image: String,
+    /// The image's `os`, Docker's `.Platform`.
+    pub platform: String,
+    /// The image's configuration and the request, merged.
+    pub config: Config,
+    /// What concerns the host.
+    pub host_config: HostConfig,
+    /// The program, as it is looked up in the container.
+    pub path: String,
+    /// The program's arguments, without its name.
+    pub args: Vec<String>,
+    /// The user's volumes and the image's, parents before children.
+    pub mounts: Vec<MountPoint>,
+    /// The image's layers, the topmost first.
+    pub lowers: Vec<Lower>,
+    /// Whether the output goes to the container's log (`-d`).
+    pub log: bool,
+}
+
+/// Docker's `.Config`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Config {
+    /// The host name that processes see.
+    pub hostname: String,
+    /// NIS domain name; always empty.
+    pub domainname: String,
+    /// `name|uid[:group|gid]`, empty for root.
+    pub user: String,
+    /// Whether the starter's standard input is the process's.
+    pub attach_stdin: bool,
+    /// Whether the starter sees the output.
+    pub attach_stdout: bool,
+    /// Whether the starter sees the error output.
+    pub attach_stderr: bool,
+    /// `80/tcp` and the like, as the image says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exposed_ports: Option<BTreeMap<String, Empty>>,
+    /// `-t`
+    pub tty: bool,
+    /// `-i`
+    pub open_stdin: bool,
+    /// Whether standard input is closed when the starter goes.
+    pub stdin_once: bool,
+    /// `A=b`, the request's and then the image's; `A` alone removes a variable.
+    pub env: Vec<String>,
+    /// The arguments behind the entry point.
+    pub cmd: Option<Vec<String>>,
+    /// The image's health check, as it says it. Nothing acts on it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub healthcheck: Option<Value>,
+    /// The image as the user named it.
+    pub image: String,
+    /// The image's VOLUMEs.
+    pub volumes: Option<BTreeMap<String, Empty>>,
+    /// Where the process starts, absolute; empty for `/`.
+    pub working_dir: String,
+    /// What is in front of the arguments.
+    pub entrypoint: Option<Vec<String>>,
+    /// Docker's build triggers; always null.
+    pub on_build: Option<Vec<String>>,
+    /// The image's labels and the request's.
+    pub labels: BTreeMap<String, String>,
+    /// The signal that `stop` sends, as it was named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop_signal: Option<String>,
+}
+
+/// The value of a set that is written as a map, as Go's `struct{}`: `{}` in JSON.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Empty {}
+
+/// Docker's `.HostConfig`, as far as it varies here; [`crate::inspect`] adds what is always the same.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct HostConfig {
+    /// The user's volumes of type bind and volume, as `-v` writes them.
+    pub binds: Option<Vec<String>>,
+    /// `none` or `host`.
+    pub network_mode: String,
+    /// `--rm`
+    pub auto_remove: bool,
+    /// Capabilities beyond Docker's default, `CAP_…` or `ALL`, sorted.
+    pub cap_add: Option<Vec<String>>,
+    /// Capabilities of Docker's default that are taken away.
+    pub cap_drop: Option<Vec<String>>,
+    /// `--read-only`
+    pub readonly_rootfs: bool,
+    /// The user's tmpfs: target and options.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tmpfs: Option<BTreeMap<String, String>>,
+    /// `--init`
+    pub init: bool,
+}
+
+/// Docker's `.Mounts[]`, and how it is mounted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct MountPoint {
+    /// `bind`, `volume` or `tmpfs`.
+    #[serde(rename = "Type")]
+    pub kind: MountKind,
+    /// A volume's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// On the host; empty for a tmpfs.
+    pub source: String,
+    /// In the container, absolute and without `.`, `..` and doubled slashes.
+    pub destination: String,
+    /// `local` for a volume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub driver: Option<String>,
+    /// What stood behind the target.
+    pub mode: String,
+    /// Whether the container may write.
+    #[serde(rename = "RW")]
+    pub rw: bool,
+    /// `rprivate` and the like; empty where it is not a bind mount.
+    pub propagation: String,
+    /// The options of the OCI mount. Not Docker's.
+    pub options: Vec<String>,
+    /// Whether it is a volume without a name of its own, that `rm -v` and `--rm` remove. Not Docker's.
+    #[serde(default)]
+    pub anonymous: bool,
+}
+
+/// What a [`MountPoint`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MountKind {
+    /// A path of the host.
+    Bind,
+    /// A volume of the store.
+    Volume,
+    /// A file system in memory.
+    Tmpfs,
+}
+
+/// A layer of the image that the container's root consists of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lower {
+    /// The short link to its directory, below the store's root: `l/` and 26 characters.
+    pub link: String,
+    /// The digest of the layer and all below it.
+    pub chain_id: Digest,
+    /// The digest of the layer's uncompressed tar.
+    pub diff_id: Digest,
+}
+
+/// Where a container stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Its directory is there, not all of it.
+    #[default]
+    Creating,
+    /// All is there, its process is not.
+    Created,
+    /// Its process runs.
+    Running,
+    /// Its process has ended.
+    Exited,
+    /// It is being removed.
+    Removing,
+}
+
+impl Status {
+    /// Docker's word for it, `.State.Status`. Docker has no `creating`: it is `created`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Status::Creating | Status::Created => "created",
+            Status::Running => "running",
+            Status::Exited => "exited",
+            Status::Removing => "removing",
+        }
+    }
+}
+
+/// `state.json`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// Where it stands.
+    pub status: Status,
+    /// Its process on the host; 0 when there is none.
+    pub pid: i32,
+    /// When that process was started, in ticks since boot: field 22 of `/proc/PID/stat`. With the
+    /// number it tells a process from a later one that got its number.
+    pub pid_start: u64,
+    /// The exit status of its last process.
+    pub exit_code: i32,
+    /// Why it could not be started; empty where it could.
+    pub error: String,
+    /// When its process was started, or [`ZERO_TIME`].
+    pub started_at: String,
+    /// When its process ended, or [`ZERO_TIME`].
+    pub finished_at: String,
+}
+
+impl Default for State {
+    fn default() -> State {
+        State {
+            status: Status::Creating,
+            pid: 0,
+            pid_start: 0,
+            exit_code: 0,
+            error: String::new(),
+            started_at: ZERO_TIME.to_owned(),
+            finished_at: ZERO_TIME.to_owned(),
+        }
+    }
+}
+
+impl Container {
+    /// The first 12 digits of the id, as Docker shows it.
+    pub fn short_id(&self) -> &str {
+        self.id.get(..12).unwrap_or(&self.id)
+    }
+
+    /// Whether it has the host's network.
+    pub fn is_host_network(&self) -> bool {
+        self.host_config.network_mode == "host"
+    }
+}
+
+/// Now, in UTC, as the records have it: `2026-01-31T12:00:00.123456789Z`.
+pub(crate) fn now() -> String {
+    let now = time::OffsetDateTime::now_utc();
+    // A fixed number of digits, so that times sort as text.
+    let format = time::macros::format_description!(
+        "[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:9]Z"
+    );
+    now.format(&format).unwrap_or_else(|_| ZERO_TIME.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn now_is_rfc_3339_with_nanoseconds() {
+        let now = now();
+        assert_eq!((now.len(), now.ends_with('Z')), (30, true), "{now}");
+        let format = time::format_description::well_known::Rfc3339;
+        time::OffsetDateTime::parse(&now, &format).unwrap();
+    }
+
+    #[test]
+    fn the_records_have_dockers_names() {
+        let mut config = Config { hostname: "h".into(), ..Config::default() };
+        config.volumes = Some([("/data".to_owned(), Empty {})].into());
+        let json = serde_json::to_value(&config).unwrap();
+        assert_eq!(json["Hostname"], "h");
+        assert_eq!(json["Volumes"], serde_json::json!({"/data": {}}));
+        assert!(json["Entrypoint"].is_null() && json.get("StopSignal").is_none());
+        assert_eq!(serde_json::from_value::<Config>(json).unwrap(), config);
+        let state = serde_json::to_value(State::default()).unwrap();
+        assert_eq!((&state["status"], &state["pid"]), (&"creating".into(), &0.into()));
+    }
+}
