@@ -21,6 +21,7 @@
 //! | [`process`] | close_range, signal state, signalfd, a thread with its own working directory |
 //! | [`net`] | the loopback device |
 //! | [`seccomp`] | install a BPF program |
+//! | [`signal`] | signals by number |
 //!
 //! ```
 //! use rustix::fs::{Mode, OFlags};
@@ -40,5 +41,6 @@ pub mod mountinfo;
 pub mod net;
 pub mod process;
 pub mod seccomp;
+pub mod signal;
 
 pub use failure::{Failure, KernelLog, Report, Step};
