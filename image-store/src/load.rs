@@ -22,7 +22,8 @@ const ATTEMPTS: u32 = 8;
 pub struct LoadOptions {
     /// For which machine. Default: this one.
     pub platform: Platform,
-    /// How layers are unpacked. All layers of a store are of one form.
+    /// How layers are unpacked. All layers of a store are of one form. Default: with the image's
+    /// owners and devices if this process is root, else without.
     pub options: Options,
     /// Only the image of this name or id. Default: all.
     pub reference: Option<String>,
@@ -33,7 +34,9 @@ pub struct LoadOptions {
 
 impl Default for LoadOptions {
     fn default() -> LoadOptions {
-        let options = Options::default();
+        // Only root can give files to others; whoever is root wants the image's own owners.
+        let owners = rustix::process::geteuid().is_root();
+        let options = Options { owners, ..Options::default() };
         LoadOptions { platform: Platform::host(), options, reference: None, durable: true }
     }
 }

@@ -73,7 +73,11 @@ impl<'a> Tree<'a> {
     }
 
     /// Make one entry, with its data from the stream.
-    pub(crate) fn add<I: Input>(&mut self, entry: Entry, stream: &mut TarStream<'_, I>) -> Result<(), Error> {
+    pub(crate) fn add<I: Input>(
+        &mut self,
+        entry: Entry,
+        stream: &mut TarStream<'_, I>,
+    ) -> Result<(), Error> {
         self.entries += 1;
         let limits = &self.options.limits;
         match path::name(&entry.name, limits, self.place.layer)? {
@@ -89,8 +93,12 @@ impl<'a> Tree<'a> {
                 self.keep(path.len())?;
                 self.whiteouts.insert(path);
             }
-            Name::Plain(path) if entry.kind == Kind::Directory => self.add_directory(path, entry.meta)?,
-            Name::Plain(path) if path.is_empty() => return Err(self.refused(&entry.name, Refusal::Root)),
+            Name::Plain(path) if entry.kind == Kind::Directory => {
+                self.add_directory(path, entry.meta)?
+            }
+            Name::Plain(path) if path.is_empty() => {
+                return Err(self.refused(&entry.name, Refusal::Root));
+            }
             Name::Plain(path) => {
                 self.bytes = self.bytes.saturating_add(entry.size);
                 check(self.bytes, limits.bytes, "bytes", self.place.layer)?;
@@ -98,9 +106,15 @@ impl<'a> Tree<'a> {
                     Kind::File | Kind::Directory => self.add_file(&path, &entry, stream)?,
                     Kind::Symlink => self.add_symlink(&path, &entry)?,
                     Kind::HardLink => self.add_link(path, &entry)?,
-                    Kind::Character(0, 0) => return Err(self.refused(&entry.name, Refusal::WhiteoutDevice)),
-                    Kind::Character(major, minor) => self.add_node(&path, &entry, FileType::CharacterDevice, major, minor)?,
-                    Kind::Block(major, minor) => self.add_node(&path, &entry, FileType::BlockDevice, major, minor)?,
+                    Kind::Character(0, 0) => {
+                        return Err(self.refused(&entry.name, Refusal::WhiteoutDevice));
+                    }
+                    Kind::Character(major, minor) => {
+                        self.add_node(&path, &entry, FileType::CharacterDevice, major, minor)?
+                    }
+                    Kind::Block(major, minor) => {
+                        self.add_node(&path, &entry, FileType::BlockDevice, major, minor)?
+                    }
                     Kind::Fifo => self.add_node(&path, &entry, FileType::Fifo, 0, 0)?,
                 }
             }
@@ -120,7 +134,12 @@ impl<'a> Tree<'a> {
     /// Count what stays in memory until the end.
     fn keep(&mut self, bytes: usize) -> Result<(), Error> {
         self.kept += bytes as u64 + 64;
-        check(self.kept, self.options.limits.memory, "bytes of names kept in memory", self.place.layer)
+        check(
+            self.kept,
+            self.options.limits.memory,
+            "bytes of names kept in memory",
+            self.place.layer,
+        )
     }
 
     /// The directory at `path`, made with its parents where it is missing or something else.
@@ -148,7 +167,8 @@ impl<'a> Tree<'a> {
 
     fn make_directories(&mut self, path: &[u8]) -> Result<OwnedFd, Error> {
         let place = self.place;
-        let mut dir = dirs::open(self.root, b"", dirs::PLACE).map_err(|e| place.error("open", b"", e))?;
+        let mut dir =
+            dirs::open(self.root, b"", dirs::PLACE).map_err(|e| place.error("open", b"", e))?;
         let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
         for end in ends.chain([path.len()]) {
             let prefix = &path[..end];
@@ -160,12 +180,14 @@ impl<'a> Tree<'a> {
                 }
                 Err(Errno::NOENT) => self.links.remove(prefix).is_some(),
                 Err(e) if dirs::is_no_directory(e) => {
-                    rustix::fs::unlinkat(&dir, name, AtFlags::empty()).map_err(|e| place.error("replace", prefix, e))?;
+                    rustix::fs::unlinkat(&dir, name, AtFlags::empty())
+                        .map_err(|e| place.error("replace", prefix, e))?;
                     true
                 }
                 Err(e) => return Err(place.error("open the directory", prefix, e)),
             };
-            rustix::fs::mkdirat(&dir, name, Mode::RWXU).map_err(|e| place.error("make the directory", prefix, e))?;
+            rustix::fs::mkdirat(&dir, name, Mode::RWXU)
+                .map_err(|e| place.error("make the directory", prefix, e))?;
             self.keep(prefix.len())?;
             self.dirs.insert(prefix.to_vec(), Directory { erased, ..Directory::default() });
             dir = rustix::fs::openat(&dir, name, dirs::PLACE, Mode::empty())
@@ -177,7 +199,10 @@ impl<'a> Tree<'a> {
     /// A directory over a directory replaces its attributes and keeps its children.
     fn add_directory(&mut self, path: Vec<u8>, meta: Meta) -> Result<(), Error> {
         let place = self.place;
-        self.keep(path.len() + meta.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>())?;
+        self.keep(
+            path.len()
+                + meta.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>(),
+        )?;
         let Some((parent, name)) = path::split(&path) else {
             self.dirs.entry(path).or_default().meta = Some(meta);
             return Ok(());
@@ -192,7 +217,8 @@ impl<'a> Tree<'a> {
                     self.dirs.entry(path).or_default().meta = Some(meta);
                     return Ok(());
                 }
-                rustix::fs::unlinkat(dir, name, AtFlags::empty()).map_err(|e| place.error("replace", &path, e))?;
+                rustix::fs::unlinkat(dir, name, AtFlags::empty())
+                    .map_err(|e| place.error("replace", &path, e))?;
                 make().map_err(|e| place.error("make the directory", &path, e))?;
                 true
             }
@@ -227,7 +253,9 @@ impl<'a> Tree<'a> {
         let (parent, name) = path::split(path).unwrap_or((b"", path));
         match rustix::fs::unlinkat(self.directory(parent)?, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(Errno::ISDIR) => self.remove_directories(path).map_err(|e| place.error("replace the directory", path, e)),
+            Err(Errno::ISDIR) => self
+                .remove_directories(path)
+                .map_err(|e| place.error("replace the directory", path, e)),
             Err(e) => Err(place.error("replace", path, e)),
         }
     }
@@ -235,7 +263,8 @@ impl<'a> Tree<'a> {
     /// Remove a directory with all below, deepest first: every directory is known, so none has to be searched for.
     fn remove_directories(&mut self, path: &[u8]) -> rustix::io::Result<()> {
         let (start, end) = ([path, b"/"].concat(), [path, b"0"].concat()); // '0' follows '/'
-        let mut gone: Vec<Vec<u8>> = self.dirs.range(start.clone()..end.clone()).map(|(dir, _)| dir.clone()).collect();
+        let mut gone: Vec<Vec<u8>> =
+            self.dirs.range(start.clone()..end.clone()).map(|(dir, _)| dir.clone()).collect();
         gone.insert(0, path.to_vec());
         for dir in gone.iter().rev() {
             let fd = dirs::open(self.root, dir, dirs::READ)?;
@@ -243,11 +272,16 @@ impl<'a> Tree<'a> {
                 rustix::fs::unlinkat(&fd, name, AtFlags::empty())?;
             }
             if let Some((parent, name)) = path::split(dir) {
-                rustix::fs::unlinkat(dirs::open(self.root, parent, dirs::PLACE)?, name, AtFlags::REMOVEDIR)?;
+                rustix::fs::unlinkat(
+                    dirs::open(self.root, parent, dirs::PLACE)?,
+                    name,
+                    AtFlags::REMOVEDIR,
+                )?;
             }
             self.dirs.remove(dir);
         }
-        let links: Vec<_> = self.links.range(start.clone()..end.clone()).map(|(link, _)| link.clone()).collect();
+        let links: Vec<_> =
+            self.links.range(start.clone()..end.clone()).map(|(link, _)| link.clone()).collect();
         for link in links {
             self.links.remove(&link);
         }

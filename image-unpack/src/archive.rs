@@ -59,7 +59,13 @@ pub struct Layer {
 }
 
 impl Layer {
-    pub(crate) fn new(what: String, path: String, diff_id: Digest, size: u64, blob: Option<Digest>) -> Layer {
+    pub(crate) fn new(
+        what: String,
+        path: String,
+        diff_id: Digest,
+        size: u64,
+        blob: Option<Digest>,
+    ) -> Layer {
         Layer { diff_id, size, blob, what, path }
     }
 }
@@ -87,15 +93,19 @@ impl Archive {
     pub fn open(path: &Path, spool: &Path) -> Result<Archive, Error> {
         let name = path.display().to_string();
         // Without NONBLOCK a FIFO waits for its writer, which is what a user who names one wants.
-        let file = File::open(path).map_err(|source| Error::Open { archive: name.clone(), source })?;
-        let meta = file.metadata().map_err(|source| Error::Open { archive: name.clone(), source })?;
+        let file =
+            File::open(path).map_err(|source| Error::Open { archive: name.clone(), source })?;
+        let meta =
+            file.metadata().map_err(|source| Error::Open { archive: name.clone(), source })?;
         if !meta.is_dir() {
             return Archive::from_file(file, &name, spool);
         }
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir = rustix::fs::openat(&file, ".", flags, Mode::empty());
-        let dir = dir.map_err(|source| Error::Open { archive: name.clone(), source: source.into() })?;
-        let archive = Archive { files: Files::Directory(dir), source: name, limits: Limits::default() };
+        let dir =
+            dir.map_err(|source| Error::Open { archive: name.clone(), source: source.into() })?;
+        let archive =
+            Archive { files: Files::Directory(dir), source: name, limits: Limits::default() };
         if !archive.files.has(layout::INDEX)? {
             return Err(archive.not_an_image());
         }
@@ -166,8 +176,13 @@ impl Archive {
             others.sort_unstable();
             others.dedup();
             others.truncate(32);
-            let found = if others.is_empty() { "no image at all".to_owned() } else { others.join(", ") };
-            return Err(Error::Platform { archive: self.source.clone(), wanted: platform.to_string(), found });
+            let found =
+                if others.is_empty() { "no image at all".to_owned() } else { others.join(", ") };
+            return Err(Error::Platform {
+                archive: self.source.clone(),
+                wanted: platform.to_string(),
+                found,
+            });
         }
         Ok(images)
     }
@@ -221,7 +236,14 @@ impl Archive {
         what: &'a str,
     ) -> Result<LayerInput<'a>, Error> {
         let extent = self.file(&layer.path, what)?;
-        LayerInput::new(extent.reader(BUFFER), extent.len, layer.blob.is_some(), progress, limits, what)
+        LayerInput::new(
+            extent.reader(BUFFER),
+            extent.len,
+            layer.blob.is_some(),
+            progress,
+            limits,
+            what,
+        )
     }
 
     /// A file that a manifest names.
@@ -235,12 +257,16 @@ impl Archive {
     }
 
     /// The bytes of a document, verified if its digest is known.
-    pub(crate) fn document(&self, path: &str, what: &str, digest: Option<Digest>) -> Result<Vec<u8>, Error> {
+    pub(crate) fn document(
+        &self,
+        path: &str,
+        what: &str,
+        digest: Option<Digest>,
+    ) -> Result<Vec<u8>, Error> {
         let what = format!("{what} of {}", self.source);
         let bytes = self.file(path, &what)?.bytes(self.limits.json, &what)?;
-        match digest {
-            Some(expected) => expect(what, expected, Digest::of(&bytes))?,
-            None => {}
+        if let Some(expected) = digest {
+            expect(what, expected, Digest::of(&bytes))?;
         }
         Ok(bytes)
     }
@@ -257,24 +283,30 @@ impl Archive {
         let config: ImageConfiguration = parse(&raw, &what)?;
         let diff_ids = config.rootfs().diff_ids();
         if diff_ids.len() != layers {
-            let why = format!("it has {} diff_ids, and its manifest has {layers} layers", diff_ids.len());
+            let why =
+                format!("it has {} diff_ids, and its manifest has {layers} layers", diff_ids.len());
             return Err(Error::Contradiction { what, why });
         }
         let diff_ids = diff_ids.iter().enumerate();
-        let diff_ids = diff_ids.map(|(at, text)| parse_digest(text, &format!("{what}: the diff_id of layer {}", at + 1)));
+        let diff_ids = diff_ids.map(|(at, text)| {
+            parse_digest(text, &format!("{what}: the diff_id of layer {}", at + 1))
+        });
         let diff_ids = diff_ids.collect::<Result<_, _>>()?;
         Ok(Found { config, layers: Vec::new(), diff_ids, fits: false, raw, manifest, tags })
     }
 
     fn not_an_image(&self) -> Error {
-        let is_root = ["etc", "usr", "bin", "lib"].iter().filter(|dir| self.files.mentions(dir)).count() >= 2;
+        let is_root =
+            ["etc", "usr", "bin", "lib"].iter().filter(|dir| self.files.mentions(dir)).count() >= 2;
         let hint = match &self.files {
             Files::Directory(_) => "the directory has no index.json, so it is no OCI layout",
             _ if self.files.is_empty() => "it is a tar without entries",
             _ if is_root => {
                 "it has no manifest.json and no index.json, and looks like the archive of a root file system: use import for that"
             }
-            _ if self.files.mentions("repositories") => "it was saved by a Docker older than 1.10: load and save it with a newer one",
+            _ if self.files.mentions("repositories") => {
+                "it was saved by a Docker older than 1.10: load and save it with a newer one"
+            }
             Files::Tar { end: crate::tarstream::End::Unmarked, .. } => {
                 "it has no manifest.json and no index.json, and ends without an end mark: it is probably cut off"
             }

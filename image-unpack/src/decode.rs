@@ -59,53 +59,60 @@ impl Format {
         match self {
             Format::Plain => Error::Read { what: what.to_owned(), source },
             // A failed system call has an errno, a decoder has none.
-            _ if source.raw_os_error().is_some_and(|errno| errno != 0) => Error::Read { what: what.to_owned(), source },
+            _ if source.raw_os_error().is_some_and(|errno| errno != 0) => {
+                Error::Read { what: what.to_owned(), source }
+            }
             _ => Error::Decode { what: what.to_owned(), format: self.name(), source },
         }
     }
 }
 
 /// The decoded bytes of a stream. A cut-off stream is an error; what follows the end is looked at by
-/// [`Plain::has_garbage`].
-pub(crate) enum Plain<R: BufRead> {
-    Plain(R),
-    Gzip(Gzip<R>),
+/// [`Decoder::has_garbage`].
+pub(crate) enum Decoder<R: BufRead> {
+    Stored(R),
+    Gzip(Box<Gzip<R>>),
     Zstd(Box<zstd::stream::read::Decoder<'static, R>>),
 }
 
-impl<R: BufRead> Plain<R> {
-    pub(crate) fn new(input: R, format: Format, what: &str) -> Result<Plain<R>, Error> {
+impl<R: BufRead> Decoder<R> {
+    pub(crate) fn new(input: R, format: Format, what: &str) -> Result<Decoder<R>, Error> {
         Ok(match format {
-            Format::Plain => Plain::Plain(input),
-            Format::Gzip => Plain::Gzip(Gzip { member: Some(flate2::bufread::GzDecoder::new(input)), ended: None, garbage: false }),
+            Format::Plain => Decoder::Stored(input),
+            Format::Gzip => Decoder::Gzip(Box::new(Gzip {
+                member: Some(flate2::bufread::GzDecoder::new(input)),
+                ended: None,
+                garbage: false,
+            })),
             // Windows over 128 MiB (zstd --long=28 and more) are an error of the decoder: memory stays bounded.
-            Format::Zstd => Plain::Zstd(Box::new(
-                zstd::stream::read::Decoder::with_buffer(input).map_err(|source| format.error(what, source))?,
+            Format::Zstd => Decoder::Zstd(Box::new(
+                zstd::stream::read::Decoder::with_buffer(input)
+                    .map_err(|source| format.error(what, source))?,
             )),
         })
     }
 
     /// After the end: whether anything but padding follows it. (For zstd the decoder itself fails on that.)
     pub(crate) fn has_garbage(&self) -> bool {
-        matches!(self, Plain::Gzip(gzip) if gzip.garbage)
+        matches!(self, Decoder::Gzip(gzip) if gzip.garbage)
     }
 
     /// The input back, at the end; for gzip its padding has been read too.
     fn into_input(self) -> Option<R> {
         match self {
-            Plain::Plain(input) => Some(input),
-            Plain::Gzip(gzip) => gzip.ended,
-            Plain::Zstd(zstd) => Some(zstd.finish()),
+            Decoder::Stored(input) => Some(input),
+            Decoder::Gzip(gzip) => gzip.ended,
+            Decoder::Zstd(zstd) => Some(zstd.finish()),
         }
     }
 }
 
-impl<R: BufRead> Read for Plain<R> {
+impl<R: BufRead> Read for Decoder<R> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         match self {
-            Plain::Plain(input) => input.read(out),
-            Plain::Gzip(gzip) => gzip.read(out),
-            Plain::Zstd(zstd) => zstd.read(out),
+            Decoder::Stored(input) => input.read(out),
+            Decoder::Gzip(gzip) => gzip.read(out),
+            Decoder::Zstd(zstd) => zstd.read(out),
         }
     }
 }
@@ -191,7 +198,7 @@ impl BufRead for Blob<'_> {
 
 /// A layer's decoded tar, limited, and hashed on the way. Plain layers are read without a copy and hashed once.
 pub(crate) struct LayerInput<'a> {
-    stream: Plain<Blob<'a>>,
+    stream: Decoder<Blob<'a>>,
     format: Format,
     /// Decoded bytes; empty for a plain layer, whose bytes are taken from the blob's own buffer.
     buffer: Box<[u8]>,
@@ -216,7 +223,10 @@ impl<'a> LayerInput<'a> {
     ) -> Result<LayerInput<'a>, Error> {
         let mut blob = Blob { reader, hasher: None, progress };
         // Looked at through the reader, so that these bytes are not taken for read by the hasher.
-        let start = blob.reader.fill_buf().map_err(|source| Error::Read { what: what.to_owned(), source })?;
+        let start = blob
+            .reader
+            .fill_buf()
+            .map_err(|source| Error::Read { what: what.to_owned(), source })?;
         let format = Format::detect(start, what)?;
         progress(start.len() as u64);
         if format == Format::Plain || hash_blob {
@@ -226,7 +236,7 @@ impl<'a> LayerInput<'a> {
         }
         let buffer = if format == Format::Plain { 0 } else { BUFFER };
         Ok(LayerInput {
-            stream: Plain::new(blob, format, what)?,
+            stream: Decoder::new(blob, format, what)?,
             format,
             buffer: vec![0; buffer].into_boxed_slice(),
             start: 0,
@@ -249,7 +259,10 @@ impl<'a> LayerInput<'a> {
             self.consume(count);
         }
         if self.stream.has_garbage() {
-            return Err(Error::TrailingGarbage { what: self.what.to_owned(), format: self.format.name() });
+            return Err(Error::TrailingGarbage {
+                what: self.what.to_owned(),
+                format: self.format.name(),
+            });
         }
         let blob = self.stream.into_input().and_then(|blob| blob.hasher).map(Hasher::finish);
         match (self.format, blob) {
@@ -263,7 +276,7 @@ impl Input for LayerInput<'_> {
     fn fill(&mut self) -> Result<&[u8], Error> {
         let (format, what) = (self.format, self.what);
         if format == Format::Plain {
-            let Plain::Plain(blob) = &mut self.stream else { return Ok(&[]) };
+            let Decoder::Stored(blob) = &mut self.stream else { return Ok(&[]) };
             check(self.size, self.limits.bytes, "bytes", what)?;
             return blob.fill_buf().map_err(|source| format.error(what, source));
         }
@@ -285,7 +298,7 @@ impl Input for LayerInput<'_> {
 
     fn consume(&mut self, count: usize) {
         match &mut self.stream {
-            Plain::Plain(blob) => blob.consume(count),
+            Decoder::Stored(blob) => blob.consume(count),
             _ => self.start = (self.start + count).min(self.end),
         }
     }

@@ -90,7 +90,9 @@ impl FromStr for Digest {
             Some(("sha256", hex)) => {
                 parse(hex.as_bytes()).ok_or_else(|| ParseDigestError::Malformed(short(text)))
             }
-            Some(("sha512" | "sha384" | "blake3", _)) => Err(ParseDigestError::Algorithm(short(text))),
+            Some(("sha512" | "sha384" | "blake3", _)) => {
+                Err(ParseDigestError::Algorithm(short(text)))
+            }
             _ => Err(ParseDigestError::Malformed(short(text))),
         }
     }

@@ -12,12 +12,18 @@ use crate::meta::overlay_prefix;
 use crate::options::WhiteoutForm;
 
 /// A directory as a place to work in.
-pub(crate) const PLACE: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+pub(crate) const PLACE: OFlags =
+    OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 /// A directory to read, or to set attributes of.
-pub(crate) const READ: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+pub(crate) const READ: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// Open the directory `path` (empty: the root itself) below `root`.
-pub(crate) fn open(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
+pub(crate) fn open(
+    root: BorrowedFd<'_>,
+    path: &[u8],
+    flags: OFlags,
+) -> rustix::io::Result<OwnedFd> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     let path = if path.is_empty() { b"." } else { path };
     loop {
@@ -30,7 +36,11 @@ pub(crate) fn open(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> rustix::
 }
 
 /// Like `open`, None if there is no such directory.
-pub(crate) fn open_if(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> rustix::io::Result<Option<OwnedFd>> {
+pub(crate) fn open_if(
+    root: BorrowedFd<'_>,
+    path: &[u8],
+    flags: OFlags,
+) -> rustix::io::Result<Option<OwnedFd>> {
     match open(root, path, flags) {
         Ok(fd) => Ok(Some(fd)),
         Err(e) if is_no_directory(e) => Ok(None),
@@ -74,11 +84,18 @@ pub(crate) fn names(dir: BorrowedFd<'_>) -> rustix::io::Result<Vec<Vec<u8>>> {
 }
 
 /// Write a whiteout. The attribute form also needs [`mark_whiteouts`] on the directory.
-pub(crate) fn make_whiteout(dir: BorrowedFd<'_>, name: &[u8], form: WhiteoutForm) -> rustix::io::Result<()> {
+pub(crate) fn make_whiteout(
+    dir: BorrowedFd<'_>,
+    name: &[u8],
+    form: WhiteoutForm,
+) -> rustix::io::Result<()> {
     match form {
-        WhiteoutForm::Device => rustix::fs::mknodat(dir, name, FileType::CharacterDevice, Mode::empty(), 0),
+        WhiteoutForm::Device => {
+            rustix::fs::mknodat(dir, name, FileType::CharacterDevice, Mode::empty(), 0)
+        }
         WhiteoutForm::Xattr { .. } => {
-            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let flags =
+                OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let file = rustix::fs::openat(dir, name, flags, Mode::RUSR | Mode::WUSR)?;
             set(file, "whiteout", b"y", form)
         }
@@ -98,13 +115,23 @@ pub(crate) fn mark_whiteouts(dir: &OwnedFd, form: WhiteoutForm) -> rustix::io::R
     }
 }
 
-fn set(fd: impl std::os::fd::AsFd, name: &str, value: &[u8], form: WhiteoutForm) -> rustix::io::Result<()> {
+fn set(
+    fd: impl std::os::fd::AsFd,
+    name: &str,
+    value: &[u8],
+    form: WhiteoutForm,
+) -> rustix::io::Result<()> {
     let name = format!("{}{name}", overlay_prefix(form));
     rustix::fs::fsetxattr(fd, name.as_str(), value, XattrFlags::empty())
 }
 
 /// Whether an open file has overlayfs's attribute `name` with this value.
-fn has(fd: BorrowedFd<'_>, name: &str, value: &[u8], form: WhiteoutForm) -> rustix::io::Result<bool> {
+fn has(
+    fd: BorrowedFd<'_>,
+    name: &str,
+    value: &[u8],
+    form: WhiteoutForm,
+) -> rustix::io::Result<bool> {
     let name = format!("{}{name}", overlay_prefix(form));
     let mut buffer = [0_u8; 8];
     match rustix::fs::fgetxattr(fd, name.as_str(), &mut buffer) {
@@ -119,7 +146,12 @@ pub(crate) fn is_opaque(dir: BorrowedFd<'_>, form: WhiteoutForm) -> rustix::io::
 }
 
 /// Whether `name`, which has this status, is a whiteout in either form.
-pub(crate) fn is_whiteout(dir: BorrowedFd<'_>, name: &[u8], stat: &Stat, form: WhiteoutForm) -> rustix::io::Result<bool> {
+pub(crate) fn is_whiteout(
+    dir: BorrowedFd<'_>,
+    name: &[u8],
+    stat: &Stat,
+    form: WhiteoutForm,
+) -> rustix::io::Result<bool> {
     match file_type(stat) {
         FileType::CharacterDevice => Ok(stat.st_rdev == 0),
         FileType::RegularFile if stat.st_size == 0 && form != WhiteoutForm::Device => {
@@ -143,7 +175,12 @@ pub(crate) struct Place<'a> {
 }
 
 impl Place<'_> {
-    pub(crate) fn error(&self, op: &'static str, path: &[u8], source: impl Into<io::Error>) -> Error {
+    pub(crate) fn error(
+        &self,
+        op: &'static str,
+        path: &[u8],
+        source: impl Into<io::Error>,
+    ) -> Error {
         Error::System { layer: self.layer.to_owned(), op, path: show(path), source: source.into() }
     }
 }

@@ -23,27 +23,43 @@ impl Archive {
         }
         let bytes = self.document(MANIFEST, "the manifest", None)?;
         let images: Vec<DockerImage> = parse(&bytes, &format!("{MANIFEST} of {}", self.source()))?;
-        images.iter().filter_map(|image| Some((named_digest(&image.config)?, image))).map(|(id, image)| Ok((id, self.tags(image)?))).collect()
+        images
+            .iter()
+            .filter_map(|image| Some((named_digest(&image.config)?, image)))
+            .map(|(id, image)| Ok((id, self.tags(image)?)))
+            .collect()
     }
 
     fn tags(&self, image: &DockerImage) -> Result<Vec<String>, Error> {
-        image.repo_tags.iter().flatten().map(|tag| {
-            normalise(tag).ok_or_else(|| Error::Contradiction {
-                what: format!("{MANIFEST} of {}", self.source()),
-                why: format!("the tag {tag:?} is no image name"),
+        image
+            .repo_tags
+            .iter()
+            .flatten()
+            .map(|tag| {
+                normalise(tag).ok_or_else(|| Error::Contradiction {
+                    what: format!("{MANIFEST} of {}", self.source()),
+                    why: format!("the tag {tag:?} is no image name"),
+                })
             })
-        })
-        .collect()
+            .collect()
     }
 
     fn docker_image(&self, image: &DockerImage) -> Result<Found, Error> {
         let raw = self.document(&image.config, "the configuration", named_digest(&image.config))?;
         let paths = image.layers.as_deref().unwrap_or_default();
         let mut found = self.found(raw, None, self.tags(image)?, paths.len())?;
-        for (at, (path, diff_id)) in paths.iter().zip(std::mem::take(&mut found.diff_ids)).enumerate() {
+        for (at, (path, diff_id)) in
+            paths.iter().zip(std::mem::take(&mut found.diff_ids)).enumerate()
+        {
             let what = format!("layer {} of {}", at + 1, paths.len());
             let extent = self.file(path, &what)?;
-            found.layers.push(Layer::new(what, path.clone(), diff_id, extent.len, blob_digest(path)));
+            found.layers.push(Layer::new(
+                what,
+                path.clone(),
+                diff_id,
+                extent.len,
+                blob_digest(path),
+            ));
         }
         Ok(found)
     }

@@ -50,7 +50,11 @@ pub(crate) struct DescribedPlatform {
 
 impl DescribedPlatform {
     pub(crate) fn platform(&self) -> Platform {
-        Platform { os: self.os.clone(), architecture: self.architecture.clone(), variant: self.variant.clone() }
+        Platform {
+            os: self.os.clone(),
+            architecture: self.architecture.clone(),
+            variant: self.variant.clone(),
+        }
     }
 }
 
@@ -83,12 +87,14 @@ impl Document {
     pub(crate) fn check(&self, described: &str, what: &str) -> Result<(), Error> {
         let contradiction = |why: String| Error::Contradiction { what: what.to_owned(), why };
         if self.manifests.is_some() && (self.layers.is_some() || self.config.is_some()) {
-            return Err(contradiction("it has the fields of an index and those of a manifest".into()));
+            return Err(contradiction(
+                "it has the fields of an index and those of a manifest".into(),
+            ));
         }
         match self.media_type.as_deref() {
-            Some(own) if !described.is_empty() && own != described => {
-                Err(contradiction(format!("its media type is {own:?}, and its descriptor says {described:?}")))
-            }
+            Some(own) if !described.is_empty() && own != described => Err(contradiction(format!(
+                "its media type is {own:?}, and its descriptor says {described:?}"
+            ))),
             _ => Ok(()),
         }
     }

@@ -133,7 +133,9 @@ pub enum Error {
         source: crate::digest::ParseDigestError,
     },
     /// Bytes that have another digest than the one that names them.
-    #[error("{what} has the digest {found}, and should have {expected}; the archive is damaged or forged")]
+    #[error(
+        "{what} has the digest {found}, and should have {expected}; the archive is damaged or forged"
+    )]
     Mismatch {
         /// the blob or layer
         what: String,
@@ -143,7 +145,9 @@ pub enum Error {
         found: Box<crate::Digest>,
     },
     /// A blob of another size than its descriptor says.
-    #[error("{what} has {found} bytes, and its descriptor says {expected}; the archive is damaged or forged")]
+    #[error(
+        "{what} has {found} bytes, and its descriptor says {expected}; the archive is damaged or forged"
+    )]
     Size {
         /// the blob
         what: String,

@@ -31,7 +31,10 @@ pub(crate) enum Files {
 
 /// A member of a tar, as far as an image can use it.
 pub(crate) enum Member {
-    File { offset: u64, len: u64 },
+    File {
+        offset: u64,
+        len: u64,
+    },
     /// A symlink or hard link to this path, cleaned.
     Link(Vec<u8>),
     /// A directory, a device, a file with holes.
@@ -51,7 +54,9 @@ impl Files {
             kept += (path.len() + entry.link.len()) as u64 + 64;
             check(kept, limits.memory, "bytes of names kept in memory", name)?;
             let member = match entry.kind {
-                Kind::File if entry.sparse.is_none() => Member::File { offset: entry.data_at, len: entry.size },
+                Kind::File if entry.sparse.is_none() => {
+                    Member::File { offset: entry.data_at, len: entry.size }
+                }
                 Kind::Symlink => {
                     let parent = crate::path::split(&path).map_or(&b""[..], |(parent, _)| parent);
                     resolve(parent, &entry.link).map_or(Member::Other, Member::Link)
@@ -74,7 +79,11 @@ impl Files {
                     match index.get(&at) {
                         Some(Member::File { offset, len }) => {
                             let offset = tar.offset + offset;
-                            return Ok(Some(Extent { file: Arc::clone(&tar.file), offset, len: *len }));
+                            return Ok(Some(Extent {
+                                file: Arc::clone(&tar.file),
+                                offset,
+                                len: *len,
+                            }));
                         }
                         Some(Member::Link(target)) => at.clone_from(target),
                         Some(Member::Other) | None => return Ok(None),
@@ -84,7 +93,8 @@ impl Files {
             }
             Files::Directory(dir) => {
                 let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-                let inside = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+                let inside =
+                    ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
                 let failed = |source| Error::Read { what: format!("{path} of the layout"), source };
                 let file = match rustix::fs::openat2(dir, path, flags, Mode::empty(), inside) {
                     Ok(fd) => File::from(fd),
@@ -106,7 +116,9 @@ impl Files {
     /// Why something may be missing.
     pub(crate) fn note(&self) -> &'static str {
         match self {
-            Files::Tar { end: End::Unmarked, .. } => "; the archive ends without an end mark, so it is probably cut off",
+            Files::Tar { end: End::Unmarked, .. } => {
+                "; the archive ends without an end mark, so it is probably cut off"
+            }
             _ => "",
         }
     }
@@ -116,9 +128,13 @@ impl Files {
         match self {
             Files::Tar { index, .. } => {
                 let below = format!("{path}/");
-                index.keys().any(|name| name == path.as_bytes() || name.starts_with(below.as_bytes()))
+                index
+                    .keys()
+                    .any(|name| name == path.as_bytes() || name.starts_with(below.as_bytes()))
             }
-            Files::Directory(dir) => rustix::fs::statat(dir, path, rustix::fs::AtFlags::SYMLINK_NOFOLLOW).is_ok(),
+            Files::Directory(dir) => {
+                rustix::fs::statat(dir, path, rustix::fs::AtFlags::SYMLINK_NOFOLLOW).is_ok()
+            }
         }
     }
 

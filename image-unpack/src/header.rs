@@ -6,6 +6,7 @@
 use tar::{GnuExtSparseHeader, GnuSparseHeader, Header};
 
 use crate::error::TarProblem;
+use crate::sparse::Map;
 
 /// A block of a tar.
 pub(crate) const BLOCK: usize = 512;
@@ -18,7 +19,8 @@ pub(crate) struct Fields<'a> {
 impl<'a> Fields<'a> {
     pub(crate) fn new(block: &'a [u8; BLOCK]) -> Result<Fields<'a>, TarProblem> {
         let header = Header::from_byte_slice(block);
-        let stated = number(&header.as_old().cksum, "checksum").map_err(|_| TarProblem::Checksum)?;
+        let stated =
+            number(&header.as_old().cksum, "checksum").map_err(|_| TarProblem::Checksum)?;
         let (mut unsigned, mut signed) = (0_i64, 0_i64);
         for (at, byte) in block.iter().enumerate() {
             let byte = if (148..156).contains(&at) { b' ' } else { *byte };
@@ -83,14 +85,14 @@ impl<'a> Fields<'a> {
     }
 
     /// Of GNU's old sparse format: the pieces in this header, the file's real size, and whether a block with more pieces follows.
-    pub(crate) fn sparse(&self) -> Result<(Vec<(u64, u64)>, u64, bool), TarProblem> {
+    pub(crate) fn sparse(&self) -> Result<(Map, u64, bool), TarProblem> {
         let gnu = self.header.as_gnu().ok_or(TarProblem::Sparse)?;
         Ok((pieces(&gnu.sparse)?, number(&gnu.realsize, "realsize")?, gnu.isextended[0] != 0))
     }
 }
 
 /// A block of more pieces, and whether one more follows.
-pub(crate) fn more_pieces(block: &[u8; BLOCK]) -> Result<(Vec<(u64, u64)>, bool), TarProblem> {
+pub(crate) fn more_pieces(block: &[u8; BLOCK]) -> Result<(Map, bool), TarProblem> {
     let mut header = GnuExtSparseHeader::new();
     header.as_mut_bytes().copy_from_slice(block);
     Ok((pieces(&header.sparse)?, header.isextended[0] != 0))
@@ -98,7 +100,10 @@ pub(crate) fn more_pieces(block: &[u8; BLOCK]) -> Result<(Vec<(u64, u64)>, bool)
 
 fn pieces(table: &[GnuSparseHeader]) -> Result<Vec<(u64, u64)>, TarProblem> {
     let used = table.iter().take_while(|piece| piece.offset[0] != 0 && piece.numbytes[0] != 0);
-    used.map(|piece| Ok((number(&piece.offset, "sparse offset")?, number(&piece.numbytes, "sparse size")?))).collect()
+    used.map(|piece| {
+        Ok((number(&piece.offset, "sparse offset")?, number(&piece.numbytes, "sparse size")?))
+    })
+    .collect()
 }
 
 /// The bytes before the first NUL.
@@ -122,10 +127,10 @@ fn signed(field: &[u8], name: &'static str) -> Result<i64, TarProblem> {
     if digits[end..].iter().any(|byte| !matches!(byte, 0 | b' ')) {
         return Err(TarProblem::Number(name));
     }
-    digits[..end].iter().try_fold(0_i64, |value, digit| {
-        value.checked_mul(8)?.checked_add(i64::from(digit - b'0'))
-    })
-    .ok_or(TarProblem::Range(name))
+    digits[..end]
+        .iter()
+        .try_fold(0_i64, |value, digit| value.checked_mul(8)?.checked_add(i64::from(digit - b'0')))
+        .ok_or(TarProblem::Range(name))
 }
 
 /// Two's complement, with the marking first bit taken for the sign bit beside it.
@@ -149,7 +154,7 @@ mod tests {
         assert_eq!(signed(b"   755 \0", "mode"), Ok(0o755));
         assert_eq!(signed(b"77777777", "mode"), Ok(0o7777_7777));
         assert_eq!(signed(&[0; 8], "mode"), Ok(0));
-        for bad in [b"000 755\0", b"-000755\0", b"0x00755\0", b"755\0755\0", b"9999999\0"] {
+        for bad in [b"000 755\0", b"-000755\0", b"0x00755\0", b"755\x00755\0", b"9999999\0"] {
             assert_eq!(signed(bad, "mode"), Err(TarProblem::Number("mode")), "{bad:?}");
         }
     }
@@ -158,8 +163,17 @@ mod tests {
     fn base_256() {
         assert_eq!(signed(b"\x80\0\0\0\0\0\0\x01\0\0\0\0", "size"), Ok(1 << 32));
         assert_eq!(signed(b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xfe", "mtime"), Ok(-2));
-        assert_eq!(number(b"\xff\xff\xff\xff\xff\xff\xff\xfe", "uid"), Err(TarProblem::Range("uid")));
-        assert_eq!(number(b"\x80\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", "size"), Err(TarProblem::Range("size")));
-        assert_eq!(number(b"\x80\0\0\0\x7f\xff\xff\xff\xff\xff\xff\xff", "size"), Ok(i64::MAX as u64));
+        assert_eq!(
+            number(b"\xff\xff\xff\xff\xff\xff\xff\xfe", "uid"),
+            Err(TarProblem::Range("uid"))
+        );
+        assert_eq!(
+            number(b"\x80\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", "size"),
+            Err(TarProblem::Range("size"))
+        );
+        assert_eq!(
+            number(b"\x80\0\0\0\x7f\xff\xff\xff\xff\xff\xff\xff", "size"),
+            Ok(i64::MAX as u64)
+        );
     }
 }

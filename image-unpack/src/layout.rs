@@ -3,7 +3,8 @@
 use crate::archive::{Archive, Found, Layer};
 use crate::docker::config_platform;
 use crate::documents::{
-    DOCKER_CONFIG, DOCKER_INDEX, DOCKER_MANIFEST, Descriptor, Document, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, parse,
+    DOCKER_CONFIG, DOCKER_INDEX, DOCKER_MANIFEST, Descriptor, Document, OCI_CONFIG, OCI_INDEX,
+    OCI_MANIFEST, parse,
 };
 use crate::names::normalise;
 use crate::{Digest, Error, Platform};
@@ -47,7 +48,12 @@ impl Archive {
             let (present, absent) = self.split_by_presence(candidates)?;
             for candidate in present.iter().chain(&absent) {
                 let tags = tags_of(&descriptor).or_else(|| tags_of(&candidate.descriptor));
-                if self.manifest(&candidate.descriptor, tags.into_iter().collect(), wanted, &mut fitting)? {
+                if self.manifest(
+                    &candidate.descriptor,
+                    tags.into_iter().collect(),
+                    wanted,
+                    &mut fitting,
+                )? {
                     break;
                 }
             }
@@ -59,10 +65,17 @@ impl Archive {
         self.files.has(&blob_path(&descriptor.digest("a manifest")?))
     }
 
-    fn split_by_presence(&self, candidates: Vec<Candidate>) -> Result<(Vec<Candidate>, Vec<Candidate>), Error> {
+    fn split_by_presence(
+        &self,
+        candidates: Vec<Candidate>,
+    ) -> Result<(Vec<Candidate>, Vec<Candidate>), Error> {
         let (mut present, mut absent) = (Vec::new(), Vec::new());
         for candidate in candidates {
-            if self.has_blob(&candidate.descriptor)? { present.push(candidate) } else { absent.push(candidate) }
+            if self.has_blob(&candidate.descriptor)? {
+                present.push(candidate)
+            } else {
+                absent.push(candidate)
+            }
         }
         Ok((present, absent))
     }
@@ -119,7 +132,8 @@ impl Archive {
         let what = format!("the manifest {} of {}", short(&descriptor.digest), self.source());
         let manifest: Document = parse(&self.blob(descriptor, "the manifest")?, &what)?;
         manifest.check(&descriptor.media_type, &what)?;
-        let contradiction = |why: &str| Error::Contradiction { what: what.clone(), why: why.to_owned() };
+        let contradiction =
+            |why: &str| Error::Contradiction { what: what.clone(), why: why.to_owned() };
         if manifest.manifests.is_some() {
             return Err(contradiction("it is an index, and its descriptor says it is a manifest"));
         }
@@ -130,21 +144,29 @@ impl Archive {
         }
         let raw = self.blob(&config, "the configuration")?;
         let layers = manifest.layers.unwrap_or_default();
-        let mut found = self.found(raw, Some(descriptor.digest("a manifest")?), tags, layers.len())?;
+        let mut found =
+            self.found(raw, Some(descriptor.digest("a manifest")?), tags, layers.len())?;
         // The index has looked at the platform if it tells one.
         let own = config_platform(&found.config);
         if descriptor.platform.is_none() && own.fit(wanted).is_none() {
             fitting.others.push(own.to_string());
             return Ok(false);
         }
-        for (at, (layer, diff_id)) in layers.iter().zip(std::mem::take(&mut found.diff_ids)).enumerate() {
+        for (at, (layer, diff_id)) in
+            layers.iter().zip(std::mem::take(&mut found.diff_ids)).enumerate()
+        {
             let what = format!("layer {} of {}", at + 1, layers.len());
             let digest = layer.digest(&what)?;
             let path = blob_path(&digest);
             let urls = layer.urls.as_deref().unwrap_or_default();
-            let is_foreign = layer.media_type.contains("nondistributable") || layer.media_type.contains("foreign");
+            let is_foreign = layer.media_type.contains("nondistributable")
+                || layer.media_type.contains("foreign");
             if (is_foreign || !urls.is_empty()) && !self.files.has(&path)? {
-                let urls = if urls.is_empty() { "a place it does not name".to_owned() } else { urls.join(", ") };
+                let urls = if urls.is_empty() {
+                    "a place it does not name".to_owned()
+                } else {
+                    urls.join(", ")
+                };
                 return Err(Error::Foreign { what, archive: self.source().to_owned(), urls });
             }
             let extent = self.file(&path, &what)?;

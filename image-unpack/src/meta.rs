@@ -30,14 +30,23 @@ impl<'a> Setter<'a> {
         if let Some((uid, gid)) = self.owner(meta) {
             rustix::fs::fchown(fd, Some(uid), Some(gid)).map_err(failed("set the owner of"))?;
         }
-        rustix::fs::fchmod(fd, Mode::from_raw_mode(meta.mode)).map_err(failed("set the mode of"))?;
-        let omitted = self.xattrs(meta, |name, value| rustix::fs::fsetxattr(fd, name, value, XattrFlags::empty()))?;
+        rustix::fs::fchmod(fd, Mode::from_raw_mode(meta.mode))
+            .map_err(failed("set the mode of"))?;
+        let omitted = self.xattrs(meta, |name, value| {
+            rustix::fs::fsetxattr(fd, name, value, XattrFlags::empty())
+        })?;
         rustix::fs::futimens(fd, &times(meta.mtime)).map_err(failed("set the times of"))?;
         Ok(omitted)
     }
 
     /// On something just made that cannot be opened: a symlink, a device or a FIFO.
-    pub(crate) fn on_name(&self, dir: BorrowedFd<'_>, name: &[u8], symlink: bool, meta: &Meta) -> Result<u64, Failed> {
+    pub(crate) fn on_name(
+        &self,
+        dir: BorrowedFd<'_>,
+        name: &[u8],
+        symlink: bool,
+        meta: &Meta,
+    ) -> Result<u64, Failed> {
         if let Some((uid, gid)) = self.owner(meta) {
             rustix::fs::chownat(dir, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
                 .map_err(failed("set the owner of"))?;

@@ -21,7 +21,7 @@ pub enum WhiteoutForm {
     /// A character device 0:0, and `trusted.overlay.opaque`.
     #[default]
     Device,
-    /// An empty file with the attribute `overlay.whiteout` in a directory that has `overlay.opaque=x` (kernel 6.7).
+    /// An empty file with the attribute `overlay.whiteout` in a directory that has `overlay.opaque=x` (Linux 6.8).
     Xattr {
         /// `user.overlay.*`, for a mount with `userxattr`; else `trusted.overlay.*`.
         user: bool,

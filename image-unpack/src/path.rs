@@ -28,7 +28,8 @@ pub(crate) fn split(path: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// The directories above a path, from the root down.
 pub(crate) fn ancestors(path: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let inner = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| &path[..at]);
+    let inner =
+        path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| &path[..at]);
     std::iter::once(&path[..0]).chain(inner).take(if path.is_empty() { 0 } else { usize::MAX })
 }
 
@@ -51,7 +52,12 @@ fn clean(raw: &[u8], dot_dot: Refusal) -> Result<Vec<&[u8]>, Refusal> {
     Ok(parts)
 }
 
-fn checked<'a>(raw: &'a [u8], limits: &Limits, layer: &str, dot_dot: Refusal) -> Result<Vec<&'a [u8]>, Error> {
+fn checked<'a>(
+    raw: &'a [u8],
+    limits: &Limits,
+    layer: &str,
+    dot_dot: Refusal,
+) -> Result<Vec<&'a [u8]>, Error> {
     let refuse = |why| Error::Refused { layer: layer.to_owned(), entry: show(raw), why };
     check(raw.len() as u64, limits.path, "bytes in a name", layer)?;
     let parts = clean(raw, dot_dot).map_err(refuse)?;
@@ -82,7 +88,12 @@ pub(crate) fn name(raw: &[u8], limits: &Limits, layer: &str) -> Result<Name, Err
 }
 
 /// The cleaned target of a hard link, which like a name counts from the layer's root.
-pub(crate) fn link_target(raw: &[u8], entry: &[u8], limits: &Limits, layer: &str) -> Result<Vec<u8>, Error> {
+pub(crate) fn link_target(
+    raw: &[u8],
+    entry: &[u8],
+    limits: &Limits,
+    layer: &str,
+) -> Result<Vec<u8>, Error> {
     let refuse = |why| Error::Refused { layer: layer.to_owned(), entry: show(entry), why };
     if raw.is_empty() {
         return Err(refuse(Refusal::EmptyLink));

@@ -54,9 +54,15 @@ impl Pax {
         }
         let number = || decimal(value).ok_or_else(|| TarProblem::Pax(show(key)));
         // An empty value takes back what an earlier header said.
-        let unless_empty = |parsed: Result<u64, TarProblem>| if value.is_empty() { Ok(None) } else { parsed.map(Some) };
+        let unless_empty = |parsed: Result<u64, TarProblem>| {
+            if value.is_empty() { Ok(None) } else { parsed.map(Some) }
+        };
         let name = |field| {
-            if value.contains(&0) { Err(TarProblem::Nul(field)) } else { Ok(Some(value.to_vec()).filter(|v| !v.is_empty())) }
+            if value.contains(&0) {
+                Err(TarProblem::Nul(field))
+            } else {
+                Ok(Some(value.to_vec()).filter(|v| !v.is_empty()))
+            }
         };
         match key {
             b"path" => self.path = name("path")?,
@@ -76,11 +82,9 @@ impl Pax {
             b"GNU.sparse.size" | b"GNU.sparse.realsize" => self.sparse.real_size = Some(number()?),
             b"GNU.sparse.numblocks" => self.sparse.pieces = Some(number()?),
             b"GNU.sparse.map" => self.sparse.map = Some(list(value).ok_or(TarProblem::Sparse)?),
-            b"GNU.sparse.offset" => {
-                if self.sparse.offset.replace(number()?).is_some() {
-                    return Err(TarProblem::Sparse);
-                }
-            }
+            // An offset waits for its length: two in a row have lost one.
+            b"GNU.sparse.offset" if self.sparse.offset.is_some() => return Err(TarProblem::Sparse),
+            b"GNU.sparse.offset" => self.sparse.offset = Some(number()?),
             b"GNU.sparse.numbytes" => {
                 let offset = self.sparse.offset.take().ok_or(TarProblem::Sparse)?;
                 self.sparse.list.push((offset, number()?));
@@ -95,8 +99,12 @@ impl Pax {
     /// A global header can only set what makes sense for all entries.
     pub(crate) fn check_global(&self) -> Result<(), TarProblem> {
         let sparse = &self.sparse;
-        let has_sparse = sparse.major.is_some() || sparse.real_size.is_some() || sparse.name.is_some()
-            || sparse.map.is_some() || !sparse.list.is_empty() || sparse.pieces.is_some();
+        let has_sparse = sparse.major.is_some()
+            || sparse.real_size.is_some()
+            || sparse.name.is_some()
+            || sparse.map.is_some()
+            || !sparse.list.is_empty()
+            || sparse.pieces.is_some();
         let forbidden = [
             (self.path.is_some(), "path"),
             (self.link.is_some(), "linkpath"),
@@ -111,11 +119,15 @@ impl Pax {
     }
 }
 
+/// Key, value, and the bytes after the record.
+type Record<'a> = (&'a [u8], &'a [u8], &'a [u8]);
+
 /// `LENGTH KEY=VALUE\n`, and what follows. The length counts the whole record.
-fn record(bytes: &[u8]) -> Result<(&[u8], &[u8], &[u8]), TarProblem> {
+fn record(bytes: &[u8]) -> Result<Record<'_>, TarProblem> {
     let bad = || TarProblem::Pax(show(&bytes[..bytes.len().min(64)]));
     let blank = bytes.iter().take(12).position(|byte| *byte == b' ').ok_or_else(bad)?;
-    let length = decimal(&bytes[..blank]).and_then(|length| usize::try_from(length).ok()).ok_or_else(bad)?;
+    let length =
+        decimal(&bytes[..blank]).and_then(|length| usize::try_from(length).ok()).ok_or_else(bad)?;
     if length <= blank + 1 || length > bytes.len() {
         return Err(bad());
     }
@@ -134,15 +146,18 @@ pub(crate) fn decimal(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    digits.iter().try_fold(0_u64, |value, digit| value.checked_mul(10)?.checked_add(u64::from(digit - b'0')))
+    digits
+        .iter()
+        .try_fold(0_u64, |value, digit| value.checked_mul(10)?.checked_add(u64::from(digit - b'0')))
 }
 
 fn list(value: &[u8]) -> Option<Vec<(u64, u64)>> {
     if value.is_empty() {
         return Some(Vec::new());
     }
-    let numbers: Vec<u64> = value.split(|byte| *byte == b',').map(decimal).collect::<Option<_>>()?;
-    if numbers.len() % 2 != 0 {
+    let numbers: Vec<u64> =
+        value.split(|byte| *byte == b',').map(decimal).collect::<Option<_>>()?;
+    if !numbers.len().is_multiple_of(2) {
         return None;
     }
     Some(numbers.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect())
@@ -183,7 +198,17 @@ mod tests {
         pax.read(b"30 mtime=1700000000.123456789\n12 path=a/b\n14 size=12345\n").unwrap();
         assert_eq!(pax.mtime, Some(Time { seconds: 1_700_000_000, nanos: 123_456_789 }));
         assert_eq!((pax.path.as_deref(), pax.size), (Some(&b"a/b"[..]), Some(12345)));
-        for bad in [&b"12 path=a/bX"[..], b"99 path=a\n", b"5 =a\n", b"+9 path=a\n", b"0 path=a\n", b"8 path\n", b"10 size=-1\n", b"11 size= 12\n", b"path=a\n"] {
+        for bad in [
+            &b"12 path=a/bX"[..],
+            b"99 path=a\n",
+            b"5 =a\n",
+            b"+9 path=a\n",
+            b"0 path=a\n",
+            b"8 path\n",
+            b"10 size=-1\n",
+            b"11 size= 12\n",
+            b"path=a\n",
+        ] {
             assert!(Pax::default().read(bad).is_err(), "{:?}", show(bad));
         }
         assert_eq!(Pax::default().read(b"12 path=a\0b\n"), Err(TarProblem::Nul("path")));

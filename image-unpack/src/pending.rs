@@ -34,7 +34,10 @@ pub struct Pending {
 impl Pending {
     /// Nothing to settle.
     pub fn is_empty(&self) -> bool {
-        self.attributes.is_empty() && self.links.is_empty() && self.whiteouts.is_empty() && !self.opaque_root
+        self.attributes.is_empty()
+            && self.links.is_empty()
+            && self.whiteouts.is_empty()
+            && !self.opaque_root
     }
 
     /// Finish the unpacked directory `layer` with `lowers`, the layers below it, topmost first, each unpacked and settled.
@@ -85,7 +88,8 @@ impl Settle<'_> {
         self.prune(whiteouts)?;
         for (path, times) in std::mem::take(&mut self.times).iter().rev() {
             let fd = self.open(path)?;
-            rustix::fs::futimens(fd, times).map_err(|e| self.place.error("set the times of", path, e))?;
+            rustix::fs::futimens(fd, times)
+                .map_err(|e| self.place.error("set the times of", path, e))?;
         }
         self.attributes.sort_unstable();
         for path in self.attributes.iter().rev() {
@@ -95,7 +99,8 @@ impl Settle<'_> {
     }
 
     fn open(&self, path: &[u8]) -> Result<std::os::fd::OwnedFd, Error> {
-        dirs::open(self.layer, path, dirs::READ).map_err(|e| self.place.error("open the directory", path, e))
+        dirs::open(self.layer, path, dirs::READ)
+            .map_err(|e| self.place.error("open the directory", path, e))
     }
 
     /// A directory of the layer that is about to be changed.
@@ -112,7 +117,11 @@ impl Settle<'_> {
         self.lowers.find(path).map_err(|e| self.place.error("look in the lower layers at", path, e))
     }
 
-    fn make_links(&mut self, links: &BTreeMap<Vec<u8>, Vec<u8>>, opaque_root: bool) -> Result<(), Error> {
+    fn make_links(
+        &mut self,
+        links: &BTreeMap<Vec<u8>, Vec<u8>>,
+        opaque_root: bool,
+    ) -> Result<(), Error> {
         // Where each lower file was copied to, so that all its links are one inode.
         let mut copies: BTreeMap<&[u8], &[u8]> = BTreeMap::new();
         for (path, target) in links {
@@ -162,7 +171,8 @@ impl Settle<'_> {
                 None if prefix == path => return Ok(true),
                 None => {
                     let dir = self.touch(parent)?;
-                    rustix::fs::mkdirat(&dir, name, Mode::RWXU).map_err(|e| place.error("make the directory", prefix, e))?;
+                    rustix::fs::mkdirat(&dir, name, Mode::RWXU)
+                        .map_err(|e| place.error("make the directory", prefix, e))?;
                     self.attributes.push(prefix.to_vec());
                 }
                 Some(stat) if dirs::is_directory(&stat) && prefix != path => {
@@ -179,7 +189,13 @@ impl Settle<'_> {
     }
 
     /// Copy a lower file, with all its attributes, to `path`.
-    fn copy_up(&mut self, from: BorrowedFd<'_>, name: &[u8], stat: &Stat, path: &[u8]) -> Result<(), Error> {
+    fn copy_up(
+        &mut self,
+        from: BorrowedFd<'_>,
+        name: &[u8],
+        stat: &Stat,
+        path: &[u8],
+    ) -> Result<(), Error> {
         let place = self.place;
         let error = |e| place.error("copy up from a lower layer", path, e);
         let (parent, new) = path::split(path).unwrap_or((b"", path));
@@ -190,11 +206,17 @@ impl Settle<'_> {
             FileType::RegularFile => {
                 let read = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let source = rustix::fs::openat(from, name, read, Mode::empty()).map_err(error)?;
-                let write = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let copy = rustix::fs::openat(&to, new, write, Mode::RUSR | Mode::WUSR).map_err(error)?;
+                let write = OFlags::WRONLY
+                    | OFlags::CREATE
+                    | OFlags::EXCL
+                    | OFlags::NOFOLLOW
+                    | OFlags::CLOEXEC;
+                let copy =
+                    rustix::fs::openat(&to, new, write, Mode::RUSR | Mode::WUSR).map_err(error)?;
                 meta.xattrs = xattrs(source.as_fd(), self.options).map_err(error)?;
                 let (mut source, mut copy) = (File::from(source), File::from(copy));
-                std::io::copy(&mut source, &mut copy).map_err(|e| place.error("copy up from a lower layer", path, e))?;
+                std::io::copy(&mut source, &mut copy)
+                    .map_err(|e| place.error("copy up from a lower layer", path, e))?;
                 return self.set(copy.as_fd(), &meta, path);
             }
             FileType::Symlink => {
@@ -216,7 +238,10 @@ impl Settle<'_> {
     /// All that lower layers have in the root goes.
     fn hide_all(&mut self) -> Result<(), Error> {
         let (place, form) = (self.place, self.options.form);
-        let names = self.lowers.root_names().map_err(|e| place.error("read the lower layers of", b"", e))?;
+        let names = self
+            .lowers
+            .root_names()
+            .map_err(|e| place.error("read the lower layers of", b"", e))?;
         for name in names {
             let error = |e| place.error("hide the lower", &name, e);
             let root = self.touch(b"")?;
@@ -225,7 +250,9 @@ impl Settle<'_> {
                     dirs::make_whiteout(root.as_fd(), &name, form).map_err(error)?;
                     dirs::mark_whiteouts(&root, form).map_err(error)?;
                 }
-                Some(stat) if dirs::is_directory(&stat) => dirs::mark_opaque(&self.open(&name)?, form).map_err(error)?,
+                Some(stat) if dirs::is_directory(&stat) => {
+                    dirs::mark_opaque(&self.open(&name)?, form).map_err(error)?
+                }
                 Some(_) => {}
             }
         }
@@ -240,7 +267,8 @@ impl Settle<'_> {
             }
             let (parent, name) = path::split(path).unwrap_or((b"", path));
             let dir = self.touch(parent)?;
-            rustix::fs::unlinkat(dir, name, AtFlags::empty()).map_err(|e| place.error("remove the whiteout", path, e))?;
+            rustix::fs::unlinkat(dir, name, AtFlags::empty())
+                .map_err(|e| place.error("remove the whiteout", path, e))?;
         }
         Ok(())
     }
@@ -255,7 +283,13 @@ impl Settle<'_> {
 }
 
 fn meta_of(stat: &Stat) -> Meta {
-    Meta { mode: stat.st_mode & 0o7777, uid: stat.st_uid, gid: stat.st_gid, mtime: mtime(stat), xattrs: Vec::new() }
+    Meta {
+        mode: stat.st_mode & 0o7777,
+        uid: stat.st_uid,
+        gid: stat.st_gid,
+        mtime: mtime(stat),
+        xattrs: Vec::new(),
+    }
 }
 
 fn mtime(stat: &Stat) -> Time {

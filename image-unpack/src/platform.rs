@@ -22,7 +22,9 @@ pub struct Platform {
 
 /// A text that is no platform.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a platform; write os/architecture or os/architecture/variant, like linux/arm64/v8")]
+#[error(
+    "{0:?} is not a platform; write os/architecture or os/architecture/variant, like linux/arm64/v8"
+)]
 pub struct ParsePlatformError(String);
 
 impl Platform {
@@ -79,7 +81,11 @@ impl FromStr for Platform {
         let bad = || ParsePlatformError(text.chars().take(80).collect());
         let word = |part: &str| {
             let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-            if part.is_empty() || !part.chars().all(fine) { Err(bad()) } else { Ok(part.to_ascii_lowercase()) }
+            if part.is_empty() || !part.chars().all(fine) {
+                Err(bad())
+            } else {
+                Ok(part.to_ascii_lowercase())
+            }
         };
         let mut parts = text.split('/');
         let os = word(parts.next().unwrap_or_default())?;

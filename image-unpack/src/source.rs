@@ -11,7 +11,7 @@ use std::sync::Arc;
 use rustix::fs::{Mode, OFlags};
 
 use crate::Error;
-use crate::decode::{Format, Plain};
+use crate::decode::{Decoder, Format};
 use crate::limits::{Limits, check};
 
 /// Bytes that are read at once.
@@ -128,7 +128,10 @@ impl BufRead for Reader {
                 }
             };
             if count == 0 {
-                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file became shorter while it was read"));
+                return Err(io::Error::new(
+                    io::ErrorKind::UnexpectedEof,
+                    "the file became shorter while it was read",
+                ));
             }
             self.start = 0;
             self.end = count;
@@ -166,11 +169,19 @@ impl Input for Outer<'_> {
 
 /// An extent with the archive's plain tar: the file itself if it can be read by position and is not
 /// compressed, else a decoded copy without a name in `spool`.
-pub(crate) fn plain(file: File, name: &str, spool: &Path, limits: &Limits) -> Result<Extent, Error> {
+pub(crate) fn plain(
+    file: File,
+    name: &str,
+    spool: &Path,
+    limits: &Limits,
+) -> Result<Extent, Error> {
     let read_error = |source| Error::Read { what: name.to_owned(), source };
     let meta = file.metadata().map_err(read_error)?;
     if meta.is_dir() {
-        return Err(Error::NotAnImage { archive: name.to_owned(), hint: "it is a directory; name it by its path" });
+        return Err(Error::NotAnImage {
+            archive: name.to_owned(),
+            hint: "it is a directory; name it by its path",
+        });
     }
     if !meta.is_file() {
         let read = Rc::new(Cell::new(0));
@@ -180,14 +191,23 @@ pub(crate) fn plain(file: File, name: &str, spool: &Path, limits: &Limits) -> Re
         (&mut stream).take(512).read_to_end(&mut start).map_err(read_error)?;
         let format = sniff(&mut &start[..], name)?;
         let input = io::BufReader::with_capacity(BUFFER, io::Cursor::new(start).chain(stream));
-        return copy(Plain::new(input, format, name)?, format, || read.get(), name, spool, limits);
+        return copy(
+            Decoder::new(input, format, name)?,
+            format,
+            || read.get(),
+            name,
+            spool,
+            limits,
+        );
     }
     let offset = (&file).stream_position().map_err(read_error)?;
     let extent = Extent::whole(file, offset).map_err(read_error)?;
     let mut reader = extent.reader(BUFFER);
     match sniff(&mut reader, name)? {
         Format::Plain => Ok(extent),
-        format => copy(Plain::new(reader, format, name)?, format, || extent.len, name, spool, limits),
+        format => {
+            copy(Decoder::new(reader, format, name)?, format, || extent.len, name, spool, limits)
+        }
     }
 }
 
@@ -215,7 +235,7 @@ fn sniff<R: BufRead>(input: &mut R, name: &str) -> Result<Format, Error> {
 
 /// Decode into an unnamed file.
 fn copy<R: BufRead>(
-    mut input: Plain<R>,
+    mut input: Decoder<R>,
     format: Format,
     compressed: impl Fn() -> u64,
     name: &str,
@@ -228,7 +248,8 @@ fn copy<R: BufRead>(
         source,
     };
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    let fd = rustix::fs::open(spool, flags, Mode::RUSR | Mode::WUSR).map_err(|e| spool_error(e.into()))?;
+    let fd = rustix::fs::open(spool, flags, Mode::RUSR | Mode::WUSR)
+        .map_err(|e| spool_error(e.into()))?;
     let mut out = File::from(fd);
     let mut buffer = vec![0; BUFFER];
     let mut total = 0;
@@ -251,7 +272,12 @@ fn copy<R: BufRead>(
 }
 
 /// `Err` if so many decoded bytes of so many compressed ones are a bomb.
-pub(crate) fn check_ratio(decoded: u64, compressed: u64, limits: &Limits, what: &str) -> Result<(), Error> {
+pub(crate) fn check_ratio(
+    decoded: u64,
+    compressed: u64,
+    limits: &Limits,
+    what: &str,
+) -> Result<(), Error> {
     // Plain bytes pass too: their ratio is one.
     if decoded <= limits.ratio_after || decoded / limits.ratio.max(1) <= compressed {
         return Ok(());

@@ -45,7 +45,9 @@ pub(crate) fn pax_form(sparse: PaxSparse) -> Result<PaxForm, TarProblem> {
         (Some(_), false) => return Err(TarProblem::Sparse),
         // 0.0 with no data at all has no piece.
         (None, true) if pieces == Some(0) => list,
-        (None, true) if real_size.is_none() && pieces.is_none() && name.is_none() && major.is_none() => {
+        (None, true)
+            if real_size.is_none() && pieces.is_none() && name.is_none() && major.is_none() =>
+        {
             return Ok(PaxForm::None);
         }
         (None, true) => return Err(TarProblem::Sparse),

@@ -50,7 +50,18 @@ struct Extended {
 impl<'a, I: Input> TarStream<'a, I> {
     pub(crate) fn new(input: I, limits: &'a Limits, what: &'a str) -> TarStream<'a, I> {
         let global = Pax::default();
-        TarStream { input, limits, what, at: 0, header_at: 0, remaining: 0, padding: 0, global, entries: 0, end: End::NotYet }
+        TarStream {
+            input,
+            limits,
+            what,
+            at: 0,
+            header_at: 0,
+            remaining: 0,
+            padding: 0,
+            global,
+            entries: 0,
+            end: End::NotYet,
+        }
     }
 
     pub(crate) fn end(&self) -> End {
@@ -75,7 +86,8 @@ impl<'a, I: Input> TarStream<'a, I> {
                 return Ok(None);
             }
             self.header_at = self.at;
-            let waits = extended.pax.is_some() || extended.name.is_some() || extended.link.is_some();
+            let waits =
+                extended.pax.is_some() || extended.name.is_some() || extended.link.is_some();
             let Some(block) = self.block()? else {
                 self.end = End::Unmarked;
                 return if waits { Err(self.broken(TarProblem::Dangling)) } else { Ok(None) };
@@ -104,7 +116,10 @@ impl<'a, I: Input> TarStream<'a, I> {
                 b'g' => {
                     let bytes = self.extended_header(&fields)?;
                     let mut global = std::mem::take(&mut self.global);
-                    global.read(&bytes).and_then(|()| global.check_global()).map_err(|problem| self.broken(problem))?;
+                    global
+                        .read(&bytes)
+                        .and_then(|()| global.check_global())
+                        .map_err(|problem| self.broken(problem))?;
                     self.global = global;
                 }
                 b'L' => {
@@ -128,7 +143,11 @@ impl<'a, I: Input> TarStream<'a, I> {
         }
         let bytes = input.fill()?;
         if bytes.is_empty() {
-            return Err(Error::Tar { what: (*what).to_owned(), offset: *header_at, problem: TarProblem::Truncated });
+            return Err(Error::Tar {
+                what: (*what).to_owned(),
+                offset: *header_at,
+                problem: TarProblem::Truncated,
+            });
         }
         let count = usize::try_from(*remaining).unwrap_or(usize::MAX).min(bytes.len());
         Ok(&bytes[..count])
@@ -159,7 +178,11 @@ impl<'a, I: Input> TarStream<'a, I> {
                 if filled == 0 {
                     return Ok(None);
                 }
-                let problem = if self.at < BLOCK as u64 { TarProblem::NotATar } else { TarProblem::Truncated };
+                let problem = if self.at < BLOCK as u64 {
+                    TarProblem::NotATar
+                } else {
+                    TarProblem::Truncated
+                };
                 return Err(self.broken(problem));
             }
             let count = bytes.len().min(BLOCK - filled);
@@ -229,7 +252,8 @@ impl<'a, I: Input> TarStream<'a, I> {
 
     fn entry(&mut self, fields: &Fields<'_>, extended: Extended) -> Result<Entry, Error> {
         let Extended { pax, name: gnu_name, link: gnu_link } = extended;
-        let Pax { path, link, size, uid, gid, mtime, xattrs, sparse } = pax.unwrap_or_else(|| self.global.clone());
+        let Pax { path, link, size, uid, gid, mtime, xattrs, sparse } =
+            pax.unwrap_or_else(|| self.global.clone());
         let sparse_name = sparse.name.clone();
         let form = pax_form(sparse);
         let parse = || -> Result<Entry, TarProblem> {

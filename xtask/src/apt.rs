@@ -9,17 +9,24 @@ use anyhow::{Context, Result, bail};
 
 use crate::sh;
 
-/// Programs that tasks use, and the Debian package of each.
+/// Programs that tasks use, and the Debian package of each that is not named as its program is.
 const PROGRAMS: &[(&str, &str)] = &[
     ("apt-get", "apt"),
     ("busybox", "busybox-static"),
     ("dpkg-deb", "dpkg"),
+    ("findmnt", "util-linux"),
+    ("getcap", "libcap2-bin"),
+    ("getfattr", "attr"),
+    ("ldd", "libc-bin"),
     ("mke2fs", "e2fsprogs"),
-    ("mount", "mount"),
+    ("nsenter", "util-linux"),
+    ("prlimit", "util-linux"),
     ("qemu-system-x86_64", "qemu-system-x86"),
+    ("setcap", "libcap2-bin"),
+    ("setfattr", "attr"),
     ("setpriv", "util-linux"),
-    ("strace", "strace"),
-    ("tar", "tar"),
+    ("umount", "mount"),
+    ("unshare", "util-linux"),
     ("xz", "xz-utils"),
 ];
 
@@ -211,6 +218,7 @@ mod tests {
     fn programs_have_packages() {
         assert_eq!(package_of("qemu-system-x86_64"), "qemu-system-x86");
         assert_eq!(package_of("strace"), "strace");
+        assert_eq!(package_of("getfattr"), "attr");
         assert_eq!(package_of("anything"), "anything");
     }
 }

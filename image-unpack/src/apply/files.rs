@@ -16,8 +16,11 @@ use crate::path;
 use crate::source::Input;
 use crate::tarstream::TarStream;
 
-const NEW: OFlags =
-    OFlags::WRONLY.union(OFlags::CREATE).union(OFlags::EXCL).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+const NEW: OFlags = OFlags::WRONLY
+    .union(OFlags::CREATE)
+    .union(OFlags::EXCL)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
 
 impl Tree<'_> {
     pub(super) fn add_file<I: Input>(
@@ -34,7 +37,8 @@ impl Tree<'_> {
             None => write_all(&mut file, stream, self.place, path)?,
             Some(map) => write_pieces(&file, map, entry.size, stream, self.place, path)?,
         }
-        self.omitted.xattrs += self.setter.on_fd(file.as_fd(), &entry.meta).map_err(self.failed(path))?;
+        self.omitted.xattrs +=
+            self.setter.on_fd(file.as_fd(), &entry.meta).map_err(self.failed(path))?;
         Ok(())
     }
 
@@ -42,7 +46,9 @@ impl Tree<'_> {
         if entry.link.is_empty() {
             return Err(self.refused(&entry.name, Refusal::EmptyLink));
         }
-        self.create(path, "make the symlink", |dir, name| rustix::fs::symlinkat(&entry.link, dir, name))?;
+        self.create(path, "make the symlink", |dir, name| {
+            rustix::fs::symlinkat(&entry.link, dir, name)
+        })?;
         self.set_on_name(path, entry, true)
     }
 
@@ -59,7 +65,9 @@ impl Tree<'_> {
         }
         if kind != FileType::Fifo && !self.options.owners {
             self.omitted.devices += 1;
-            self.create(path, "make the file", |dir, name| rustix::fs::openat(dir, name, NEW, Mode::RUSR))?;
+            self.create(path, "make the file", |dir, name| {
+                rustix::fs::openat(dir, name, NEW, Mode::RUSR)
+            })?;
         } else {
             let device = rustix::fs::makedev(major, minor);
             self.create(path, "make the device or FIFO", |dir, name| {
@@ -71,8 +79,11 @@ impl Tree<'_> {
 
     /// A hard link to a name of this layer; one to a lower layer's waits for [`crate::Pending::settle`].
     pub(super) fn add_link(&mut self, path: Vec<u8>, entry: &Entry) -> Result<(), Error> {
-        let target = path::link_target(&entry.link, &entry.name, &self.options.limits, self.place.layer)?;
-        let is_below = |path: &[u8], dir: &[u8]| path.strip_prefix(dir).is_some_and(|rest| rest.starts_with(b"/"));
+        let target =
+            path::link_target(&entry.link, &entry.name, &self.options.limits, self.place.layer)?;
+        let is_below = |path: &[u8], dir: &[u8]| {
+            path.strip_prefix(dir).is_some_and(|rest| rest.starts_with(b"/"))
+        };
         if is_below(&path, &target) || is_below(&target, &path) {
             return Err(self.refused(&entry.name, Refusal::LinkAround));
         }
@@ -88,7 +99,9 @@ impl Tree<'_> {
         };
         match dirs::stat(dir.as_fd(), name).map_err(looked)? {
             None => self.link_later(path, target),
-            Some(stat) if dirs::is_directory(&stat) => Err(self.refused(&entry.name, Refusal::LinkToDirectory)),
+            Some(stat) if dirs::is_directory(&stat) => {
+                Err(self.refused(&entry.name, Refusal::LinkToDirectory))
+            }
             Some(_) if path == target => Ok(()),
             Some(_) => self.create(&path, "make the hard link", |to, new| {
                 rustix::fs::linkat(&dir, name, to, new, AtFlags::empty())
@@ -108,7 +121,10 @@ impl Tree<'_> {
     fn set_on_name(&mut self, path: &[u8], entry: &Entry, symlink: bool) -> Result<(), Error> {
         let (parent, name) = path::split(path).unwrap_or((b"", path));
         self.directory(parent)?;
-        let omitted = self.setter.on_name(self.last(), name, symlink, &entry.meta).map_err(self.failed(path))?;
+        let omitted = self
+            .setter
+            .on_name(self.last(), name, symlink, &entry.meta)
+            .map_err(self.failed(path))?;
         self.omitted.xattrs += omitted;
         Ok(())
     }

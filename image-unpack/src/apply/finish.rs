@@ -32,7 +32,8 @@ impl Tree<'_> {
 
     /// Whether lower layers are hidden at `path` by a directory above it.
     fn is_covered(&self, path: &[u8]) -> bool {
-        path::ancestors(path).any(|dir| self.dirs.get(dir).is_some_and(|dir| dir.opaque || dir.erased))
+        path::ancestors(path)
+            .any(|dir| self.dirs.get(dir).is_some_and(|dir| dir.opaque || dir.erased))
     }
 
     /// A whiteout where the layer has nothing; a directory that was made again becomes opaque; a file hides anyway.
@@ -46,11 +47,14 @@ impl Tree<'_> {
                 continue;
             }
             match dirs::stat(self.last(), name).map_err(|e| place.error("look at", &path, e))? {
-                Some(stat) if dirs::is_directory(&stat) => self.dirs.entry(path).or_default().erased = true,
+                Some(stat) if dirs::is_directory(&stat) => {
+                    self.dirs.entry(path).or_default().erased = true
+                }
                 Some(_) => {}
                 None if self.links.contains_key(&path) => {}
                 None => {
-                    dirs::make_whiteout(self.last(), name, form).map_err(|e| place.error("make the whiteout of", &path, e))?;
+                    dirs::make_whiteout(self.last(), name, form)
+                        .map_err(|e| place.error("make the whiteout of", &path, e))?;
                     self.dirs.entry(parent.to_vec()).or_default().whiteouts = true;
                     written.push(path);
                 }
@@ -67,7 +71,8 @@ impl Tree<'_> {
         let mut from_below = Vec::new();
         let mut omitted = 0;
         for (path, directory) in self.dirs.iter().rev() {
-            let fd = dirs::open(self.root, path, dirs::READ).map_err(|e| place.error("open the directory", path, e))?;
+            let fd = dirs::open(self.root, path, dirs::READ)
+                .map_err(|e| place.error("open the directory", path, e))?;
             // overlayfs does not look for an opaque mark on a layer's root: Pending::settle does what it means.
             let marked = if (directory.opaque || directory.erased) && !path.is_empty() {
                 dirs::mark_opaque(&fd, form)

@@ -46,7 +46,8 @@ pub(crate) fn docker_with(layers: &[Vec<u8>], config: &[u8]) -> Vec<u8> {
         tar = tar.file(&path, layer);
         paths.push(format!("\"{path}\""));
     }
-    let manifest = format!(r#"[{{"Config":"{name}","RepoTags":["test:1"],"Layers":[{}]}}]"#, paths.join(","));
+    let manifest =
+        format!(r#"[{{"Config":"{name}","RepoTags":["test:1"],"Layers":[{}]}}]"#, paths.join(","));
     tar.file("manifest.json", manifest.as_bytes()).end()
 }
 
@@ -76,7 +77,12 @@ impl Opened {
     pub(crate) fn unpack(&self, at: usize, options: &Options) -> Result<Unpacked, Error> {
         let into = self.dir.path().join(format!("layer{at}"));
         fs::create_dir(&into).unwrap();
-        self.archive.unpack(&self.image().layers[at], File::open(into).unwrap().as_fd(), options, &|_| ())
+        self.archive.unpack(
+            &self.image().layers[at],
+            File::open(into).unwrap().as_fd(),
+            options,
+            &|_| (),
+        )
     }
 
     pub(crate) fn layer(&self, at: usize) -> Nodes {
@@ -163,7 +169,11 @@ fn read(path: &Path, name: &str, nodes: &mut Nodes) {
         for entry in fs::read_dir(path).unwrap() {
             let entry = entry.unwrap();
             let inner = String::from_utf8_lossy(entry.file_name().as_bytes()).into_owned();
-            read(&entry.path(), &if name.is_empty() { inner } else { format!("{name}/{inner}") }, nodes);
+            read(
+                &entry.path(),
+                &if name.is_empty() { inner } else { format!("{name}/{inner}") },
+                nodes,
+            );
         }
         'd'
     } else if kind.is_symlink() {
@@ -232,13 +242,19 @@ impl Opened {
         // overlayfs wants two lower directories; the lowest must not be the top's.
         let bottom = path("bottom".into());
         fs::create_dir(&bottom).unwrap();
-        let mut lowers: Vec<String> = (0..count).rev().map(|at| path(format!("layer{at}"))).collect();
+        let mut lowers: Vec<String> =
+            (0..count).rev().map(|at| path(format!("layer{at}"))).collect();
         lowers.push(bottom);
         let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).unwrap();
         rustix::mount::fsconfig_set_string(context.as_fd(), "source", "overlay").unwrap();
         rustix::mount::fsconfig_set_string(context.as_fd(), "lowerdir", lowers.join(":")).unwrap();
         rustix::mount::fsconfig_create(context.as_fd()).unwrap();
-        let mount = rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()).unwrap();
+        let mount = rustix::mount::fsmount(
+            context.as_fd(),
+            FsMountFlags::FSMOUNT_CLOEXEC,
+            MountAttrFlags::empty(),
+        )
+        .unwrap();
         nodes(Path::new(&format!("/proc/self/fd/{}/.", std::os::fd::AsRawFd::as_raw_fd(&mount))))
     }
 }

@@ -18,7 +18,10 @@ fn plain_entries() {
             .add(header(b'4', "disk").device(259, 70000), b"")
             .add(header(b'6', "fifo").mode(0o620), b""),
     );
-    assert_eq!(tree.keys().collect::<Vec<_>>(), ["", "a", "a/f", "a/s", "disk", "fifo", "h", "null"]);
+    assert_eq!(
+        tree.keys().collect::<Vec<_>>(),
+        ["", "a", "a/f", "a/s", "disk", "fifo", "h", "null"]
+    );
     assert_eq!((tree[""].mode, tree[""].uid, tree[""].gid), (0o711, 5, 6));
     let file = &tree["a/f"];
     assert_eq!((file.kind, file.mode, file.uid, file.gid), ('f', 0o640, 1000, 1001));
@@ -36,7 +39,8 @@ fn plain_entries() {
 
 #[test]
 fn whiteouts_wherever_they_stand() {
-    let before = Tar::new().file("d/.wh.gone", b"").file("d/.wh.again", b"").file("d/again", b"new");
+    let before =
+        Tar::new().file("d/.wh.gone", b"").file("d/.wh.again", b"").file("d/again", b"new");
     let after = Tar::new().file("d/again", b"new").file("d/.wh.again", b"").file("d/.wh.gone", b"");
     for tar in [before, after] {
         let tree = unsettled(tar, &root());
@@ -62,7 +66,11 @@ fn whiteout_and_children_again_are_opaque() {
 #[test]
 fn no_whiteout_in_an_opaque_directory() {
     let tree = unsettled(
-        Tar::new().file("d/.wh.x", b"").file("d/e/.wh.y", b"").file("d/e/f", b"").file("d/.wh..wh..opq", b""),
+        Tar::new()
+            .file("d/.wh.x", b"")
+            .file("d/e/.wh.y", b"")
+            .file("d/e/f", b"")
+            .file("d/.wh..wh..opq", b""),
         &root(),
     );
     assert!(tree["d"].is_opaque());
@@ -71,7 +79,10 @@ fn no_whiteout_in_an_opaque_directory() {
 
 #[test]
 fn opaque_applies_first() {
-    let tree = unsettled(Tar::new().file("d/kept", b"1").file("d/.wh..wh..opq", b"").file("d/too", b"2"), &root());
+    let tree = unsettled(
+        Tar::new().file("d/kept", b"1").file("d/.wh..wh..opq", b"").file("d/too", b"2"),
+        &root(),
+    );
     assert_eq!((&tree["d/kept"].content[..], &tree["d/too"].content[..]), (&b"1"[..], &b"2"[..]));
     assert!(tree["d"].is_opaque());
 }
@@ -81,8 +92,12 @@ fn whiteouts_as_attributes() {
     for (user, prefix) in [(false, "trusted"), (true, "user")] {
         let options = Options { form: WhiteoutForm::Xattr { user }, ..root() };
         let tree = unsettled(Tar::new().file("d/.wh.x", b"").file("o/.wh..wh..opq", b""), &options);
-        let get = |node: &Node, name: &str| node.xattrs.get(&format!("{prefix}.overlay.{name}")).cloned();
-        assert_eq!((tree["d/x"].kind, get(&tree["d/x"], "whiteout").as_deref()), ('f', Some(&b"y"[..])));
+        let get =
+            |node: &Node, name: &str| node.xattrs.get(&format!("{prefix}.overlay.{name}")).cloned();
+        assert_eq!(
+            (tree["d/x"].kind, get(&tree["d/x"], "whiteout").as_deref()),
+            ('f', Some(&b"y"[..]))
+        );
         assert_eq!(get(&tree["d"], "opaque").as_deref(), Some(&b"x"[..]));
         assert_eq!(get(&tree["o"], "opaque").as_deref(), Some(&b"y"[..]));
     }
@@ -90,14 +105,23 @@ fn whiteouts_as_attributes() {
 
 #[test]
 fn bookkeeping_of_aufs_is_passed_over() {
-    let tree = layer(Tar::new().file(".wh..wh..plnk", b"").file(".wh..wh.plnk/1.2", b"x").dir(".wh..wh.aufs").file("a", b""));
+    let tree = layer(
+        Tar::new()
+            .file(".wh..wh..plnk", b"")
+            .file(".wh..wh.plnk/1.2", b"x")
+            .dir(".wh..wh.aufs")
+            .file("a", b""),
+    );
     assert_eq!(tree.keys().collect::<Vec<_>>(), ["", "a"]);
 }
 
 #[test]
 fn a_directory_over_a_directory_keeps_children() {
     let tree = layer(
-        Tar::new().pax(&[("SCHILY.xattr.user.old", b"1")]).dir("d").file("d/f", b"x")
+        Tar::new()
+            .pax(&[("SCHILY.xattr.user.old", b"1")])
+            .dir("d")
+            .file("d/f", b"x")
             .add(header(b'5', "d").mode(0o1777).owner(7, 8), b""),
     );
     assert_eq!((tree["d"].mode, tree["d"].uid, tree["d"].gid), (0o1777, 7, 8));
@@ -109,15 +133,26 @@ fn a_directory_over_a_directory_keeps_children() {
 fn the_last_of_one_name_counts() {
     let tree = layer(
         Tar::new()
-            .file("a", b"old").file("a", b"new")
-            .file("b", b"").symlink("b", "a")
-            .dir("c").file("c/d/e", b"").dir("c/d/f").file("c", b"now a file")
-            .symlink("s", "/etc").dir("s")
-            .symlink("p", "c").file("p/q", b"below")
-            .dir("z").symlink("z", "a"),
+            .file("a", b"old")
+            .file("a", b"new")
+            .file("b", b"")
+            .symlink("b", "a")
+            .dir("c")
+            .file("c/d/e", b"")
+            .dir("c/d/f")
+            .file("c", b"now a file")
+            .symlink("s", "/etc")
+            .dir("s")
+            .symlink("p", "c")
+            .file("p/q", b"below")
+            .dir("z")
+            .symlink("z", "a"),
     );
     assert_eq!(tree.keys().collect::<Vec<_>>(), ["", "a", "b", "c", "p", "p/q", "s", "z"]);
-    assert_eq!((&tree["a"].content[..], tree["b"].kind, &tree["c"].content[..]), (&b"new"[..], 'l', &b"now a file"[..]));
+    assert_eq!(
+        (&tree["a"].content[..], tree["b"].kind, &tree["c"].content[..]),
+        (&b"new"[..], 'l', &b"now a file"[..])
+    );
     assert_eq!((tree["s"].kind, tree["p"].kind, tree["z"].kind), ('d', 'd', 'l'));
     // What the file had hidden of lower layers stays hidden.
     assert!(tree["s"].is_opaque() && tree["p"].is_opaque());
@@ -135,13 +170,19 @@ fn replacing_does_not_write_through_links() {
 fn attributes_of_overlayfs_are_escaped() {
     let tar = || {
         Tar::new()
-            .pax(&[("SCHILY.xattr.trusted.overlay.opaque", b"y"), ("SCHILY.xattr.trusted.overlay.overlay.x", b"2")])
+            .pax(&[
+                ("SCHILY.xattr.trusted.overlay.opaque", b"y"),
+                ("SCHILY.xattr.trusted.overlay.overlay.x", b"2"),
+            ])
             .dir("d")
             .pax(&[("SCHILY.xattr.user.overlay.opaque", b"y")])
             .dir("e")
     };
     let tree = layer(tar());
-    assert_eq!(tree["d"].xattrs.keys().collect::<Vec<_>>(), ["trusted.overlay.overlay.opaque", "trusted.overlay.overlay.overlay.x"]);
+    assert_eq!(
+        tree["d"].xattrs.keys().collect::<Vec<_>>(),
+        ["trusted.overlay.overlay.opaque", "trusted.overlay.overlay.overlay.x"]
+    );
     assert_eq!(tree["e"].xattrs.keys().collect::<Vec<_>>(), ["user.overlay.opaque"]);
     let tree = unsettled(tar(), &Options { form: WhiteoutForm::Xattr { user: true }, ..root() });
     assert_eq!(tree["e"].xattrs.keys().collect::<Vec<_>>(), ["user.overlay.overlay.opaque"]);
@@ -159,14 +200,17 @@ fn set_id_bits_capabilities_and_acls_survive_the_chown() {
     let capability: [u8; 20] = [1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     // Version 2: user_obj rw, user 1000 r, group_obj r, mask r, other none.
     let acl: [u8; 44] = [
-        2, 0, 0, 0, 1, 0, 6, 0, 255, 255, 255, 255, 2, 0, 4, 0, 232, 3, 0, 0, 4, 0, 4, 0, 255, 255, 255, 255, 16, 0,
-        4, 0, 255, 255, 255, 255, 32, 0, 0, 0, 255, 255, 255, 255,
+        2, 0, 0, 0, 1, 0, 6, 0, 255, 255, 255, 255, 2, 0, 4, 0, 232, 3, 0, 0, 4, 0, 4, 0, 255, 255,
+        255, 255, 16, 0, 4, 0, 255, 255, 255, 255, 32, 0, 0, 0, 255, 255, 255, 255,
     ];
     let tree = layer(
         Tar::new()
             .add(header(b'0', "suid").mode(0o6755).owner(1, 2), b"x")
             .add(header(b'5', "tmp").mode(0o3777).owner(3, 4), b"")
-            .pax(&[("SCHILY.xattr.security.capability", &capability), ("SCHILY.xattr.user.a", b"b\0c\n=")])
+            .pax(&[
+                ("SCHILY.xattr.security.capability", &capability),
+                ("SCHILY.xattr.user.a", b"b\0c\n="),
+            ])
             .add(header(b'0', "cap").mode(0o755).owner(1, 2), b"x")
             .pax(&[("SCHILY.xattr.system.posix_acl_access", &acl)])
             .add(header(b'0', "acl").mode(0o640).owner(1, 2), b"")
@@ -183,12 +227,21 @@ fn set_id_bits_capabilities_and_acls_survive_the_chown() {
 
 #[test]
 fn a_default_acl_of_a_directory_does_not_reach_its_children() {
-    let acl: [u8; 28] = [2, 0, 0, 0, 1, 0, 7, 0, 255, 255, 255, 255, 4, 0, 7, 0, 255, 255, 255, 255, 32, 0, 7, 0, 255, 255, 255, 255];
+    let acl: [u8; 28] = [
+        2, 0, 0, 0, 1, 0, 7, 0, 255, 255, 255, 255, 4, 0, 7, 0, 255, 255, 255, 255, 32, 0, 7, 0,
+        255, 255, 255, 255,
+    ];
     let tree = layer(
-        Tar::new().pax(&[("SCHILY.xattr.system.posix_acl_default", &acl)]).add(header(b'5', "d").mode(0o2775).owner(0, 9), b"")
-            .file("d/f", b"").dir("d/e"),
+        Tar::new()
+            .pax(&[("SCHILY.xattr.system.posix_acl_default", &acl)])
+            .add(header(b'5', "d").mode(0o2775).owner(0, 9), b"")
+            .file("d/f", b"")
+            .dir("d/e"),
     );
-    assert_eq!((tree["d/f"].mode, tree["d/f"].gid, tree["d/e"].mode, tree["d/e"].gid), (0o644, 0, 0o755, 0));
+    assert_eq!(
+        (tree["d/f"].mode, tree["d/f"].gid, tree["d/e"].mode, tree["d/e"].gid),
+        (0o644, 0, 0o755, 0)
+    );
     assert!(tree["d/f"].xattrs.is_empty() && tree["d/e"].xattrs.is_empty());
     assert_eq!(tree["d"].mode, 0o2775);
 }
@@ -197,10 +250,14 @@ fn a_default_acl_of_a_directory_does_not_reach_its_children() {
 fn times_have_nanoseconds_and_directories_keep_theirs() {
     let tree = layer(
         Tar::new()
-            .pax(&[("mtime", b"1500000000.123456789")]).dir("d")
-            .pax(&[("mtime", b"-1.5")]).file("d/f", b"")
-            .pax(&[("mtime", b"1600000000.5")]).symlink("d/s", "f")
-            .file("d/e/late", b"").file("d/.wh.w", b""),
+            .pax(&[("mtime", b"1500000000.123456789")])
+            .dir("d")
+            .pax(&[("mtime", b"-1.5")])
+            .file("d/f", b"")
+            .pax(&[("mtime", b"1600000000.5")])
+            .symlink("d/s", "f")
+            .file("d/e/late", b"")
+            .file("d/.wh.w", b""),
     );
     assert_eq!(tree["d"].mtime, (1_500_000_000, 123_456_789));
     assert_eq!(tree["d/f"].mtime, (-2, 500_000_000));
@@ -218,7 +275,14 @@ fn unlisted_directories_have_a_plain_default() {
 
 #[test]
 fn hard_links_also_below_unlisted_parents() {
-    let tree = layer(Tar::new().file("x/y/a", b"1").link("z/w/b", "x/y/a").link("c", "/z/w/b").symlink("s", "nowhere").link("t", "s"));
+    let tree = layer(
+        Tar::new()
+            .file("x/y/a", b"1")
+            .link("z/w/b", "x/y/a")
+            .link("c", "/z/w/b")
+            .symlink("s", "nowhere")
+            .link("t", "s"),
+    );
     assert_eq!(tree["z/w/b"].ino, tree["x/y/a"].ino);
     assert_eq!(tree["c"].ino, tree["x/y/a"].ino);
     assert_eq!((tree["t"].kind, tree["t"].ino), ('l', tree["s"].ino));
@@ -227,8 +291,10 @@ fn hard_links_also_below_unlisted_parents() {
 #[test]
 fn large_ids() {
     let tree = layer(
-        Tar::new().add(header(b'0', "base256").owner(3_000_000_000, 2_999_999_999), b"")
-            .pax(&[("uid", b"4294967294"), ("gid", b"65536")]).file("pax", b""),
+        Tar::new()
+            .add(header(b'0', "base256").owner(3_000_000_000, 2_999_999_999), b"")
+            .pax(&[("uid", b"4294967294"), ("gid", b"65536")])
+            .file("pax", b""),
     );
     assert_eq!((tree["base256"].uid, tree["base256"].gid), (3_000_000_000, 2_999_999_999));
     assert_eq!((tree["pax"].uid, tree["pax"].gid), (4_294_967_294, 65536));
@@ -246,8 +312,14 @@ fn large_ids() {
 fn global_headers_hold_until_a_local_one() {
     let global = crate::tar::record("uid", b"77");
     let tree = layer(
-        Tar::new().add(header(b'g', "g"), &global).file("a", b"").pax(&[("uid", b"78")]).file("b", b"").file("c", b"")
-            .add(header(b'g', "g"), &crate::tar::record("uid", b"")).file("d", b""),
+        Tar::new()
+            .add(header(b'g', "g"), &global)
+            .file("a", b"")
+            .pax(&[("uid", b"78")])
+            .file("b", b"")
+            .file("c", b"")
+            .add(header(b'g', "g"), &crate::tar::record("uid", b""))
+            .file("d", b""),
     );
     assert_eq!([tree["a"].uid, tree["b"].uid, tree["c"].uid, tree["d"].uid], [77, 78, 77, 0]);
 }
@@ -268,9 +340,17 @@ fn long_names_of_any_bytes() {
     bytes.name = b"b\xff\xfe\n".to_vec();
     let deep = format!("{}end", "x/".repeat(1000));
     let tree = layer(
-        Tar::new().add(name, &name_data).file("short", b"gnu").add(link, &link_data).symlink("s", "t")
-            .pax(&[("path", b"p\xc3\xa4x"), ("linkpath", long.as_bytes())]).symlink("old", "t")
-            .add(prefixed, b"1").add(bytes, b"2").pax(&[("path", deep.as_bytes())]).file("short", b"deep"),
+        Tar::new()
+            .add(name, &name_data)
+            .file("short", b"gnu")
+            .add(link, &link_data)
+            .symlink("s", "t")
+            .pax(&[("path", b"p\xc3\xa4x"), ("linkpath", long.as_bytes())])
+            .symlink("old", "t")
+            .add(prefixed, b"1")
+            .add(bytes, b"2")
+            .pax(&[("path", deep.as_bytes())])
+            .file("short", b"deep"),
     );
     assert_eq!(tree[&long].content, b"gnu");
     assert_eq!(tree["s"].content, long.as_bytes());
@@ -282,9 +362,11 @@ fn long_names_of_any_bytes() {
 #[test]
 fn without_root_devices_are_empty_files() {
     let opened = crate::image::open(&crate::image::docker(&[Tar::new()
-        .add(header(b'3', "null").device(1, 3), b"").add(header(b'6', "fifo"), b"")
+        .add(header(b'3', "null").device(1, 3), b"")
+        .add(header(b'6', "fifo"), b"")
         .pax(&[("SCHILY.xattr.trusted.x", b"1"), ("SCHILY.xattr.user.x", b"1")])
-        .add(header(b'0', "f").owner(12, 13), b"").end()]));
+        .add(header(b'0', "f").owner(12, 13), b"")
+        .end()]));
     let unpacked = opened.unpack(0, &Options::default()).unwrap();
     let tree = opened.layer(0);
     assert_eq!((tree["null"].kind, tree["null"].content.len(), tree["fifo"].kind), ('f', 0, 'p'));

@@ -1,9 +1,12 @@
 //! What the crate promises, proved through its public interface. Needs root: owners and devices are made.
 
+mod broken;
+mod forms;
+mod hostile;
 mod image;
 mod layers;
+mod layout;
 mod model;
-mod hostile;
 mod settle;
 mod streams;
 mod tar;

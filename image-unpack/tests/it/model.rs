@@ -28,7 +28,8 @@ struct Item {
 type Tree = BTreeMap<String, Item>;
 
 fn below(path: &str, dir: &str) -> bool {
-    dir.is_empty() && !path.is_empty() || path.strip_prefix(dir).is_some_and(|rest| rest.starts_with('/'))
+    dir.is_empty() && !path.is_empty()
+        || path.strip_prefix(dir).is_some_and(|rest| rest.starts_with('/'))
 }
 
 fn parent(path: &str) -> &str {
@@ -79,9 +80,34 @@ fn apply(lower: &Tree, ops: &[Op]) -> Option<Tree> {
     let own = &mut own;
     for op in ops {
         match op {
-            Op::Dir(path, n) => put(&mut tree, own, path, Item { kind: 'd', mode: 0o700 + n, mtime: i64::from(*n), content: vec![] }),
-            Op::File(path, n) => put(&mut tree, own, path, Item { kind: 'f', mode: 0o600 + n, mtime: i64::from(*n), content: n.to_string().into() }),
-            Op::Symlink(path, n) => put(&mut tree, own, path, Item { kind: 'l', mode: 0o777, mtime: i64::from(*n), content: format!("../{n}").into() }),
+            Op::Dir(path, n) => put(
+                &mut tree,
+                own,
+                path,
+                Item { kind: 'd', mode: 0o700 + n, mtime: i64::from(*n), content: vec![] },
+            ),
+            Op::File(path, n) => put(
+                &mut tree,
+                own,
+                path,
+                Item {
+                    kind: 'f',
+                    mode: 0o600 + n,
+                    mtime: i64::from(*n),
+                    content: n.to_string().into(),
+                },
+            ),
+            Op::Symlink(path, n) => put(
+                &mut tree,
+                own,
+                path,
+                Item {
+                    kind: 'l',
+                    mode: 0o777,
+                    mtime: i64::from(*n),
+                    content: format!("../{n}").into(),
+                },
+            ),
             Op::Link(path, target) => {
                 if below(path, target) || below(target, path) {
                     return None;
@@ -108,20 +134,27 @@ fn apply(lower: &Tree, ops: &[Op]) -> Option<Tree> {
 fn tar(ops: &[Op]) -> Tar {
     ops.iter().fold(Tar::new(), |tar, op| match op {
         Op::Dir(path, n) => tar.add(header(b'5', path).mode(0o700 + n).mtime(u64::from(*n)), b""),
-        Op::File(path, n) => tar.add(header(b'0', path).mode(0o600 + n).mtime(u64::from(*n)), n.to_string().as_bytes()),
-        Op::Symlink(path, n) => tar.add(header(b'2', path).mtime(u64::from(*n)).link(&format!("../{n}")), b""),
+        Op::File(path, n) => tar
+            .add(header(b'0', path).mode(0o600 + n).mtime(u64::from(*n)), n.to_string().as_bytes()),
+        Op::Symlink(path, n) => {
+            tar.add(header(b'2', path).mtime(u64::from(*n)).link(&format!("../{n}")), b"")
+        }
         Op::Link(path, target) => tar.link(path, target),
         Op::Whiteout(path) => {
             let dir = parent(path);
             let name = path.rsplit('/').next().unwrap();
-            tar.file(&if dir.is_empty() { format!(".wh.{name}") } else { format!("{dir}/.wh.{name}") }, b"")
+            tar.file(
+                &if dir.is_empty() { format!(".wh.{name}") } else { format!("{dir}/.wh.{name}") },
+                b"",
+            )
         }
         Op::Opaque(dir) => tar.file(&format!("{dir}/.wh..wh..opq"), b""),
     })
 }
 
 fn path() -> impl Strategy<Value = String> {
-    prop::collection::vec(prop::sample::select(vec!["a", "b", "c"]), 1..4).prop_map(|parts| parts.join("/"))
+    prop::collection::vec(prop::sample::select(vec!["a", "b", "c"]), 1..4)
+        .prop_map(|parts| parts.join("/"))
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -137,7 +170,12 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 fn shown(nodes: &Nodes) -> Tree {
-    let item = |node: &crate::image::Node| Item { kind: node.kind, mode: node.mode, mtime: node.mtime.0, content: node.content.clone() };
+    let item = |node: &crate::image::Node| Item {
+        kind: node.kind,
+        mode: node.mode,
+        mtime: node.mtime.0,
+        content: node.content.clone(),
+    };
     nodes.iter().map(|(path, node)| (path.clone(), item(node))).collect()
 }
 

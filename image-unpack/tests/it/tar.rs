@@ -88,7 +88,7 @@ fn put(field: &mut [u8], text: &[u8]) {
 }
 
 /// Octal, or base 256 where that does not fit.
-fn number(field: &mut [u8], value: u64) {
+pub(crate) fn number(field: &mut [u8], value: u64) {
     let digits = field.len() - 1;
     let text = format!("{value:0digits$o}");
     if text.len() <= digits {

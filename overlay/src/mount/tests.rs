@@ -72,6 +72,12 @@ impl Store {
     }
 }
 
+/// Says that this kernel lacks a feature of docs/kernel-features.md; who runs the tests decides whether it may.
+fn skipped(feature: &str, why: &str) {
+    use std::io::Write;
+    writeln!(std::io::stdout(), "SKIPPED: feature {feature}: {why}").unwrap();
+}
+
 #[test]
 fn what_fits_a_page_is_one_string() {
     let store = Store::new();
@@ -112,11 +118,8 @@ fn more_than_a_page_goes_layer_by_layer() {
     let store = Store::new();
     let lowers = store.lowers(127, 60);
     if !takes_layers_alone() {
-        // An older kernel: the next test is its form.
-        assert_eq!(
-            store.mount(&store.overlay(&lowers), false).unwrap_err().to_string().len() > 1,
-            true
-        );
+        // The tests below are for such a kernel.
+        skipped("overlay_lowerdir_append", "this kernel takes no lowerdir+");
         return;
     }
     assert_eq!(store.mount(&store.overlay(&lowers), true).unwrap(), Form::PerLayer);
