@@ -23,6 +23,9 @@ pub enum Error {
     /// A volume cannot be made, filled or mounted.
     #[error(transparent)]
     Volume(#[from] bindvol::Error),
+    /// The OCI configuration cannot be put together.
+    #[error("cannot make the container's OCI configuration: {0}")]
+    Spec(#[from] oci_spec::OciSpecError),
     /// A network that is not there.
     #[error(
         "there is no network {name:?}: use --network none (the default) or --network host; \

@@ -1,9 +1,19 @@
 //! What a user of Docker expects around an OCI runtime.
 #![forbid(unsafe_code)]
 
+mod caps;
+mod config;
+mod env;
 mod error;
+mod names;
+mod near;
 mod record;
+mod reference;
 mod request;
+mod signal;
+#[cfg(test)]
+mod testing;
+mod user;
 
 pub use error::Error;
 pub use record::{
