@@ -1,0 +1,200 @@
+//! Row 12: what is left when a container ends, in whatever way.
+
+use std::fs;
+use std::path::Path;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::harness::{Root, arg, busybox, image, wait_until};
+use crate::host;
+
+fn kill(pid: i32) {
+    kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+}
+
+/// The process that watches over the container.
+fn supervisor(container: i32) -> i32 {
+    let parent = host::parent(container);
+    let program = fs::read_link(format!("/proc/{parent}/exe")).unwrap();
+    assert_eq!(program, Path::new(crate::harness::BIN), "the parent of the container's process");
+    parent
+}
+
+/// What a container holds of the machine while it runs.
+struct Held {
+    namespaces: Vec<String>,
+    cgroups: Vec<String>,
+    processes: Vec<i32>,
+}
+
+impl Held {
+    fn of(pid: i32) -> Held {
+        let own = host::namespaces(i32::try_from(std::process::id()).unwrap());
+        let own: Vec<_> = own.into_values().collect();
+        let namespaces = host::namespaces(pid).into_values().filter(|n| !own.contains(n)).collect();
+        let processes = vec![pid, supervisor(pid)];
+        Held { namespaces, cgroups: host::own_cgroups(pid), processes }
+    }
+
+    #[track_caller]
+    fn assert_gone(&self) {
+        wait_until("the end of the namespaces", || !host::is_held(&self.namespaces));
+        assert!(self.cgroups.iter().all(|group| !Path::new(group).exists()), "{:?}", self.cgroups);
+        let alive: Vec<_> = self.processes.iter().filter(|pid| host::is_alive(**pid)).collect();
+        assert!(alive.is_empty(), "{alive:?}");
+    }
+}
+
+/// A container with a volume of the host, one with a name, and `--rm`.
+fn with_volumes(root: &Root) -> (i32, Held) {
+    let volume = root.host_dir("volume");
+    let spec = format!("{}:/volume", arg(&volume));
+    root.sleeper("c", &["--rm", "-v", &spec, "-v", "/anonymous"]);
+    root.ok(["exec", "c", "sh", "-c", "echo kept > /volume/file; echo gone > /anonymous/file"]);
+    let pid = root.pid("c");
+    (pid, Held::of(pid))
+}
+
+#[track_caller]
+fn assert_all_gone(root: &Root, held: &Held) {
+    root.assert_nothing_left();
+    held.assert_gone();
+    assert_eq!(fs::read_to_string(root.dir().join("volume/file")).unwrap(), "kept\n");
+    assert_eq!(root.ok(["ps", "-a", "-q"]), "");
+}
+
+#[test]
+fn after_a_normal_end() {
+    let root = Root::new();
+    let volume = root.host_dir("volume");
+    let spec = format!("{}:/volume", arg(&volume));
+    root.shell(&["-v", &spec], "echo kept > /volume/file");
+    root.assert_nothing_left();
+    assert_eq!(fs::read_to_string(volume.join("file")).unwrap(), "kept\n");
+}
+
+#[test]
+fn after_stop() {
+    let root = Root::new();
+    let (_, held) = with_volumes(&root);
+    root.ok(["stop", "c"]);
+    assert_all_gone(&root, &held);
+}
+
+#[test]
+fn after_kill_9_of_the_containers_process() {
+    let root = Root::new();
+    let (pid, held) = with_volumes(&root);
+    kill(pid);
+    assert_all_gone(&root, &held);
+}
+
+#[test]
+fn after_kill_9_of_the_supervisor_and_one_command() {
+    let root = Root::new();
+    let (pid, held) = with_volumes(&root);
+    kill(supervisor(pid));
+    wait_until("the supervisor's end", || !host::is_alive(held.processes[1]));
+    assert_eq!(root.ok(["ps", "-a", "-q"]), "");
+    assert_all_gone(&root, &held);
+}
+
+#[test]
+fn after_kill_9_of_both_and_one_command() {
+    let root = Root::new();
+    let (pid, held) = with_volumes(&root);
+    kill(supervisor(pid));
+    if host::is_alive(pid) {
+        kill(pid);
+    }
+    wait_until("their end", || held.processes.iter().all(|pid| !host::is_alive(*pid)));
+    root.ok(["ps"]);
+    assert_all_gone(&root, &held);
+}
+
+#[test]
+fn nginx_after_kill_9_of_the_supervisor() {
+    let root = Root::new();
+    root.ok(["run", "-d", "--rm", "--name", "web", arg(&image("nginx", "docker-oci"))]);
+    let pid = root.pid("web");
+    let held = Held::of(pid);
+    // The workers too.
+    let processes = || host::processes_of(root.dir());
+    wait_until("nginx's workers", || processes().iter().any(|(_, line)| line.contains("worker")));
+    kill(supervisor(pid));
+    wait_until("the supervisor's end", || !host::is_alive(held.processes[1]));
+    root.ok(["ps"]);
+    root.assert_nothing_left();
+    held.assert_gone();
+}
+
+/// Without `--rm` a container stays, as one that has ended.
+#[test]
+fn a_container_to_keep_after_kill_9_of_the_supervisor() {
+    let root = Root::new();
+    root.sleeper("c", &[]);
+    root.ok(["exec", "c", "sh", "-c", "echo kept > /file"]);
+    let pid = root.pid("c");
+    let held = Held::of(pid);
+    kill(supervisor(pid));
+    wait_until("the supervisor's end", || !host::is_alive(held.processes[1]));
+    assert_eq!(root.ok(["ps", "-q"]), "");
+    assert_eq!(root.ok(["ps", "-a", "-q"]).lines().count(), 1);
+    held.assert_gone();
+    assert_eq!(root.traces(), Vec::<String>::new());
+    let state = root.inspect("c")["State"].clone();
+    assert_eq!((&state["Status"], &state["Running"]), (&"exited".into(), &false.into()), "{state}");
+    assert_ne!(state["ExitCode"], 0, "{state}");
+    root.ok(["rm", "c"]);
+    root.assert_nothing_left();
+}
+
+/// The other containers of the store do not notice.
+#[test]
+fn one_of_two_supervisors_is_killed() {
+    let root = Root::new();
+    root.sleeper("victim", &["--rm"]);
+    root.sleeper("other", &["--rm"]);
+    let other = root.pid("other");
+    kill(supervisor(root.pid("victim")));
+    wait_until("the tidying", || root.ok(["ps", "-a", "-q"]).lines().count() == 1);
+    assert_eq!(root.ok(["exec", "other", "echo", "well"]), "well");
+    assert_eq!(root.pid("other"), other);
+    root.ok(["stop", "other"]);
+    root.assert_nothing_left();
+}
+
+/// A foreground `run` that is killed takes its container along, at the latest with the next command.
+#[test]
+fn after_kill_9_of_a_run_in_the_foreground() {
+    let root = Root::new();
+    let mut run = root.start(["run", "--rm", "--name", "c", arg(&busybox()), "sleep", "1000"]);
+    let has_container = || root.call(["inspect", "c"]).stdout.contains("\"running\"");
+    wait_until("the container", has_container);
+    run.signal(Signal::KILL);
+    wait_until("the end of run", || run.has_ended());
+    root.ok(["ps"]);
+    let list = || root.ok(["ps", "-a", "-q"]);
+    // A supervisor of its own may go on, as Docker's daemon does; then `rm -f` ends it.
+    for id in list().lines() {
+        root.ok(["rm", "-f", id]);
+    }
+    root.assert_nothing_left();
+}
+
+/// Each way to end leaves the exit status that it should.
+#[test]
+fn exit_statuses_are_kept() {
+    let root = Root::new();
+    for (name, script, status) in [("a", "exit 0", 0), ("b", "exit 7", 7), ("c", "exit 255", 255)] {
+        root.ok(["run", "-d", "--name", name, arg(&busybox()), "sh", "-c", script]);
+        assert_eq!(root.wait_for_exit(name), status);
+    }
+    root.sleeper("d", &[]);
+    kill(root.pid("d"));
+    assert_eq!(root.wait_for_exit("d"), 137);
+    let mounts = host::mounts_below(root.dir());
+    assert!(mounts.is_empty(), "containers that have ended are mounted: {mounts:#?}");
+    root.ok(["rm", "a", "b", "c", "d"]);
+    root.assert_nothing_left();
+}

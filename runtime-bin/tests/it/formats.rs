@@ -1,0 +1,145 @@
+//! Real images in every format in which users have them.
+
+use serde_json::Value;
+
+use crate::harness::{Root, arg, image, wait_until};
+use crate::host::{ASK, mount_table};
+
+const FORMATS: [&str; 5] =
+    ["docker-legacy", "docker-oci", "docker-containerd", "oci-gzip", "oci-zstd"];
+
+/// The id that `cargo xtask images` noted.
+fn recorded_id(name: &str) -> String {
+    let archive = image(name, "docker-oci");
+    let record = archive.with_file_name(format!("{name}.json"));
+    let record: Value = serde_json::from_slice(&std::fs::read(record).unwrap()).unwrap();
+    record["config"].as_str().unwrap().to_owned()
+}
+
+/// nginx: start, page, mount table, stop.
+fn serves(name: &str, page: &str, layers: usize, format: &str) {
+    let root = Root::new();
+    root.ok(["run", "-d", "--rm", "--name", "web", "-v", "/srv/volume", arg(&image(name, format))]);
+    let mut answer = String::new();
+    wait_until("the page", || {
+        answer = root.call(["exec", "web", "bash", "-c", ASK]).stdout;
+        answer.contains("200 OK")
+    });
+    assert!(answer.contains(page), "{answer}");
+    assert_eq!(root.inspect("web")["Image"], recorded_id(name));
+    let table = mount_table(&root.ok(["exec", "web", "mount"]));
+    assert_eq!(table[0].value("lowerdir").unwrap().split(':').count(), layers);
+    for target in ["/proc", "/dev", "/dev/pts", "/sys", "/dev/mqueue", "/dev/shm", "/srv/volume"] {
+        assert!(table.iter().any(|mount| mount.target == target), "{target}: {table:#?}");
+    }
+    if name == "nginx" {
+        rare_files(&root);
+    }
+    root.ok(["stop", "web"]);
+    root.assert_nothing_left();
+}
+
+/// What the nginx image has so that unpacking gets it right.
+fn rare_files(root: &Root) {
+    let script = "cd /srv/data; ls /etc/nginx/sites-enabled; ls /var/www/html; \
+        stat -c '%h %a %u:%g' a/original setuid-id private; cat 'b/other name' absolute/other*; \
+        stat -c '%s' sparse; getcap /usr/bin/ping 2>/dev/null; readlink dangling; \
+        find . -type f | awk '{ if (length > 255) print \"long\" }' 2>/dev/null | sort -u; \
+        cat na*ve*";
+    let shown = root.ok(["exec", "web", "bash", "-c", script]);
+    let lines: Vec<&str> = shown.lines().collect();
+    for line in ["index.html", "2 644 0:0", "1 6755 0:0", "1 0 1234:2345", "16777216", "not ASCII"]
+    {
+        assert!(lines.contains(&line), "no {line:?} in {shown}");
+    }
+    assert!(!lines.contains(&"default"), "the whiteout did not hide: {shown}");
+    assert!(!lines.contains(&"index.nginx-debian.html"), "the opaque directory: {shown}");
+    assert_eq!(lines.iter().filter(|line| **line == "two names").count(), 2, "{shown}");
+}
+
+#[test]
+fn nginx_docker_legacy() {
+    serves("nginx", "It is nginx", 5, "docker-legacy");
+}
+
+#[test]
+fn nginx_docker_oci() {
+    serves("nginx", "It is nginx", 5, "docker-oci");
+}
+
+#[test]
+fn nginx_docker_containerd() {
+    serves("nginx", "It is nginx", 5, "docker-containerd");
+}
+
+#[test]
+fn nginx_oci_gzip() {
+    serves("nginx", "It is nginx", 5, "oci-gzip");
+}
+
+#[test]
+fn nginx_oci_zstd() {
+    serves("nginx", "It is nginx", 5, "oci-zstd");
+}
+
+#[test]
+fn httpd_oci_gzip() {
+    serves("httpd", "It works!", 3, "oci-gzip");
+}
+
+#[test]
+fn httpd_oci_zstd() {
+    serves("httpd", "It works!", 3, "oci-zstd");
+}
+
+/// An image whose own command says whether it arrived; in all formats, in one store.
+fn checks_itself(name: &str) {
+    let root = Root::new();
+    for format in FORMATS {
+        let out = root.call(["run", "--rm", arg(&image(name, format))]);
+        assert_eq!(out.code, 0, "{format}: {out:?}");
+        assert!(out.stdout.lines().any(|line| line.starts_with("ok")), "{format}: {out:?}");
+        assert!(!out.stdout.contains("note:"), "{format}: {out:?}");
+    }
+    // It is one image.
+    assert_eq!(root.ok(["images", "-q"]).lines().count(), 1);
+    root.assert_nothing_left();
+}
+
+#[test]
+fn layers_5() {
+    checks_itself("layers-5");
+}
+
+#[test]
+fn layers_127() {
+    checks_itself("layers-127");
+}
+
+#[test]
+fn odd() {
+    checks_itself("odd");
+}
+
+#[test]
+fn odd_sparse() {
+    checks_itself("odd-sparse");
+}
+
+#[test]
+fn odd_twice() {
+    checks_itself("odd-twice");
+}
+
+/// An index of an index: the platform's own image is found, and no other without asking.
+#[test]
+fn busybox_oci_multi() {
+    let root = Root::new();
+    let archive = image("busybox", "oci-multi");
+    assert_eq!(root.ok(["run", "--rm", arg(&archive), "uname", "-m"]), "x86_64");
+    let args = ["run", "--rm", "--platform", "linux/arm64", arg(&archive), "sh"];
+    root.fails(126, &["/bin/sh", "aarch64"], args);
+    let args = ["run", "--rm", "--platform", "linux/s390x", arg(&archive), "sh"];
+    root.fails(125, &["linux/s390x", "linux/arm64", "linux/amd64"], args);
+    root.assert_nothing_left();
+}

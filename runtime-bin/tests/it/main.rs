@@ -1,0 +1,24 @@
+//! The built program, from outside, with real images: `cargo xtask images` makes them. Needs root.
+//! Each test has a `--root` of its own and leaves nothing on the machine.
+#![forbid(unsafe_code)]
+
+mod harness;
+mod host;
+mod image;
+mod pty;
+
+mod bad_archive;
+mod bad_input;
+mod end;
+mod escape;
+mod exec;
+mod formats;
+mod init;
+mod isolation;
+mod namespace;
+mod options;
+mod sources;
+mod terminal;
+mod verbs;
+mod volumes;
+mod walk;
