@@ -32,12 +32,12 @@ const IMAGES: &[(&str, &str)] = &[
         "Debian base and nginx; a whiteout, an opaque directory, hard links, setuid files, file \
          capabilities, long paths, a 16 MiB file of zeros. NGINX_PORT (80) is its port",
     ),
-    ("httpd", "Debian base and apache2. HTTPD_PORT (80) is its port"),
+    ("httpd", "Debian base and apache2; volumes with content. HTTPD_PORT (80) is its port"),
     ("netshoot", "Debian base and curl, tcpdump, iproute2, iptables, dig, strace, socat"),
     (
         "layers-N",
         "busybox and N-1 small layers (N from 5 to 400) that add, change, delete and replace \
-         files; some are identical, some are empty",
+         files; some are identical, some are empty. Its user is named and not root",
     ),
     ("odd", "busybox and layers in many dialects of tar"),
     ("odd-sparse", "busybox and an old GNU sparse file (type \"S\")"),
@@ -49,8 +49,17 @@ const IMAGES: &[(&str, &str)] = &[
 ];
 
 /// What is made when no name is given: what the workspace's tests need.
-const DEFAULT: &[&str] =
-    &["busybox", "nginx", "httpd", "layers-5", "layers-127", "odd", "odd-sparse", "odd-twice"];
+const DEFAULT: &[&str] = &[
+    "busybox",
+    "nginx",
+    "httpd",
+    "netshoot",
+    "layers-5",
+    "layers-127",
+    "odd",
+    "odd-sparse",
+    "odd-twice",
+];
 
 /// The sources of this task: with other sources, images are made anew.
 const SOURCES: &[&[u8]] = &[
