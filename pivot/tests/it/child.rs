@@ -1,22 +1,37 @@
-//! temp
+//! A child in new namespaces, ended when it is dropped.
+
+use ns_core::{Event, Namespaces, Spawn};
 use sys::{Failure, Report};
-pub(crate) struct Child(ns_core::Kid);
+
+pub(crate) struct Child(ns_core::Child);
+
 impl Child {
-    pub(crate) fn spawn(f: impl FnOnce() -> Failure) -> Self {
-        // NEWNS PID IPC NET CGROUP
-        Self(ns_core::spawn(0x20000 | 0x20000000 | 0x08000000 | 0x40000000 | 0x02000000, f))
+    /// Runs `body` in new mount, PID, IPC, network and cgroup namespaces.
+    pub(crate) fn spawn(body: impl FnOnce() -> Failure) -> Self {
+        let kinds = Namespaces::MOUNT
+            | Namespaces::PID
+            | Namespaces::IPC
+            | Namespaces::NETWORK
+            | Namespaces::CGROUP;
+        Self(Spawn::new().namespaces(kinds).spawn(|_| Err(body())).unwrap())
     }
+
     pub(crate) fn pid(&self) -> i32 {
-        self.0.pid
+        self.0.pid().as_raw_nonzero().get()
     }
+
+    /// What the child failed with.
     pub(crate) fn report(mut self) -> Report {
-        self.0.report().unwrap()
+        match self.0.next().unwrap() {
+            Event::Failed(report) => report,
+            other => panic!("{other:?}"),
+        }
     }
 }
+
 impl Drop for Child {
     fn drop(&mut self) {
-        let pid = rustix::process::Pid::from_raw(self.0.pid).unwrap();
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-        let _ = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty());
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }

@@ -1,0 +1,35 @@
+//! The kinds of namespaces.
+
+bitflags::bitflags! {
+    /// Kinds of namespaces (namespaces(7)), as the CLONE_NEW… flags.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+    pub struct Namespaces: u32 {
+        /// Mounts (mount_namespaces(7)).
+        const MOUNT = libc::CLONE_NEWNS as u32;
+        /// Process numbers (pid_namespaces(7)); the child is number 1 of a new one.
+        const PID = libc::CLONE_NEWPID as u32;
+        /// User and group ids, and capabilities (user_namespaces(7)).
+        const USER = libc::CLONE_NEWUSER as u32;
+        /// Network devices, addresses, ports (network_namespaces(7)).
+        const NETWORK = libc::CLONE_NEWNET as u32;
+        /// System V IPC and POSIX message queues (ipc_namespaces(7)).
+        const IPC = libc::CLONE_NEWIPC as u32;
+        /// Hostname and domain name (uts_namespaces(7)).
+        const UTS = libc::CLONE_NEWUTS as u32;
+        /// The root of what is seen of the cgroups (cgroup_namespaces(7)).
+        const CGROUP = libc::CLONE_NEWCGROUP as u32;
+    }
+}
+
+impl Namespaces {
+    /// Each kind, with the name that it has below `/proc/PID/ns`.
+    pub const NAMES: [(Self, &'static str); 7] = [
+        (Self::MOUNT, "mnt"),
+        (Self::PID, "pid"),
+        (Self::USER, "user"),
+        (Self::NETWORK, "net"),
+        (Self::IPC, "ipc"),
+        (Self::UTS, "uts"),
+        (Self::CGROUP, "cgroup"),
+    ];
+}
