@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::harness::{Root, arg, image, wait_until};
-use crate::host::{ASK, mount_table};
+use crate::host::{self, ASK, mount_table};
 
 const FORMATS: [&str; 5] =
     ["docker-legacy", "docker-oci", "docker-containerd", "oci-gzip", "oci-zstd"];
@@ -114,6 +114,27 @@ fn layers_5() {
 #[test]
 fn layers_127() {
     checks_itself("layers-127");
+}
+
+/// More layers than one page of options can name: `mount` still tells all, and the host's the same.
+#[test]
+fn the_options_of_127_layers() {
+    let root = Root::new();
+    let archive = image("layers-127", "oci-gzip");
+    root.ok(["run", "-d", "--name", "c", arg(&archive), "sleep", "1000"]);
+    let inside = host::mounts_of(&root.pid("c").to_string()).remove(0);
+    let outside = host::mounts_below(root.dir());
+    assert_eq!(outside.len(), 1, "{outside:#?}");
+    assert_eq!(inside.options, outside[0].options);
+    assert_eq!((&*inside.source, &*inside.target, &*inside.kind), ("overlay", "/", "overlay"));
+    assert_eq!(inside.options[..2], ["rw", "relatime"]);
+    let lowers = inside.options.iter().filter(|option| option.starts_with("lowerdir"));
+    let count: usize = lowers.map(|option| option.split(':').count()).sum();
+    // Layers that are equal at the same place are one; a few are empty.
+    assert!((100..=127).contains(&count), "{count} layers: {inside:?}");
+    let dir = root.inspect("c")["GraphDriver"]["Data"]["LowerDir"].as_str().unwrap().to_owned();
+    assert_eq!(dir.split(':').count(), count);
+    root.ok(["kill", "c"]);
 }
 
 #[test]
