@@ -5,6 +5,7 @@ mod caps;
 mod config;
 mod env;
 mod error;
+mod etc;
 mod names;
 mod near;
 mod record;
@@ -14,6 +15,7 @@ mod signal;
 #[cfg(test)]
 mod testing;
 mod user;
+mod volumes;
 
 pub use error::Error;
 pub use record::{

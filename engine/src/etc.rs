@@ -1,0 +1,159 @@
+//! The three files of `/etc` that are the container's and not the image's.
+
+use std::io::Write;
+use std::net::IpAddr;
+use std::os::fd::BorrowedFd;
+
+use rustix::fs::{Mode, OFlags};
+
+use crate::{Container, Error};
+
+/// What is bound over the image's: name in the container's directory, and target.
+pub(crate) const FILES: [(&str, &str); 3] =
+    [("resolv.conf", "/etc/resolv.conf"), ("hostname", "/etc/hostname"), ("hosts", "/etc/hosts")];
+
+/// The lines that Docker begins with.
+const LOCALHOST: &str = "127.0.0.1\tlocalhost\n\
+    ::1\tlocalhost ip6-localhost ip6-loopback\n\
+    fe00::\tip6-localnet\n\
+    ff00::\tip6-mcastprefix\n\
+    ff02::1\tip6-allnodes\n\
+    ff02::2\tip6-allrouters\n";
+
+/// Writes `hostname`, `hosts` and `resolv.conf`, mode 0644, to the container's directory `dir`.
+///
+/// With the host's network, hosts and resolv.conf are copies of the host's. Without, the container's
+/// name is on the loopback address, and resolv.conf is the host's without name servers on the
+/// host's loopback device, which is another one; Docker writes public servers in their place, but
+/// there is no way to reach any.
+///
+/// # Errors
+/// A file of the host cannot be read, or one of the container's not written ([`Error::System`]).
+pub(crate) fn write(container: &Container, dir: BorrowedFd<'_>) -> Result<(), Error> {
+    let hostname = &container.config.hostname;
+    let resolv_conf = host_file("/etc/resolv.conf")?;
+    let (hosts, resolv_conf) = match container.is_host_network() {
+        true => (host_file("/etc/hosts")?, resolv_conf),
+        false => (hosts(hostname).into_bytes(), without_loopback(&resolv_conf)),
+    };
+    for (name, content) in [
+        ("resolv.conf", resolv_conf),
+        ("hostname", format!("{hostname}\n").into_bytes()),
+        ("hosts", hosts),
+    ] {
+        put(dir, name, &content).map_err(|error| Error::system("write", name, error))?;
+    }
+    Ok(())
+}
+
+/// A file of the host; what is not there is empty, as in Docker.
+fn host_file(path: &str) -> Result<Vec<u8>, Error> {
+    match std::fs::read(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        result => result.map_err(|error| Error::system("read", path, error)),
+    }
+}
+
+fn hosts(hostname: &str) -> String {
+    if hostname == "localhost" {
+        return LOCALHOST.to_owned();
+    }
+    // A name with a domain is known without it too.
+    let names = match hostname.split_once('.') {
+        Some((short, _)) => format!("{hostname} {short}"),
+        None => hostname.to_owned(),
+    };
+    format!("{LOCALHOST}127.0.0.1\t{names}\n")
+}
+
+fn without_loopback(resolv_conf: &[u8]) -> Vec<u8> {
+    let mut kept = Vec::with_capacity(resolv_conf.len());
+    for line in resolv_conf.split_inclusive(|&byte| byte == b'\n') {
+        let text = String::from_utf8_lossy(line);
+        let mut words = text.split_ascii_whitespace();
+        let server = words.next().filter(|&word| word == "nameserver").and(words.next());
+        // An IPv6 address may have an interface behind it.
+        let address = server.and_then(|server| server.split('%').next()?.parse::<IpAddr>().ok());
+        if !address.is_some_and(|address| address.is_loopback()) {
+            kept.extend_from_slice(line);
+        }
+    }
+    kept
+}
+
+fn put(dir: BorrowedFd<'_>, name: &str, content: &[u8]) -> std::io::Result<()> {
+    let flags =
+        OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(dir, name, flags, Mode::from_raw_mode(0o644))?;
+    // The umask of whoever calls must not decide what the container sees.
+    rustix::fs::fchmod(&file, Mode::from_raw_mode(0o644))?;
+    std::fs::File::from(file).write_all(content)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+    use std::os::fd::AsFd;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn written(container: &Container) -> impl Fn(&str) -> String + use<> {
+        let temp = tempfile::tempdir().unwrap();
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        let dir = rustix::fs::open(temp.path(), flags, Mode::empty()).unwrap();
+        write(container, dir.as_fd()).unwrap();
+        write(container, dir.as_fd()).unwrap(); // over what is there
+        move |name| {
+            let path = temp.path().join(name);
+            assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o644);
+            std::fs::read_to_string(path).unwrap()
+        }
+    }
+
+    #[test]
+    fn without_a_network() {
+        let mut container = testing::container();
+        container.config.hostname = "web.example".to_owned();
+        let file = written(&container);
+        assert_eq!(file("hostname"), "web.example\n");
+        let hosts = file("hosts");
+        assert!(hosts.starts_with("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost"), "{hosts}");
+        assert!(hosts.ends_with("\n127.0.0.1\tweb.example web\n"), "{hosts}");
+        let host = std::fs::read("/etc/resolv.conf").unwrap_or_default();
+        assert_eq!(file("resolv.conf").into_bytes(), without_loopback(&host));
+        assert_eq!(super::hosts("localhost"), LOCALHOST);
+    }
+
+    #[test]
+    fn with_the_hosts() {
+        let mut container = testing::container();
+        container.host_config.network_mode = "host".to_owned();
+        let file = written(&container);
+        for name in ["hosts", "resolv.conf"] {
+            let host = std::fs::read_to_string(format!("/etc/{name}")).unwrap_or_default();
+            assert_eq!(file(name), host);
+        }
+        assert_eq!(file("hostname"), "0123456789ab\n");
+    }
+
+    #[test]
+    fn name_servers_on_the_loopback_device_are_left_out() {
+        let all = b"# comment\nnameserver 127.0.0.53\nsearch a b\nnameserver\t::1\n\
+            nameserver 192.0.2.1\nnameserver fe80::1%eth0\noptions ndots:1\nnameserver\nodd \xff";
+        let expected = b"# comment\nsearch a b\nnameserver 192.0.2.1\nnameserver fe80::1%eth0\n\
+            options ndots:1\nnameserver\nodd \xff";
+        assert_eq!(without_loopback(all), expected);
+    }
+
+    #[test]
+    fn a_link_in_the_way_is_not_followed() {
+        let temp = tempfile::tempdir().unwrap();
+        let canary = temp.path().join("canary");
+        std::fs::write(&canary, "canary").unwrap();
+        std::os::unix::fs::symlink(&canary, temp.path().join("hosts")).unwrap();
+        let dir = rustix::fs::open(temp.path(), OFlags::PATH, Mode::empty()).unwrap();
+        let error = write(&testing::container(), dir.as_fd()).unwrap_err().to_string();
+        assert!(error.starts_with("cannot write hosts: "), "{error}");
+        assert_eq!(std::fs::read(&canary).unwrap(), b"canary");
+    }
+}

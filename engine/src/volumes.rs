@@ -1,0 +1,176 @@
+//! What is mounted beside the standard mounts: the user's volumes and the image's.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use bindvol::{Bind, Kind, VolumeSpec, Volumes, fill};
+
+use crate::config::{clean, mode};
+use crate::error::shorten;
+use crate::{Container, Error, MountKind, MountPoint, RunRequest};
+
+/// Directories of volumes that are to be mounted and not the volumes themselves
+/// (`volume-subpath`), each open and with its target.
+///
+/// Whoever shares the volume can make the path a symbolic link to anywhere of the host at any time
+/// (as CVE-2021-30465), so what was found is kept open, and mounted from there.
+#[derive(Debug, Default)]
+pub(crate) struct Subpaths(Vec<(String, OwnedFd)>);
+
+impl Subpaths {
+    /// The path by which this process gets at what is mounted on `target`, if it is kept open.
+    pub(crate) fn source(&self, target: &str) -> Option<PathBuf> {
+        let found = self.0.iter().find(|(other, _)| other == target);
+        found.map(|(_, open)| sys::process::proc_path(open))
+    }
+}
+
+/// Decides what is mounted, makes the volumes that are missing, fills them from the image, whose
+/// root is `merged`, on their first use, and writes all to `container.mounts`: parents first.
+///
+/// An image's VOLUME becomes an anonymous volume, unless the user mounts something there. Nothing is
+/// made before the sources of all bind mounts were found; where a later step fails, the volumes that
+/// this call made are removed again.
+///
+/// # Errors
+/// Two volumes for one target ([`Error::DuplicateMount`]), a VOLUME of the image with no proper
+/// target ([`Error::Invalid`]), a source that is missing, or what else [`bindvol`] says.
+pub(crate) fn resolve(
+    container: &mut Container,
+    request: &RunRequest,
+    volumes: &Volumes,
+    merged: BorrowedFd<'_>,
+) -> Result<Subpaths, Error> {
+    let specs = specs(container, request)?;
+    for spec in &specs {
+        if let Kind::Bind { source, create_source } = &spec.kind {
+            if *create_source {
+                bindvol::create_source(source)?;
+            }
+            // Only tried out, so that what is wrong with it is said now.
+            Bind::prepare(source, &spec.target, spec.options.recursive, &spec.attributes())?;
+        }
+    }
+    let mut made = Making { volumes, merged, new: Vec::new(), subpaths: Subpaths::default() };
+    match specs.iter().map(|spec| made.mount(spec)).collect::<Result<Vec<_>, _>>() {
+        Ok(mounts) => {
+            container.mounts = mounts;
+            Ok(made.subpaths)
+        }
+        Err(error) => {
+            for name in &made.new {
+                // What went wrong first is what counts; a volume that stays is found by its name.
+                let _ = volumes.remove(name);
+            }
+            Err(error)
+        }
+    }
+}
+
+/// The names of the volumes that go with the container.
+pub(crate) fn anonymous(container: &Container) -> impl Iterator<Item = &str> {
+    let mounts = container.mounts.iter().filter(|mount| mount.anonymous);
+    mounts.filter_map(|mount| mount.name.as_deref())
+}
+
+/// The user's, and the image's where the user has none, parents before children.
+fn specs(container: &Container, request: &RunRequest) -> Result<Vec<VolumeSpec>, Error> {
+    let mut specs: Vec<VolumeSpec> = Vec::new();
+    for spec in &request.volumes {
+        if specs.iter().any(|other| other.target == spec.target) {
+            return Err(Error::DuplicateMount { target: shorten(&spec.target) });
+        }
+        specs.push(spec.clone());
+    }
+    for path in container.config.volumes.iter().flat_map(|volumes| volumes.keys()) {
+        let bad = |why| Err(Error::invalid("VOLUME of the image", path, why));
+        if !path.starts_with('/') {
+            return bad("it needs to be an absolute path");
+        }
+        let target = clean(path);
+        if target == "/" {
+            return bad("the root of the container cannot be a volume");
+        }
+        if !specs.iter().any(|spec| spec.target == target) {
+            let kind = Kind::Anonymous { nocopy: false };
+            specs.push(VolumeSpec { kind, target, options: bindvol::Options::default() });
+        }
+    }
+    // The sort is stable: what is equally deep stays in its order.
+    specs.sort_by_key(|spec| depth(&spec.target));
+    Ok(specs)
+}
+
+/// How many components a clean absolute path has.
+pub(crate) fn depth(path: &str) -> usize {
+    path.split('/').filter(|part| !part.is_empty()).count()
+}
+
+/// Volumes being made.
+struct Making<'a> {
+    volumes: &'a Volumes,
+    merged: BorrowedFd<'a>,
+    /// Names of those that were not there before.
+    new: Vec<String>,
+    subpaths: Subpaths,
+}
+
+impl Making<'_> {
+    fn mount(&mut self, spec: &VolumeSpec) -> Result<MountPoint, Error> {
+        let options = spec.words();
+        let propagation = options.iter().find(|word| {
+            let word = word.strip_prefix('r').unwrap_or(word);
+            matches!(word, "private" | "shared" | "slave")
+        });
+        let mut mount = MountPoint {
+            kind: MountKind::Bind,
+            name: None,
+            source: String::new(),
+            destination: spec.target.clone(),
+            driver: None,
+            mode: mode(spec),
+            rw: !spec.options.read_only,
+            propagation: propagation.cloned().unwrap_or_default(),
+            anonymous: matches!(spec.kind, Kind::Anonymous { .. }),
+            options,
+        };
+        let (volume, nocopy, subpath) = match &spec.kind {
+            Kind::Bind { source, .. } => {
+                mount.source = source.to_string_lossy().into_owned();
+                return Ok(mount);
+            }
+            Kind::Tmpfs { .. } => {
+                (mount.kind, mount.mode) = (MountKind::Tmpfs, String::new());
+                return Ok(mount);
+            }
+            Kind::Named { name, nocopy, subpath } => {
+                (self.volumes.ensure(name)?, *nocopy, subpath.as_deref())
+            }
+            Kind::Anonymous { nocopy } => (self.volumes.anonymous()?, *nocopy, None),
+        };
+        if volume.new {
+            self.new.push(volume.name.clone());
+        }
+        // What the image has at the target belongs to the whole volume, not to a part of it.
+        if !nocopy && subpath.is_none() {
+            fill(&volume, self.merged, &spec.target)?;
+        }
+        let open = volume.open(subpath)?;
+        let path = subpath.map_or_else(|| volume.path.clone(), |below| volume.path.join(below));
+        let attributes = spec.attributes();
+        let recursive = spec.options.recursive;
+        // As for a bind mount: only tried out.
+        Bind::of_descriptor(open.as_fd(), &path, &spec.target, recursive, &attributes)?;
+        if subpath.is_some() {
+            self.subpaths.0.push((spec.target.clone(), open));
+        }
+        mount.kind = MountKind::Volume;
+        mount.source = path.to_string_lossy().into_owned();
+        mount.name = Some(volume.name);
+        mount.driver = Some("local".to_owned());
+        Ok(mount)
+    }
+}
+
+#[cfg(test)]
+mod tests;
