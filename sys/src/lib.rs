@@ -19,6 +19,7 @@
 //! | [`mountinfo`] | `/proc/PID/mountinfo`, parsed (allocates) |
 //! | [`exec`] | execve of a program prepared in the parent |
 //! | [`process`] | close_range, signal state, signalfd, a thread with its own working directory |
+//! | [`keyring`] | a session keyring of its own |
 //! | [`net`] | the loopback device |
 //! | [`seccomp`] | install a BPF program |
 //! | [`signal`] | signals by number |
@@ -36,6 +37,7 @@ pub mod below;
 pub mod exec;
 pub mod failure;
 pub mod fscontext;
+pub mod keyring;
 pub mod mount;
 pub mod mountinfo;
 pub mod net;

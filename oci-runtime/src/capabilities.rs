@@ -1,0 +1,138 @@
+//! Capabilities (capabilities(7)): sets prepared in the parent, applied in the child.
+
+use std::path::Path;
+
+use oci_spec::runtime::{Capabilities as Names, LinuxCapabilities};
+use rustix::thread::{CapabilitySet, CapabilitySets};
+use sys::{Failure, Step};
+
+use crate::Error;
+
+/// The five sets of a process, cut to what the caller's bounding set grants.
+#[derive(Clone, Debug)]
+pub(crate) struct Capabilities {
+    /// What is taken out of the bounding set, one by one.
+    drop: Vec<CapabilitySet>,
+    sets: CapabilitySets,
+    /// One by one.
+    ambient: Vec<CapabilitySet>,
+}
+
+/// What the bounding set of this process has: no container can have more.
+///
+/// # Errors
+/// The kernel does not answer prctl(PR_CAPBSET_READ), as a seccomp filter may cause.
+pub fn machine() -> Result<u64, Error> {
+    let read = caps::read(None, caps::CapSet::Bounding).map_err(|error| {
+        Error::io("reading the bounding set of", Path::new("/proc/self"))(std::io::Error::other(
+            error,
+        ))
+    })?;
+    Ok(read.iter().fold(0, |set, capability| set | capability.bitmask()))
+}
+
+fn set_of(names: Option<&Names>) -> CapabilitySet {
+    let names = names.into_iter().flatten();
+    names.fold(CapabilitySet::empty(), |set, capability| {
+        // oci-spec writes CHOWN where capabilities(7) says CAP_CHOWN.
+        match format!("CAP_{capability}").parse::<caps::Capability>() {
+            Ok(known) => set | CapabilitySet::from_bits_retain(known.bitmask()),
+            // One that neither the crate nor the kernel knows cannot be granted.
+            Err(_) => set,
+        }
+    })
+}
+
+fn each(set: CapabilitySet) -> Vec<CapabilitySet> {
+    (0..64)
+        .map(|bit| CapabilitySet::from_bits_retain(1 << bit))
+        .filter(|one| set.contains(*one))
+        .collect()
+}
+
+impl Capabilities {
+    /// As the specification says (config.md, "Linux Process"): what cannot be granted is left out.
+    /// `None` leaves the process without any.
+    pub(crate) fn prepare(wanted: Option<&LinuxCapabilities>) -> Result<Self, Error> {
+        let granted = CapabilitySet::from_bits_retain(machine()?);
+        let of = |pick: fn(&LinuxCapabilities) -> &Option<Names>| {
+            set_of(wanted.and_then(|wanted| pick(wanted).as_ref())) & granted
+        };
+        let bounding = of(LinuxCapabilities::bounding);
+        let permitted = of(LinuxCapabilities::permitted);
+        let inheritable = of(LinuxCapabilities::inheritable);
+        Ok(Self {
+            drop: each(granted - bounding),
+            sets: CapabilitySets {
+                effective: of(LinuxCapabilities::effective) & permitted,
+                permitted,
+                inheritable,
+            },
+            // The kernel's own rule: ambient are those that are permitted and inheritable.
+            ambient: each(of(LinuxCapabilities::ambient) & permitted & inheritable),
+        })
+    }
+
+    /// Child side, before the user changes.
+    pub(crate) fn bound(&self) -> Result<(), Failure> {
+        for capability in &self.drop {
+            rustix::thread::remove_capability_from_bounding_set(*capability)
+                .step("taking a capability out of the bounding set")?;
+        }
+        rustix::thread::set_keep_capabilities(true).step("keeping the capabilities")
+    }
+
+    /// Child side, after the user changed.
+    pub(crate) fn apply(&self) -> Result<(), Failure> {
+        rustix::thread::set_keep_capabilities(false).step("no longer keeping the capabilities")?;
+        rustix::thread::clear_ambient_capability_set().step("clearing the ambient set")?;
+        rustix::thread::set_capabilities(None, self.sets).step("setting the capabilities")?;
+        for capability in &self.ambient {
+            rustix::thread::configure_capability_in_ambient_set(*capability, true)
+                .step("raising an ambient capability")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use oci_spec::runtime::{Capability, LinuxCapabilitiesBuilder};
+
+    #[test]
+    fn every_name_of_the_specification_is_known() {
+        let all = [
+            Capability::Chown,
+            Capability::DacReadSearch,
+            Capability::SysAdmin,
+            Capability::NetBindService,
+            Capability::CheckpointRestore,
+            Capability::Perfmon,
+            Capability::Bpf,
+        ];
+        let names: Names = all.into_iter().collect();
+        assert_eq!(set_of(Some(&names)).bits().count_ones() as usize, all.len());
+        let chown: Names = [Capability::Chown].into_iter().collect();
+        assert_eq!(set_of(Some(&chown)), CapabilitySet::CHOWN);
+    }
+
+    #[test]
+    fn sets_are_cut_to_what_can_be() {
+        let names: Names = [Capability::Chown, Capability::Kill].into_iter().collect();
+        let wanted = LinuxCapabilitiesBuilder::default()
+            .bounding(names.clone())
+            .permitted(names.clone())
+            .effective(names.clone())
+            .inheritable(Names::new())
+            .ambient(names)
+            .build()
+            .unwrap();
+        let prepared = Capabilities::prepare(Some(&wanted)).unwrap();
+        assert_eq!(prepared.sets.effective, CapabilitySet::CHOWN | CapabilitySet::KILL);
+        assert!(prepared.ambient.is_empty(), "not inheritable, so not ambient");
+        let machine = machine().unwrap().count_ones() as usize;
+        assert_eq!(prepared.drop.len(), machine - 2);
+        assert!(Capabilities::prepare(None).unwrap().sets.permitted.is_empty());
+    }
+}

@@ -1,0 +1,114 @@
+//! What can go wrong, as sentences.
+
+use std::io;
+use std::path::PathBuf;
+
+use sys::Report;
+
+/// Why a container could not be made, or a program not be run in one.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file or descriptor of the host.
+    #[error("{op} {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        op: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// `config.json` is not of the form that the specification describes.
+    #[error("{}: {field}: {source}", path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// Where in it: `process.rlimits[1].type`.
+        field: String,
+        /// What is wrong.
+        source: serde_json::Error,
+    },
+    /// A field has a value that has no meaning.
+    #[error("{field} of the container's configuration: {reason}")]
+    Field {
+        /// The field, as `process.cwd`.
+        field: String,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
+    /// A field asks for something that this program does not do.
+    #[error(
+        "{field} of the container's configuration asks for something that is not supported; leave \
+         it out"
+    )]
+    Unsupported {
+        /// The field, as `linux.timeOffsets`.
+        field: String,
+    },
+    /// A mount of a file system, a device or a mask.
+    #[error(transparent)]
+    Pivot(#[from] pivot::Error),
+    /// A bind mount.
+    #[error(transparent)]
+    Bind(#[from] bindvol::Error),
+    /// Starting the process.
+    #[error(transparent)]
+    Process(#[from] ns_core::Error),
+    /// A step in the container failed.
+    #[error("{what}: {report}")]
+    Setup {
+        /// On what: `the proc file system on /proc (…)`.
+        what: String,
+        /// The step, and what the kernel said.
+        report: Report,
+    },
+    /// The process ended before its program ran, without a word.
+    #[error(
+        "the container's process ended before its program was executed ({0}); was it killed, or is \
+         memory short?"
+    )]
+    Died(ns_core::Exit),
+    /// The command is not there or cannot be executed.
+    ///
+    /// The words are those by which engines tell 127 from 126.
+    #[error("exec: {command:?}: {reason}")]
+    Command {
+        /// The command, as it was given.
+        command: String,
+        /// What is wrong with it, and what to do.
+        reason: String,
+        /// Which of the two.
+        problem: CommandProblem,
+    },
+}
+
+/// What is wrong with a command, as shells tell it by their exit status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CommandProblem {
+    /// It is not there: 127.
+    NotFound,
+    /// It is there and cannot be executed: 126.
+    CannotExecute,
+}
+
+impl CommandProblem {
+    /// The exit status for it.
+    pub fn status(self) -> u8 {
+        match self {
+            Self::NotFound => 127,
+            Self::CannotExecute => 126,
+        }
+    }
+}
+
+impl Error {
+    pub(crate) fn io(op: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { op, path, source }
+    }
+
+    pub(crate) fn field(field: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Field { field: field.into(), reason: reason.into() }
+    }
+}

@@ -1,0 +1,250 @@
+//! The process of a container or of an exec: prepared in the parent, become in the child.
+
+use std::convert::Infallible;
+use std::ffi::CString;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use ns_core::Gate;
+use oci_spec::runtime as oci;
+use rustix::fs::{Mode, OFlags};
+use rustix::process::{Gid, Resource, Rlimit, Uid};
+use rustix::termios::Winsize;
+use sys::exec::Program;
+use sys::seccomp::Instruction;
+use sys::{Failure, Step, below};
+
+use crate::Error;
+use crate::capabilities::Capabilities;
+use crate::container::{PART_COMMAND, PART_CWD, Phase};
+use crate::stdio::{Stdio, put};
+
+/// Where a command without a slash is looked for when the environment has no PATH (execvp(3)).
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What is to become of a child.
+#[derive(Debug)]
+pub(crate) struct Process {
+    pub(crate) command: String,
+    pub(crate) path: String,
+    pub(crate) program: Program,
+    pub(crate) cwd: CString,
+    uid: Uid,
+    gid: Gid,
+    groups: Vec<Gid>,
+    umask: Option<Mode>,
+    capabilities: Capabilities,
+    rlimits: Vec<(Resource, Rlimit)>,
+    no_new_privileges: bool,
+    pub(crate) terminal: bool,
+    size: Option<Winsize>,
+    stdio: Stdio,
+    seccomp: Option<Vec<Instruction>>,
+}
+
+impl Process {
+    pub(crate) fn prepare(
+        process: &oci::Process,
+        stdio: Stdio,
+        seccomp: Option<Vec<Instruction>>,
+    ) -> Result<Self, Error> {
+        let args = process.args().clone().unwrap_or_default();
+        let Some(command) = args.first().cloned() else {
+            return Err(Error::field("process.args", "it is empty; give the command to run"));
+        };
+        if command.is_empty() {
+            return Err(Error::field("process.args[0]", "the command is an empty string"));
+        }
+        let env = process.env().clone().unwrap_or_default();
+        // The last one of a name holds, as for getenv of programs that put them into a table.
+        let path = env.iter().rev().find_map(|entry| entry.strip_prefix("PATH="));
+        let path = path.unwrap_or(DEFAULT_PATH).to_owned();
+        let candidates = candidates(&command, &path)?;
+        let program = Program::new(
+            candidates,
+            c_strings("process.args", &args)?,
+            c_strings("process.env", &env)?,
+        );
+        let cwd = process.cwd().to_string_lossy().into_owned();
+        if !cwd.starts_with('/') {
+            return Err(Error::field("process.cwd", format!("{cwd:?} is not absolute")));
+        }
+        let user = process.user();
+        let groups = user.additional_gids().clone().unwrap_or_default();
+        Ok(Self {
+            command,
+            path,
+            program,
+            cwd: c_string("process.cwd", &cwd)?,
+            uid: Uid::from_raw(id("process.user.uid", user.uid())?),
+            gid: Gid::from_raw(id("process.user.gid", user.gid())?),
+            groups: groups
+                .iter()
+                .map(|gid| Ok(Gid::from_raw(id("process.user.additionalGids", *gid)?)))
+                .collect::<Result<_, Error>>()?,
+            umask: user.umask().map(|umask| Mode::from_raw_mode(umask & 0o777)),
+            capabilities: Capabilities::prepare(process.capabilities().as_ref())?,
+            rlimits: process.rlimits().iter().flatten().map(rlimit).collect(),
+            no_new_privileges: process.no_new_privileges().unwrap_or(false),
+            terminal: process.terminal().unwrap_or(false),
+            size: process.console_size().map(size),
+            stdio,
+            seccomp,
+        })
+    }
+
+    /// Child side. A new terminal of the container's devpts becomes the controlling one and standard
+    /// input, output and error; its master goes to the parent.
+    ///
+    /// `bind` puts it on `/dev/console` too, for the container's first process.
+    pub(crate) fn open_terminal(
+        &self,
+        root: BorrowedFd<'_>,
+        gate: Gate<'_>,
+        bind: bool,
+    ) -> Result<(), Failure> {
+        if !self.terminal {
+            return self.stdio.apply();
+        }
+        let pty = pivot::console::open_pty(root)?;
+        if bind {
+            pivot::console::bind(root, pty.slave.as_fd())?;
+        }
+        if let Some(size) = self.size {
+            rustix::termios::tcsetwinsize(&pty.slave, size).step("setting the terminal's size")?;
+        }
+        rustix::fs::fchown(&pty.slave, Some(self.uid), None)
+            .step("giving the user the terminal")?;
+        rustix::process::ioctl_tiocsctty(&pty.slave).step("taking the controlling terminal")?;
+        put(&pty.slave, &pty.slave, &pty.slave)?;
+        gate.tell(Phase::Terminal as u8, Some(pty.master.as_fd()))
+    }
+
+    /// Child side, in the container's root and namespaces. Becomes the user with its limits and
+    /// capabilities, in the working directory. What is left is [`Process::execute`].
+    pub(crate) fn become_user(&self, root: BorrowedFd<'_>) -> Result<(), Failure> {
+        // Magic links are refused: a working directory of /proc/self/fd/N would lead out of the root
+        // through a descriptor of the host (CVE-2024-21626).
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        let cwd = below::open(root, &self.cwd, flags)
+            .step("opening the working directory")
+            .map_err(|failure| failure.of(PART_CWD, 0))?;
+        rustix::process::fchdir(&cwd)
+            .step("entering the working directory")
+            .map_err(|failure| failure.of(PART_CWD, 0))?;
+        for (resource, limit) in &self.rlimits {
+            rustix::process::setrlimit(*resource, limit.clone())
+                .step("setting a resource limit of process.rlimits")?;
+        }
+        self.capabilities.bound()?;
+        rustix::thread::set_thread_groups(&self.groups).step("setting the supplementary groups")?;
+        rustix::thread::set_thread_res_gid(self.gid, self.gid, self.gid)
+            .step("becoming the group")?;
+        rustix::thread::set_thread_res_uid(self.uid, self.uid, self.uid)
+            .step("becoming the user")?;
+        self.capabilities.apply()?;
+        if let Some(umask) = self.umask {
+            rustix::process::umask(umask);
+        }
+        if self.no_new_privileges {
+            rustix::thread::set_no_new_privs(true).step("setting no_new_privs")?;
+        }
+        Ok(())
+    }
+
+    /// Child side. The last steps, and the exec.
+    pub(crate) fn execute(&self) -> Result<Infallible, Failure> {
+        // Nothing of the host may be open in the program (CVE-2024-21626, CVE-2016-9962).
+        sys::process::cloexec_from(3).step("closing the descriptors of the host on exec")?;
+        sys::process::reset_signals().step("resetting the signals")?;
+        if let Some(filter) = &self.seccomp {
+            sys::seccomp::install(filter).step("installing the seccomp filter")?;
+        }
+        let failure = self.program.exec();
+        let index = failure.index;
+        Err(failure.of(PART_COMMAND, index))
+    }
+}
+
+/// The paths to try, as execvp(3) does.
+fn candidates(command: &str, path: &str) -> Result<Vec<CString>, Error> {
+    if command.contains('/') {
+        return Ok(vec![c_string("process.args[0]", command)?]);
+    }
+    path.split(':')
+        .map(|dir| match dir {
+            "" => format!("./{command}"),
+            dir => format!("{}/{command}", dir.trim_end_matches('/')),
+        })
+        .map(|candidate| c_string("PATH in process.env", &candidate))
+        .collect()
+}
+
+fn c_string(field: &str, text: &str) -> Result<CString, Error> {
+    CString::new(text).map_err(|_| {
+        Error::field(field, format!("{text:?} has a NUL byte, which no program can get"))
+    })
+}
+
+fn c_strings(field: &str, texts: &[String]) -> Result<Vec<CString>, Error> {
+    texts.iter().map(|text| c_string(field, text)).collect()
+}
+
+/// 4294967295 is -1, "leave it as it is", for the system calls: a way to stay root.
+fn id(field: &str, id: u32) -> Result<u32, Error> {
+    match id {
+        u32::MAX => Err(Error::field(field, "4294967295 is no user or group id")),
+        id => Ok(id),
+    }
+}
+
+fn size(size: oci::Box) -> Winsize {
+    let cells = |cells: u64| u16::try_from(cells).unwrap_or(u16::MAX);
+    Winsize {
+        ws_row: cells(size.height()),
+        ws_col: cells(size.width()),
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    }
+}
+
+fn rlimit(limit: &oci::PosixRlimit) -> (Resource, Rlimit) {
+    use oci::PosixRlimitType as Type;
+    let resource = match limit.typ() {
+        Type::RlimitCpu => Resource::Cpu,
+        Type::RlimitFsize => Resource::Fsize,
+        Type::RlimitData => Resource::Data,
+        Type::RlimitStack => Resource::Stack,
+        Type::RlimitCore => Resource::Core,
+        Type::RlimitRss => Resource::Rss,
+        Type::RlimitNproc => Resource::Nproc,
+        Type::RlimitNofile => Resource::Nofile,
+        Type::RlimitMemlock => Resource::Memlock,
+        Type::RlimitAs => Resource::As,
+        Type::RlimitLocks => Resource::Locks,
+        Type::RlimitSigpending => Resource::Sigpending,
+        Type::RlimitMsgqueue => Resource::Msgqueue,
+        Type::RlimitNice => Resource::Nice,
+        Type::RlimitRtprio => Resource::Rtprio,
+        Type::RlimitRttime => Resource::Rttime,
+    };
+    // RLIM_INFINITY, which JSON has as 2^64-1.
+    let value = |value: u64| (value != u64::MAX).then_some(value);
+    (resource, Rlimit { current: value(limit.soft()), maximum: value(limit.hard()) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_looked_for_as_execvp_does() {
+        let texts = |command, path| -> Vec<String> {
+            let found = candidates(command, path).unwrap();
+            found.into_iter().map(|path| path.into_string().unwrap()).collect()
+        };
+        assert_eq!(texts("sh", "/a:/b/"), ["/a/sh", "/b/sh"]);
+        assert_eq!(texts("sh", "/a::"), ["/a/sh", "./sh", "./sh"]);
+        assert_eq!(texts("./sh", "/a"), ["./sh"]);
+        assert!(candidates("a\0b", "/a").is_err());
+    }
+}
