@@ -1,2 +1,96 @@
-//! placeholder
-fn main() {}
+//! `runtime-bin`: runs containers from image tars, with Docker's words for what to do.
+//!
+//! This program parses a command line, asks [`engine`] to do it, and prints what came of it. It
+//! knows nothing of how anything is done. Under the name `docker-init` it is the init that
+//! `run --init` puts into a container.
+
+#![forbid(unsafe_code)]
+
+mod cli;
+mod exec;
+mod format;
+mod images;
+mod inspect;
+mod load;
+mod mounts;
+mod output;
+mod progress;
+mod ps;
+mod run;
+mod several;
+mod table;
+mod volumes;
+
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+use std::process::ExitCode;
+
+use cli::{Cli, Verb};
+
+fn main() -> ExitCode {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    if args.first().and_then(|name| Path::new(name).file_name()) == Some(OsStr::new("docker-init"))
+    {
+        return init(args);
+    }
+    let cli = match cli::parse(args) {
+        Ok(cli) => cli,
+        Err(usage) => return usage.report(),
+    };
+    let is_exec = matches!(cli.verb, Verb::Exec(_));
+    let default = if matches!(cli.verb, Verb::Run(_) | Verb::Exec(_)) { 125 } else { 1 };
+    match act(cli) {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            output::complain("runtime-bin", &error);
+            ExitCode::from(match error.downcast_ref::<engine::Error>() {
+                // The command was never asked for: as Docker, this is a failure of the client's own.
+                Some(
+                    engine::Error::NoSuchContainer { .. }
+                    | engine::Error::AmbiguousContainer { .. },
+                ) if is_exec => 1,
+                Some(error) if default == 125 => error.exit_code(),
+                _ => default,
+            })
+        }
+    }
+}
+
+/// Does what was asked for, and returns the exit status.
+fn act(cli: Cli) -> anyhow::Result<u8> {
+    let root = &cli.root;
+    match cli.verb {
+        Verb::Run(args) => run::run(root, args),
+        Verb::Exec(args) => exec::exec(root, args),
+        Verb::Ps(args) => ps::ps(root, &args),
+        Verb::Inspect(args) => inspect::inspect(root, &args),
+        Verb::Stop(args) => several::stop(root, &args),
+        Verb::Kill(args) => several::kill(root, &args),
+        Verb::Rm(args) => several::rm(root, &args),
+        Verb::Images(args) => images::images(root, &args),
+        Verb::Load(args) => load::load(root, &args),
+        Verb::Mounts(args) => mounts::mounts(root, &args),
+        Verb::Version => version(),
+    }
+}
+
+fn version() -> anyhow::Result<u8> {
+    output::print(&format!(
+        "runtime-bin:\n Version:  {}\n OS/Arch:  {}\n",
+        env!("CARGO_PKG_VERSION"),
+        engine::Platform::host()
+    ))?;
+    Ok(0)
+}
+
+/// Is the init of a container: `docker-init -- COMMAND [ARG...]`.
+fn init(args: Vec<OsString>) -> ExitCode {
+    match engine::init(args.into_iter().skip(1)) {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            let status = error.exit_code();
+            output::complain("docker-init", &error.into());
+            ExitCode::from(status)
+        }
+    }
+}

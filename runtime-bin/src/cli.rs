@@ -1,0 +1,244 @@
+//! The command line: Docker's verbs, options and words.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::exec::ExecArgs;
+use crate::run::RunArgs;
+
+/// A container runtime that runs an image from a tar file
+#[derive(Debug, Parser)]
+#[command(
+    name = "runtime-bin",
+    version,
+    disable_version_flag = true,
+    disable_help_subcommand = true,
+    args_override_self = true,
+    arg_required_else_help = true,
+    max_term_width = 100
+)]
+pub(crate) struct Cli {
+    /// Directory that holds images, containers and volumes
+    #[arg(
+        long,
+        global = true,
+        display_order = 1000,
+        value_name = "DIR",
+        default_value = "/var/lib/runtime-bin"
+    )]
+    pub(crate) root: PathBuf,
+    /// Print version information and quit
+    #[arg(short = 'v', long, action = clap::ArgAction::Version)]
+    version: Option<bool>,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Create and run a new container from an image
+    Run(Box<RunArgs>),
+    /// Execute a command in a running container
+    Exec(ExecArgs),
+    /// List containers
+    Ps(PsArgs),
+    /// Return low-level information on containers
+    Inspect(InspectArgs),
+    /// Stop one or more running containers
+    Stop(StopArgs),
+    /// Kill one or more running containers
+    Kill(KillArgs),
+    /// Remove one or more containers
+    Rm(RmArgs),
+    /// List images
+    Images(ImagesArgs),
+    /// Load an image from a tar archive or STDIN
+    Load(LoadArgs),
+    /// Show where each mount of a container comes from
+    Mounts(MountsArgs),
+    /// Show the version information
+    Version,
+}
+
+/// `ps`
+#[derive(Debug, Args)]
+#[command(args_override_self = true)]
+pub(crate) struct PsArgs {
+    /// Show all containers (default shows just running)
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// Only display container IDs
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Don't truncate output
+    #[arg(long)]
+    pub(crate) no_trunc: bool,
+}
+
+/// `inspect`
+#[derive(Debug, Args)]
+#[command(args_override_self = true)]
+pub(crate) struct InspectArgs {
+    /// Names or ids of containers
+    #[arg(required = true, value_name = "NAME|ID")]
+    pub(crate) containers: Vec<String>,
+}
+
+/// `stop`
+#[derive(Debug, Args)]
+#[command(args_override_self = true)]
+pub(crate) struct StopArgs {
+    /// Seconds to wait before killing the container; -1 to wait as long as it takes (default 10)
+    #[arg(
+        short,
+        long,
+        alias = "time",
+        value_name = "int",
+        allow_negative_numbers = true,
+        value_parser = clap::value_parser!(i64).range(-1..=i64::from(u32::MAX))
+    )]
+    pub(crate) timeout: Option<i64>,
+    /// Names or ids of containers
+    #[arg(required = true, value_name = "CONTAINER")]
+    pub(crate) containers: Vec<String>,
+}
+
+/// `kill`
+#[derive(Debug, Args)]
+#[command(args_override_self = true)]
+pub(crate) struct KillArgs {
+    /// Signal to send to the container
+    #[arg(short, long, value_name = "string", default_value = "KILL")]
+    pub(crate) signal: String,
+    /// Names or ids of containers
+    #[arg(required = true, value_name = "CONTAINER")]
+    pub(crate) containers: Vec<String>,
+}
+
+/// `rm`
+#[derive(Debug, Args)]
+#[command(args_override_self = true)]
+pub(crate) struct RmArgs {
+    /// Force the removal of a running container (uses SIGKILL)
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    /// Remove anonymous volumes associated with the container
+    #[arg(short, long)]
+    pub(crate) volumes: bool,
+    /// Names or ids of containers
+    #[arg(required = true, value_name = "CONTAINER")]
+    pub(crate) containers: Vec<String>,
+}
+
+/// `images`
+#[derive(Debug, Args)]
+#[command(args_override_self = true)]
+pub(crate) struct ImagesArgs {
+    /// Only show image IDs
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Don't truncate output
+    #[arg(long)]
+    pub(crate) no_trunc: bool,
+}
+
+/// `load`
+#[derive(Debug, Args)]
+#[command(args_override_self = true)]
+pub(crate) struct LoadArgs {
+    /// Read from tar archive file or OCI layout directory, instead of STDIN
+    #[arg(short, long, value_name = "string")]
+    pub(crate) input: Option<PathBuf>,
+    /// Suppress the load output
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Load only the given platform variant, formatted as "os/arch[/variant]" ("linux/amd64")
+    #[arg(long, value_name = "string")]
+    pub(crate) platform: Option<String>,
+}
+
+/// `mounts`
+#[derive(Debug, Args)]
+#[command(args_override_self = true)]
+pub(crate) struct MountsArgs {
+    /// Format of the output: a picture of the tree, or JSON
+    #[arg(long, value_name = "string", value_enum, default_value_t)]
+    pub(crate) format: MountsFormat,
+    /// Name or id of a container
+    #[arg(value_name = "CONTAINER")]
+    pub(crate) container: String,
+}
+
+/// How `mounts` shows them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum MountsFormat {
+    /// A tree for the terminal.
+    #[default]
+    Tree,
+    /// An array of objects.
+    Json,
+}
+
+/// A command line that cannot be followed, or one that asks for help.
+#[derive(Debug)]
+pub(crate) struct Usage {
+    error: clap::Error,
+    /// The exit status if it is a failure.
+    status: u8,
+}
+
+/// Reads a command line, the program's own name first.
+pub(crate) fn parse(args: Vec<OsString>) -> Result<Cli, Usage> {
+    let status = if matches!(verb(&args), Some("run" | "exec")) { 125 } else { 1 };
+    Cli::try_parse_from(args).map_err(|error| Usage { error, status })
+}
+
+/// The first word that is neither an option nor an option's value, for a command line that cannot
+/// be parsed.
+fn verb(args: &[OsString]) -> Option<&str> {
+    let mut args = args.iter().skip(1).map(|arg| arg.to_str().unwrap_or_default());
+    loop {
+        match args.next()? {
+            "--root" => drop(args.next()),
+            option if option.starts_with('-') => {}
+            verb => return Some(verb),
+        }
+    }
+}
+
+impl Usage {
+    /// Prints help to standard output, or what is wrong to standard error.
+    pub(crate) fn report(&self) -> ExitCode {
+        match self.error.kind() {
+            ErrorKind::DisplayHelp
+            | ErrorKind::DisplayVersion
+            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+                // As `docker` alone does: it is no failure to ask what there is.
+                let shown = if self.error.use_stderr() {
+                    write!(io::stdout().lock(), "{}", self.error.render())
+                } else {
+                    self.error.print()
+                };
+                match shown {
+                    Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::from(1),
+                    _ => ExitCode::SUCCESS,
+                }
+            }
+            _ => {
+                let text = self.error.render().to_string();
+                let text = text.strip_prefix("error: ").unwrap_or(&text);
+                let _ = write!(io::stderr().lock(), "runtime-bin: {text}");
+                ExitCode::from(self.status)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

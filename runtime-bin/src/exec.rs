@@ -1,0 +1,119 @@
+//! `exec`: a further process in a container.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use clap::{ArgAction, Args};
+use engine::{Engine, ExecRequest};
+
+use crate::run::{check_terminal, exit_status, given};
+
+/// `exec`. Options end at CONTAINER: what comes behind it is the command's.
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "runtime-bin exec [OPTIONS] CONTAINER COMMAND [ARG...]",
+    args_override_self = true,
+    disable_help_flag = true
+)]
+pub(crate) struct ExecArgs {
+    /// Detached mode: run command in the background
+    #[arg(short, long)]
+    detach: bool,
+    /// Set environment variables
+    #[arg(short, long, value_name = "list", allow_hyphen_values = true)]
+    env: Vec<String>,
+    /// Print usage
+    #[arg(long, action = ArgAction::Help)]
+    help: Option<bool>,
+    /// Keep STDIN open even if not attached
+    #[arg(short, long)]
+    interactive: bool,
+    /// Allocate a pseudo-TTY
+    #[arg(short, long)]
+    tty: bool,
+    /// Username or UID (format: <name|uid>[:<group|gid>])
+    #[arg(short, long, value_name = "string", allow_hyphen_values = true)]
+    user: Option<String>,
+    /// Working directory inside the container
+    #[arg(short, long, value_name = "string", allow_hyphen_values = true)]
+    workdir: Option<String>,
+    /// The container's name or id; then the command and its arguments
+    #[arg(
+        required = true,
+        num_args = 2..,
+        trailing_var_arg = true,
+        value_names = ["CONTAINER", "COMMAND"]
+    )]
+    container_and_command: Vec<String>,
+}
+
+impl ExecArgs {
+    /// The container, and what the engine is asked for.
+    fn request(self) -> (String, ExecRequest) {
+        let mut words = self.container_and_command.into_iter();
+        let container = words.next().unwrap_or_default();
+        let request = ExecRequest {
+            command: words.collect(),
+            interactive: self.interactive,
+            tty: self.tty,
+            detach: self.detach,
+            env: self.env,
+            workdir: given(self.workdir),
+            user: given(self.user),
+        };
+        (container, request)
+    }
+}
+
+/// Runs a command in a container, and returns its exit status, or 0 with `-d`.
+pub(crate) fn exec(root: &Path, args: ExecArgs) -> anyhow::Result<u8> {
+    let (container, request) = args.request();
+    check_terminal(request.interactive, request.tty, request.detach)?;
+    let session = Engine::open(root)?.exec(&container, &request)?;
+    if request.detach {
+        return Ok(0);
+    }
+    let (stdin, stdout) = (io::stdin(), io::stdout());
+    let status = engine::attach(session, stdin.as_fd(), stdout.as_fd(), request.interactive)?;
+    Ok(exit_status(status))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::cli::{Verb, parse};
+
+    fn request(words: &[&str]) -> (String, engine::ExecRequest) {
+        let args = ["runtime-bin", "exec"].iter().chain(words).map(Into::into).collect();
+        match parse(args).unwrap().verb {
+            Verb::Exec(args) => args.request(),
+            _ => unreachable!(),
+        }
+    }
+
+    #[test]
+    fn options_end_at_the_container() {
+        let (container, request) =
+            request(&["-it", "-e", "A=b", "web", "sh", "-c", "-d", "--", "x"]);
+        assert_eq!(container, "web");
+        assert_eq!(request.command, ["sh", "-c", "-d", "--", "x"]);
+        assert!(request.interactive && request.tty && !request.detach);
+        assert_eq!(request.env, ["A=b"]);
+        assert_eq!((request.user, request.workdir), (None, None));
+    }
+
+    #[test]
+    fn every_option_is_read() {
+        let (_, request) = request(&["-d", "-u", "-1", "-w", "/srv", "web", "true"]);
+        assert!(request.detach && !request.interactive && !request.tty);
+        assert_eq!(request.user.as_deref(), Some("-1"));
+        assert_eq!(request.workdir.as_deref(), Some("/srv"));
+    }
+
+    #[test]
+    fn a_command_is_needed() {
+        for words in [&["runtime-bin", "exec"][..], &["runtime-bin", "exec", "web"]] {
+            assert!(parse(words.iter().map(Into::into).collect()).is_err(), "{words:?}");
+        }
+    }
+}

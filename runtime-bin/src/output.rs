@@ -1,0 +1,74 @@
+//! What the program says.
+
+use std::io::{self, Write};
+
+use anyhow::Context;
+
+/// Writes to standard output, at once. Where nobody reads any more (`| head`), quietly nothing.
+pub(crate) fn print(text: &str) -> anyhow::Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result.context("cannot write to standard output"),
+    }
+}
+
+/// Writes one line to standard error. That nobody can read it is no reason to fail.
+pub(crate) fn complain(program: &str, error: &anyhow::Error) {
+    let line = format!("{program}: {}\n", sentence(error));
+    let _ = io::stderr().lock().write_all(line.as_bytes());
+}
+
+/// An error with its causes, on one line. A cause that the text before it has already is left out.
+fn sentence(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain() {
+        let cause = printable(&cause.to_string());
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
+/// Text from outside, for one line of a terminal: control characters are escaped.
+pub(crate) fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() {
+            shown.extend(c.escape_default());
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causes_are_told_once() {
+        let open = || engine::Error::System {
+            op: "open",
+            path: "/x".into(),
+            source: io::ErrorKind::NotFound.into(),
+        };
+        let known = open().to_string();
+        assert_eq!(sentence(&open().into()), known);
+        let error = anyhow::Error::from(open()).context("cannot load it");
+        assert_eq!(sentence(&error), format!("cannot load it: {known}"));
+        let error = anyhow::anyhow!("last").context("middle").context("first");
+        assert_eq!(sentence(&error), "first: middle: last");
+    }
+
+    #[test]
+    fn an_error_is_one_line_without_escape_sequences() {
+        let error = anyhow::anyhow!("no \u{1b}[31mimage\nx\u{9b}");
+        assert_eq!(sentence(&error), "no \\u{1b}[31mimage\\nx\\u{9b}");
+        assert_eq!(printable("nginx:1.27 – größer"), "nginx:1.27 – größer");
+    }
+}

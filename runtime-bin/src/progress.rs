@@ -1,0 +1,119 @@
+//! How far a load is, on standard error if that is a terminal.
+
+use engine::Progress;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// A bar that appears when a load has something to do, and is gone afterwards. On anything but a
+/// terminal nothing is written (that is indicatif's own rule).
+pub(crate) struct Bar(ProgressBar);
+
+impl Bar {
+    /// A bar that nothing is seen of before the load begins.
+    pub(crate) fn hidden() -> Bar {
+        Bar(ProgressBar::hidden())
+    }
+
+    fn start(&self, target: ProgressDrawTarget, layers: usize, bytes: u64) {
+        let template = "{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            self.0.set_style(style.progress_chars("=> "));
+        }
+        self.0.set_draw_target(target);
+        self.0.reset();
+        self.0.set_length(bytes);
+        self.0.set_message(match layers {
+            1 => "Loading 1 layer".to_owned(),
+            _ => format!("Loading {layers} layers"),
+        });
+    }
+}
+
+impl Progress for Bar {
+    fn begin(&self, layers: usize, bytes: u64) {
+        if layers > 0 {
+            self.start(ProgressDrawTarget::stderr_with_hz(10), layers, bytes);
+        }
+    }
+
+    fn advance(&self, bytes: u64) {
+        self.0.inc(bytes);
+    }
+
+    fn finish(&self) {
+        self.0.finish_and_clear();
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        // A load that failed half way leaves no bar behind either.
+        self.0.finish_and_clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use indicatif::TermLike;
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    /// A terminal of 120 columns that remembers the line that it shows last.
+    #[derive(Clone, Debug, Default)]
+    struct Line(Arc<Mutex<String>>);
+
+    impl TermLike for Line {
+        fn width(&self) -> u16 {
+            120
+        }
+
+        fn move_cursor_up(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn move_cursor_down(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn move_cursor_right(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn move_cursor_left(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn write_line(&self, text: &str) -> io::Result<()> {
+            self.write_str(text)
+        }
+
+        fn write_str(&self, text: &str) -> io::Result<()> {
+            self.0.lock().unwrap().push_str(text);
+            Ok(())
+        }
+
+        fn clear_line(&self) -> io::Result<()> {
+            self.0.lock().unwrap().clear();
+            Ok(())
+        }
+
+        fn flush(&self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn it_shows_bytes_rate_and_time_and_is_gone_at_the_end() {
+        let line = Line::default();
+        let shown = || line.0.lock().unwrap().clone();
+        let bar = Bar::hidden();
+        bar.start(ProgressDrawTarget::term_like(Box::new(line.clone())), 3, 4 << 20);
+        bar.advance(1 << 20);
+        bar.0.tick();
+        assert!(shown().starts_with("Loading 3 layers ==="), "{}", shown());
+        assert!(shown().contains("1.00 MiB/4.00 MiB") && shown().contains("/s"), "{}", shown());
+        bar.advance(3 << 20);
+        bar.finish();
+        assert_eq!(shown(), "");
+    }
+}

@@ -1,0 +1,78 @@
+use super::*;
+use engine::{Config, HostConfig};
+use time::macros::datetime;
+
+const NOW: OffsetDateTime = datetime!(2026-01-31 12:00:00 UTC);
+
+fn container(name: &str, words: &[&str]) -> Container {
+    let mut words = words.iter().map(|word| (*word).to_owned());
+    Container {
+        id: "0123456789abcdef".repeat(4),
+        name: name.to_owned(),
+        created: "2026-01-31T10:00:00.5Z".to_owned(),
+        image: format!("sha256:{}", "0".repeat(64)),
+        platform: "linux".to_owned(),
+        config: Config { image: "nginx:1.27".to_owned(), ..Config::default() },
+        host_config: HostConfig::default(),
+        path: words.next().unwrap_or_default(),
+        args: words.collect(),
+        mounts: vec![],
+        lowers: vec![],
+        log: true,
+    }
+}
+
+fn state(status: Status) -> State {
+    State {
+        status,
+        started_at: "2026-01-31T11:57:00Z".to_owned(),
+        finished_at: "2026-01-31T11:58:00Z".to_owned(),
+        ..State::default()
+    }
+}
+
+fn args(quiet: bool, no_trunc: bool) -> PsArgs {
+    PsArgs { all: true, quiet, no_trunc }
+}
+
+#[test]
+fn containers_are_listed_as_docker_lists_them() {
+    let containers = [
+        (container("web", &["nginx", "-g", "daemon off;"]), state(Status::Running)),
+        (container("old", &["sh"]), State { exit_code: 137, ..state(Status::Exited) }),
+    ];
+    assert_eq!(
+        list(&containers, &args(false, false), NOW),
+        "CONTAINER ID   IMAGE        COMMAND                  CREATED       STATUS                       PORTS     NAMES\n\
+         0123456789ab   nginx:1.27   \"nginx -g 'daemon of…\"   2 hours ago   Up 3 minutes                           web\n\
+         0123456789ab   nginx:1.27   \"sh\"                     2 hours ago   Exited (137) 2 minutes ago             old\n"
+    );
+    let id = "0123456789abcdef".repeat(4);
+    assert_eq!(list(&containers, &args(true, false), NOW), "0123456789ab\n0123456789ab\n");
+    assert_eq!(list(&containers, &args(true, true), NOW), format!("{id}\n{id}\n"));
+    let whole = list(&containers, &args(false, true), NOW);
+    assert!(whole.contains(&id) && whole.contains("\"nginx -g 'daemon off;'\""), "{whole}");
+}
+
+#[test]
+fn a_status_is_said_in_dockers_words() {
+    for (state, text) in [
+        (state(Status::Creating), "Created"),
+        (state(Status::Created), "Created"),
+        (state(Status::Running), "Up 3 minutes"),
+        (state(Status::Exited), "Exited (0) 2 minutes ago"),
+        (state(Status::Removing), "Removal In Progress"),
+        (State { status: Status::Running, ..State::default() }, "Up Less than a second"),
+    ] {
+        assert_eq!(status(&state, NOW), text);
+    }
+}
+
+#[test]
+fn nothing_of_a_container_moves_the_cursor() {
+    let mut hostile = container("x", &["\u{1b}[2J", "\n"]);
+    hostile.config.image = "\u{1b}]0;title\u{7}".to_owned();
+    let text = list(&[(hostile, state(Status::Running))], &args(false, true), NOW);
+    assert_eq!(text.matches('\n').count(), 2, "{text:?}");
+    assert!(!text.contains('\u{1b}') && !text.contains('\u{7}'), "{text:?}");
+}

@@ -1,0 +1,157 @@
+//! `run`: a new container.
+
+use std::io::{self, IsTerminal};
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use clap::{ArgAction, Args};
+use engine::{Engine, ImageArg, RunRequest};
+
+use crate::output;
+use crate::progress::Bar;
+use crate::volumes::VolumeArgs;
+
+/// `run`. Options end at IMAGE: what comes behind it is the command's.
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "runtime-bin run [OPTIONS] IMAGE [COMMAND] [ARG...]",
+    args_override_self = true,
+    disable_help_flag = true
+)]
+pub(crate) struct RunArgs {
+    /// Add Linux capabilities
+    #[arg(long, value_name = "list")]
+    cap_add: Vec<String>,
+    /// Drop Linux capabilities
+    #[arg(long, value_name = "list")]
+    cap_drop: Vec<String>,
+    /// Run container in background and print container ID
+    #[arg(short, long)]
+    detach: bool,
+    /// Overwrite the default ENTRYPOINT of the image
+    #[arg(long, value_name = "string", allow_hyphen_values = true)]
+    entrypoint: Option<String>,
+    /// Set environment variables
+    #[arg(short, long, value_name = "list", allow_hyphen_values = true)]
+    env: Vec<String>,
+    /// Print usage
+    #[arg(long, action = ArgAction::Help)]
+    help: Option<bool>,
+    /// Container host name
+    #[arg(short = 'h', long, value_name = "string", allow_hyphen_values = true)]
+    hostname: Option<String>,
+    /// Run an init inside the container that forwards signals and reaps processes
+    #[arg(long)]
+    init: bool,
+    /// Keep STDIN open even if not attached
+    #[arg(short, long)]
+    interactive: bool,
+    /// Set meta data on a container
+    #[arg(short, long, value_name = "list", allow_hyphen_values = true)]
+    label: Vec<String>,
+    /// Assign a name to the container
+    #[arg(long, value_name = "string", allow_hyphen_values = true)]
+    name: Option<String>,
+    /// Connect a container to a network: none or host (default none)
+    #[arg(long, alias = "net", value_name = "network")]
+    network: Option<String>,
+    /// Set platform, formatted as "os/arch[/variant]" ("linux/amd64")
+    #[arg(long, value_name = "string")]
+    platform: Option<String>,
+    /// Mount the container's root filesystem as read only
+    #[arg(long)]
+    read_only: bool,
+    /// Automatically remove the container and its associated anonymous volumes when it exits
+    #[arg(long)]
+    rm: bool,
+    /// Signal to stop the container
+    #[arg(long, value_name = "string")]
+    stop_signal: Option<String>,
+    /// Allocate a pseudo-TTY
+    #[arg(short, long)]
+    tty: bool,
+    /// Username or UID (format: <name|uid>[:<group|gid>])
+    #[arg(short, long, value_name = "string", allow_hyphen_values = true)]
+    user: Option<String>,
+    #[command(flatten)]
+    volumes: VolumeArgs,
+    /// Working directory inside the container
+    #[arg(short, long, value_name = "string", allow_hyphen_values = true)]
+    workdir: Option<String>,
+    /// The image: a tar archive's path, an OCI layout's directory, - for STDIN, or a loaded image's
+    /// name or id; then the command and its arguments
+    #[arg(required = true, trailing_var_arg = true, value_name = "IMAGE")]
+    image_and_command: Vec<String>,
+}
+
+impl RunArgs {
+    /// What the engine is asked for.
+    ///
+    /// # Errors
+    /// An option's value that cannot be understood.
+    fn request(self) -> anyhow::Result<RunRequest> {
+        let mut words = self.image_and_command.into_iter();
+        let image = words.next().unwrap_or_default();
+        Ok(RunRequest {
+            image: ImageArg::parse(&image, Path::exists),
+            command: words.collect(),
+            name: given(self.name),
+            detach: self.detach,
+            remove: self.rm,
+            interactive: self.interactive,
+            tty: self.tty,
+            env: self.env,
+            workdir: given(self.workdir),
+            user: given(self.user),
+            entrypoint: self.entrypoint,
+            hostname: given(self.hostname),
+            read_only: self.read_only,
+            network: given(self.network).map(|name| name.parse()).transpose()?.unwrap_or_default(),
+            cap_add: self.cap_add,
+            cap_drop: self.cap_drop,
+            init: self.init,
+            volumes: self.volumes.specs()?,
+            platform: given(self.platform).map(|text| text.parse()).transpose()?,
+            labels: self.label,
+            stop_signal: given(self.stop_signal),
+        })
+    }
+}
+
+/// An empty value is none, as Docker has it.
+pub(crate) fn given(value: Option<String>) -> Option<String> {
+    value.filter(|text| !text.is_empty())
+}
+
+/// Refuses `-i -t` where standard input is no terminal.
+pub(crate) fn check_terminal(interactive: bool, tty: bool, detach: bool) -> anyhow::Result<()> {
+    if interactive && tty && !detach && !io::stdin().is_terminal() {
+        anyhow::bail!(
+            "the input device is not a TTY: standard input is no terminal; leave -t out, or run it \
+             from a terminal"
+        );
+    }
+    Ok(())
+}
+
+/// Runs a container, and returns its exit status, or 0 with `-d`.
+pub(crate) fn run(root: &Path, args: Box<RunArgs>) -> anyhow::Result<u8> {
+    let request = args.request()?;
+    check_terminal(request.interactive, request.tty, request.detach)?;
+    let session = Engine::open(root)?.run(&request, &Bar::hidden())?;
+    if request.detach {
+        output::print(&format!("{}\n", session.id()))?;
+        return Ok(0);
+    }
+    let (stdin, stdout) = (io::stdin(), io::stdout());
+    let status = engine::attach(session, stdin.as_fd(), stdout.as_fd(), request.interactive)?;
+    Ok(exit_status(status))
+}
+
+/// A process's exit status as this program's: its lower 8 bits, as the kernel has it.
+pub(crate) fn exit_status(status: i32) -> u8 {
+    status.to_le_bytes()[0]
+}
+
+#[cfg(test)]
+mod tests;
