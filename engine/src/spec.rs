@@ -61,7 +61,7 @@ pub(crate) fn build(
         .build()?;
     linux.set_resources(None);
     let mut spec = SpecBuilder::default()
-        .version(oci_spec::runtime::version())
+        .version(oci_spec::runtime::VERSION)
         .root(root)
         .mounts(mounts)
         .process(process::first(container, args, merged)?)
