@@ -7,6 +7,8 @@ mod env;
 mod error;
 mod etc;
 mod init_binary;
+mod inspect;
+mod mounts;
 mod names;
 mod near;
 mod process;
@@ -14,12 +16,14 @@ mod record;
 mod reference;
 mod request;
 mod signal;
+mod spec;
 #[cfg(test)]
 mod testing;
 mod user;
 mod volumes;
 
 pub use error::Error;
+pub use mounts::{LayerView, MountView, Origin};
 pub use record::{
     Config, Container, Empty, HostConfig, Lower, MountKind, MountPoint, State, Status, ZERO_TIME,
 };

@@ -42,7 +42,6 @@ pub struct MountView {
 /// Where a mount comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
-#[non_exhaustive]
 pub enum Origin {
     /// The root: the image's layers, and over them what the container changed.
     Root {
