@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 
 use image_store::Digest;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 /// Docker's zero time: when what has not happened yet happened.
 pub const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
@@ -68,9 +67,6 @@ pub struct Config {
     pub env: Vec<String>,
     /// The arguments behind the entry point.
     pub cmd: Option<Vec<String>>,
-    /// The image's health check, as it says it. Nothing acts on it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub healthcheck: Option<Value>,
     /// The image as the user named it.
     pub image: String,
     /// The image's VOLUMEs.
@@ -92,7 +88,7 @@ pub struct Config {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Empty {}
 
-/// Docker's `.HostConfig`, as far as it varies here; [`crate::inspect`] adds what is always the same.
+/// Docker's `.HostConfig`, as far as it varies here; `inspect` adds what is always the same.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct HostConfig {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::testing;
+use crate::{MountKind, MountPoint, testing};
 use sys::mountinfo::parse;
 
 /// The host: the store on /dev/sda2, a source on /dev/sdb1 with another file system in it.
