@@ -23,6 +23,87 @@ pub enum Error {
     /// A volume cannot be made, filled or mounted.
     #[error(transparent)]
     Volume(#[from] bindvol::Error),
+    /// The overlay of the image's layers cannot be mounted.
+    #[error(transparent)]
+    Overlay(#[from] overlay::Error),
+    /// The container, or a program in it, cannot be made or started.
+    #[error(transparent)]
+    Runtime(#[from] oci_runtime::Error),
+    /// The supervising process cannot be split off.
+    #[error("cannot make the container's supervising process: {0}")]
+    Split(#[from] ns_core::Error),
+    /// The container could not be started.
+    #[error("{message}")]
+    Start {
+        /// why
+        message: String,
+        /// the exit status for it
+        code: u8,
+    },
+    /// The supervising process is gone without a word.
+    #[error(
+        "the supervising process of the container {container} was killed; the next command tidies \
+         up what it has left"
+    )]
+    Supervisor {
+        /// the container's id
+        container: String,
+    },
+    /// A record is not what was written.
+    #[error("{} is damaged: {source}; remove the container's directory", path.display())]
+    Damaged {
+        /// the file
+        path: PathBuf,
+        /// what is wrong with it
+        source: serde_json::Error,
+    },
+    /// A container's name that another one has.
+    #[error(
+        "Conflict. The container name \"/{name}\" is already in use by container \"{owner}\". You \
+         have to remove (or rename) that container to be able to reuse that name."
+    )]
+    NameInUse {
+        /// the name
+        name: String,
+        /// the id of the container that has it
+        owner: String,
+    },
+    /// The archive has several images.
+    #[error(
+        "the archive has {}, and one is needed: load it with `load -i`, then run one by its name",
+        several(found)
+    )]
+    SeveralImages {
+        /// their names or ids
+        found: Vec<String>,
+    },
+    /// A container that must run does not.
+    #[error("container {name} ({id}) is not running")]
+    NotRunning {
+        /// its name
+        name: String,
+        /// its id
+        id: String,
+    },
+    /// A container that must not run does.
+    #[error(
+        "cannot remove container {name} ({id}): it is running; stop it before, or use -f to kill it"
+    )]
+    Running {
+        /// its name
+        name: String,
+        /// its id
+        id: String,
+    },
+    /// The kernel does not end a process.
+    #[error(
+        "the process {pid} was sent SIGKILL and has not ended within 10 s: the kernel waits for \
+         something in its name (a disk, a network file system); try again later"
+    )]
+    Unkillable {
+        /// its number on the host
+        pid: i32,
+    },
     /// The OCI configuration cannot be put together.
     #[error("cannot make the container's OCI configuration: {0}")]
     Spec(#[from] oci_spec::OciSpecError),
@@ -153,7 +234,11 @@ impl Error {
     /// The exit status of `run` and `exec` with this error: 127 when the command is not found, 126
     /// when it cannot be executed, 125 for everything else.
     pub fn exit_code(&self) -> u8 {
-        125
+        match self {
+            Error::Start { code, .. } => *code,
+            Error::Runtime(oci_runtime::Error::Command { problem, .. }) => problem.status(),
+            _ => 125,
+        }
     }
 
     /// An [`Error::System`].
@@ -178,6 +263,13 @@ pub(crate) fn shorten(text: &str) -> String {
 
 fn near_hint(near: &[String]) -> String {
     if near.is_empty() { String::new() } else { format!("; near to it: {}", near.join(", ")) }
+}
+
+fn several(found: &[String]) -> String {
+    if found.is_empty() {
+        return "no image for this platform".to_owned();
+    }
+    format!("several images ({})", found.join(", "))
 }
 
 fn missing(no_file: bool) -> &'static str {

@@ -9,7 +9,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::process::{DumpableBehavior, Pid};
 use sys::{Failure, Report, Step};
 
-use crate::container::{PART_COMMAND, PART_CWD, Phase};
+use crate::container::{PART_COMMAND, PART_CWD};
 use crate::process::Process;
 use crate::{Error, Running, Stdio, explain, supported};
 

@@ -48,9 +48,17 @@ impl Stdio {
     /// # Errors
     /// It cannot be opened.
     pub fn null() -> Result<Self, Error> {
-        let null = rustix::fs::open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
-            .map_err(|errno| Error::io("opening", "/dev/null")(errno.into()))?;
+        let null = Self::null_device()?;
         Self::new(&null, &null, &null)
+    }
+
+    /// `/dev/null`, for one of the three.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub fn null_device() -> Result<OwnedFd, Error> {
+        rustix::fs::open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|errno| Error::io("opening", "/dev/null")(errno.into()))
     }
 
     /// Child side. Puts them into place.

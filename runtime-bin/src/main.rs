@@ -47,7 +47,8 @@ fn main() -> ExitCode {
                 // The command was never asked for: as Docker, this is a failure of the client's own.
                 Some(
                     engine::Error::NoSuchContainer { .. }
-                    | engine::Error::AmbiguousContainer { .. },
+                    | engine::Error::AmbiguousContainer { .. }
+                    | engine::Error::NotRunning { .. },
                 ) if is_exec => 1,
                 Some(error) if default == 125 => error.exit_code(),
                 _ => default,

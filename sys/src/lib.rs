@@ -15,6 +15,7 @@
 //! | [`failure`] | the report of a failed step, without allocation |
 //! | [`below`] | open and make paths that cannot leave a root (openat2) |
 //! | [`fscontext`] | fsopen, fsconfig, fsmount, with the kernel's log on failure |
+//! | [`message`] | messages with descriptors between processes |
 //! | [`mount`] | open_tree, move_mount, mount_setattr, umount2 |
 //! | [`mountinfo`] | `/proc/PID/mountinfo`, parsed (allocates) |
 //! | [`exec`] | execve of a program prepared in the parent |
@@ -38,6 +39,7 @@ pub mod exec;
 pub mod failure;
 pub mod fscontext;
 pub mod keyring;
+pub mod message;
 pub mod mount;
 pub mod mountinfo;
 pub mod net;

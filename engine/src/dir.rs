@@ -1,0 +1,292 @@
+//! A container's directory below `containers/`, its records and its lock; and the names.
+//!
+//! Who manages a container holds an exclusive flock(2) on its `lock`: first the process that makes it,
+//! then, with the same open file, its supervisor. The lock dies with its holder, whatever killed it.
+//! A directory is made and locked under the root's own lock, so that nobody sees one without the
+//! other.
+
+use std::fs::{DirBuilder, File};
+use std::io::{self, ErrorKind, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::{Container, Error, State};
+
+const CONTAINER: &str = "container.json";
+const STATE: &str = "state.json";
+const LOCK: &str = "lock";
+/// The lock of the root.
+const ROOT_LOCK: &str = "engine.lock";
+
+/// The directories of an engine below its root.
+#[derive(Clone, Debug)]
+pub(crate) struct Root {
+    path: PathBuf,
+}
+
+/// A lock that is held while this lives.
+#[derive(Debug)]
+pub(crate) struct Lock(#[expect(dead_code, reason = "the lock is in the descriptor")] OwnedFd);
+
+/// A container's directory.
+#[derive(Clone, Debug)]
+pub(crate) struct Dir {
+    id: String,
+    path: PathBuf,
+}
+
+impl Root {
+    /// The root at `path`, which is absolute and there; makes what is missing in it.
+    pub(crate) fn open(path: &Path) -> Result<Root, Error> {
+        let root = Root { path: path.to_owned() };
+        for name in ["containers", "names"] {
+            let dir = root.path.join(name);
+            match DirBuilder::new().mode(0o700).create(&dir) {
+                Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                    return Err(Error::system("make the directory", dir, error));
+                }
+                _ => {}
+            }
+        }
+        Ok(root)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn volumes(&self) -> PathBuf {
+        self.path.join("volumes")
+    }
+
+    fn lock(&self) -> Result<Lock, Error> {
+        lock(&self.path.join(ROOT_LOCK), FlockOperation::LockExclusive)
+    }
+
+    /// Makes the directory of a new container, and locks it.
+    pub(crate) fn make(&self, id: &str) -> Result<(Dir, Lock), Error> {
+        let dir = self.dir(id);
+        let _held = self.lock()?;
+        DirBuilder::new()
+            .mode(0o700)
+            .create(&dir.path)
+            .map_err(|error| Error::system("make the directory", &dir.path, error))?;
+        let lock = dir.lock()?;
+        Ok((dir, lock))
+    }
+
+    /// The directory of the container `id`, there or not.
+    pub(crate) fn dir(&self, id: &str) -> Dir {
+        Dir { id: id.to_owned(), path: self.path.join("containers").join(id) }
+    }
+
+    /// The directories of all containers, complete or not.
+    pub(crate) fn dirs(&self) -> Result<Vec<Dir>, Error> {
+        let path = self.path.join("containers");
+        let failed = |error| Error::system("list", &path, error);
+        let mut dirs = Vec::new();
+        for entry in std::fs::read_dir(&path).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name();
+            dirs.extend(name.to_str().map(|id| self.dir(id)));
+        }
+        Ok(dirs)
+    }
+
+    /// Waits until nobody is between making a directory and locking it.
+    pub(crate) fn settle(&self) -> Result<(), Error> {
+        self.lock().map(drop)
+    }
+
+    /// Gives `name` to the container `id`; the id of the one that has it, if it is taken.
+    pub(crate) fn take_name(&self, name: &str, id: &str) -> Result<Option<String>, Error> {
+        let link = self.path.join("names").join(name);
+        let failed = |error| Error::system("make the name", &link, error);
+        let _held = self.lock()?;
+        loop {
+            match std::os::unix::fs::symlink(id, &link) {
+                Ok(()) => return Ok(None),
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(failed(error)),
+            }
+            match self.named(name)? {
+                Some(owner) if self.dir(&owner).path.exists() => return Ok(Some(owner)),
+                // Its container is gone: somebody was killed between the two.
+                _ => unlink(&link).map_err(failed)?,
+            }
+        }
+    }
+
+    /// The id of the container that has `name`.
+    pub(crate) fn named(&self, name: &str) -> Result<Option<String>, Error> {
+        let link = self.path.join("names").join(name);
+        match std::fs::read_link(&link) {
+            Ok(id) => Ok(id.to_str().map(str::to_owned)),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidInput) => {
+                Ok(None)
+            }
+            Err(error) => Err(Error::system("read the name", link, error)),
+        }
+    }
+
+    /// Takes `name` from the container `id`, if that has it.
+    pub(crate) fn drop_name(&self, name: &str, id: &str) -> Result<(), Error> {
+        let _held = self.lock()?;
+        if self.named(name)?.as_deref() != Some(id) {
+            return Ok(());
+        }
+        let link = self.path.join("names").join(name);
+        unlink(&link).map_err(|error| Error::system("remove the name", link, error))
+    }
+}
+
+fn unlink(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}
+
+fn lock(path: &Path, operation: FlockOperation) -> Result<Lock, Error> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let file = rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)
+        .map_err(|errno| Error::system("open the lock", path, errno))?;
+    rustix::io::retry_on_intr(|| rustix::fs::flock(&file, operation))
+        .map_err(|errno| Error::system("take the lock", path, errno))?;
+    Ok(Lock(file))
+}
+
+impl Dir {
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where the container's root is mounted on the host.
+    pub(crate) fn merged(&self) -> PathBuf {
+        self.path.join("merged")
+    }
+
+    pub(crate) fn log(&self) -> PathBuf {
+        self.path.join(format!("{}-json.log", self.id))
+    }
+
+    /// Takes the lock as soon as nobody has it.
+    pub(crate) fn lock(&self) -> Result<Lock, Error> {
+        lock(&self.path.join(LOCK), FlockOperation::LockExclusive)
+    }
+
+    /// Takes the lock, if nobody has it. A directory without a lock file has none.
+    pub(crate) fn try_lock(&self) -> Result<Option<Lock>, Error> {
+        match lock(&self.path.join(LOCK), FlockOperation::NonBlockingLockExclusive) {
+            Ok(lock) => Ok(Some(lock)),
+            Err(Error::System { source, .. })
+                if source.raw_os_error() == Some(Errno::AGAIN.raw_os_error()) =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The record; `None` where there is none (yet, or any more).
+    pub(crate) fn container(&self) -> Result<Option<Container>, Error> {
+        self.read(CONTAINER)
+    }
+
+    pub(crate) fn write_container(&self, container: &Container) -> Result<(), Error> {
+        self.write(CONTAINER, container)
+    }
+
+    /// The state; that of one in the making where there is none.
+    pub(crate) fn state(&self) -> Result<State, Error> {
+        Ok(self.read(STATE)?.unwrap_or_default())
+    }
+
+    pub(crate) fn write_state(&self, state: &State) -> Result<(), Error> {
+        self.write(STATE, state)
+    }
+
+    fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, Error> {
+        let path = self.path.join(name);
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::system("read", path, error)),
+        };
+        serde_json::from_slice(&bytes).map(Some).map_err(|source| Error::Damaged { path, source })
+    }
+
+    /// Replaces a JSON file: who reads it sees the old one or the new one.
+    pub(crate) fn write(&self, name: &str, value: &impl Serialize) -> Result<(), Error> {
+        let (path, new) = (self.path.join(name), self.path.join(format!(".{name}.new")));
+        let write = || -> io::Result<()> {
+            let mut bytes = serde_json::to_vec(value)?;
+            bytes.push(b'\n');
+            File::create(&new)?.write_all(&bytes)?;
+            std::fs::rename(&new, &path)
+        };
+        write().map_err(|error| Error::system("write", &path, error))
+    }
+
+    /// Makes a directory in it.
+    pub(crate) fn make(&self, name: &str) -> Result<(), Error> {
+        let path = self.path.join(name);
+        let made = DirBuilder::new().mode(0o755).create(&path);
+        made.map_err(|error| Error::system("make the directory", path, error))
+    }
+
+    /// An O_PATH descriptor of a directory in it.
+    pub(crate) fn open(&self, name: &str) -> Result<OwnedFd, Error> {
+        let path = self.path.join(name);
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        rustix::fs::open(&path, flags, Mode::empty())
+            .map_err(|errno| Error::system("open the directory", path, errno))
+    }
+
+    /// Unmounts the container's root from the host, if it is mounted there.
+    pub(crate) fn unmount(&self) -> Result<(), Error> {
+        use rustix::mount::UnmountFlags;
+        let merged = self.merged();
+        loop {
+            match rustix::mount::unmount(&merged, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
+                Ok(()) => {}
+                // EINVAL: nothing is mounted there.
+                Err(Errno::INVAL | Errno::NOENT) => return Ok(()),
+                Err(errno) => return Err(Error::system("unmount", merged, errno)),
+            }
+        }
+    }
+
+    /// Removes it with all that is in it; nothing may be mounted below it.
+    pub(crate) fn remove(&self) -> Result<(), Error> {
+        match std::fs::remove_dir_all(&self.path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(Error::system("remove the directory", &self.path, error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Gives the upper directory the attributes of the image's root, which the container's root
+    /// shows: an overlay takes them from its topmost directory.
+    pub(crate) fn copy_root_attributes(&self, lower: &Path) -> Result<(), Error> {
+        let stat = rustix::fs::stat(lower)
+            .map_err(|errno| Error::system("look at the layer", lower, errno))?;
+        let diff = self.open("diff")?;
+        let path = sys::process::proc_path(&diff);
+        let failed = |errno| Error::system("give the image root's attributes to", &path, errno);
+        let owner =
+            (rustix::fs::Uid::from_raw(stat.st_uid), rustix::fs::Gid::from_raw(stat.st_gid));
+        rustix::fs::chown(&path, Some(owner.0), Some(owner.1)).map_err(failed)?;
+        rustix::fs::chmod(&path, Mode::from_raw_mode(stat.st_mode & 0o7777)).map_err(failed)
+    }
+}

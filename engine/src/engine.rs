@@ -1,0 +1,164 @@
+//! The engine: one root directory, its images and containers.
+
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use image_store::{LoadOptions, Platform, Progress, Source, Store, StoredImage};
+use serde_json::Value;
+
+use crate::dir::{Dir, Root};
+use crate::target::Target;
+use crate::{Container, Error, ImageArg, MountView, State, inspect, mounts, reference, tidy};
+
+/// Everything below one root directory. Two roots never meet.
+#[derive(Debug)]
+pub struct Engine {
+    pub(crate) root: Root,
+    pub(crate) store: Store,
+}
+
+impl Engine {
+    /// Opens the root directory `root`, made if it is not there, and tidies up what killed processes
+    /// have left in it.
+    ///
+    /// # Errors
+    /// It is another user's or holds something else; a system call fails.
+    pub fn open(root: &Path) -> Result<Engine, Error> {
+        let store = Store::open(root)?;
+        let root = Root::open(store.root())?;
+        tidy::tidy(&root)?;
+        Ok(Engine { root, store })
+    }
+
+    /// Loads the images of an archive, for `platform` or else for this machine.
+    ///
+    /// # Errors
+    /// It is no archive of images, or a damaged one; a name is not in the store.
+    pub fn load(
+        &self,
+        image: &ImageArg,
+        platform: Option<&Platform>,
+        progress: &dyn Progress,
+    ) -> Result<Vec<StoredImage>, Error> {
+        let source = match image {
+            ImageArg::Archive(path) => Source::Path(path.clone()),
+            ImageArg::Named(name) => match self.store.find(name) {
+                Ok(image) => return Ok(vec![image]),
+                Err(_) if Path::new(name).exists() => Source::Path(name.into()),
+                Err(error) => return Err(error.into()),
+            },
+            ImageArg::Stdin => {
+                let stdin = std::io::stdin().as_fd().try_clone_to_owned();
+                Source::Stdin(File::from(
+                    stdin.map_err(|error| Error::system("use", "standard input", error))?,
+                ))
+            }
+        };
+        let mut options = LoadOptions::default();
+        if let Some(platform) = platform {
+            options.platform = platform.clone();
+        }
+        Ok(self.store.load(&source, &options, progress)?)
+    }
+
+    /// All images, the newest first.
+    ///
+    /// # Errors
+    /// The store is damaged; a system call fails.
+    pub fn images(&self) -> Result<Vec<StoredImage>, Error> {
+        Ok(self.store.images()?)
+    }
+
+    /// The one image that `image` means, and how to call it.
+    pub(crate) fn resolve(
+        &self,
+        image: &ImageArg,
+        platform: Option<&Platform>,
+        progress: &dyn Progress,
+    ) -> Result<(StoredImage, String), Error> {
+        let mut images = self.load(image, platform, progress)?;
+        let name_of = |image: &StoredImage| {
+            image.tags.first().cloned().unwrap_or_else(|| image.id.to_string())
+        };
+        match (images.pop(), images.is_empty(), image) {
+            (Some(found), true, ImageArg::Named(name)) => Ok((found, name.clone())),
+            (Some(found), true, _) => {
+                let name = name_of(&found);
+                Ok((found, name))
+            }
+            (last, _, _) => {
+                let found = images.iter().chain(&last).map(name_of).collect();
+                Err(Error::SeveralImages { found })
+            }
+        }
+    }
+
+    /// All containers with their states, the newest first.
+    ///
+    /// # Errors
+    /// A record is damaged; a system call fails.
+    pub fn list(&self) -> Result<Vec<(Container, State)>, Error> {
+        let mut all = Vec::new();
+        for dir in self.root.dirs()? {
+            // One that is just being made or removed has no record.
+            if let Some(container) = dir.container()? {
+                all.push((container, dir.state()?));
+            }
+        }
+        all.sort_by(|(a, _), (b, _)| b.created.cmp(&a.created));
+        Ok(all)
+    }
+
+    /// Docker's JSON object of a container.
+    ///
+    /// # Errors
+    /// There is no such container.
+    pub fn inspect(&self, container: &str) -> Result<Value, Error> {
+        let (dir, container) = self.find(container)?;
+        Ok(inspect::value(&container, &dir.state()?, dir.path(), self.root.path()))
+    }
+
+    /// The mounts of a running container, with where each comes from.
+    ///
+    /// # Errors
+    /// There is no such container, or it does not run ([`Error::NotRunning`]).
+    pub fn mounts(&self, container: &str) -> Result<Vec<MountView>, Error> {
+        let (dir, container) = self.find(container)?;
+        let state = dir.state()?;
+        if Target::of(&state)?.is_none() {
+            return Err(Error::NotRunning { name: container.name, id: container.id });
+        }
+        let read = |pid: &str| {
+            let path = format!("/proc/{pid}/mountinfo");
+            let bytes =
+                std::fs::read(&path).map_err(|error| Error::system("read", &path, error))?;
+            sys::mountinfo::parse(&bytes)
+                .map_err(|error| Error::system("read", &path, std::io::Error::other(error)))
+        };
+        let (inside, host) = (read(&state.pid.to_string())?, read("self")?);
+        Ok(mounts::view(&container, &inside, &host, self.root.path(), dir.path()))
+    }
+
+    /// The container of this name, id, or beginning of an id.
+    pub(crate) fn find(&self, text: &str) -> Result<(Dir, Container), Error> {
+        // The quick ways first: with a thousand containers, not all records are read.
+        let named = match text.contains('/') {
+            true => None,
+            false => self.root.named(text)?,
+        };
+        for id in [named.as_deref(), (text.len() == 64 && !text.contains('/')).then_some(text)]
+            .into_iter()
+            .flatten()
+        {
+            let dir = self.root.dir(id);
+            if let Some(container) = dir.container()? {
+                return Ok((dir, container));
+            }
+        }
+        let all: Vec<Container> =
+            self.list()?.into_iter().map(|(container, _)| container).collect();
+        let found = reference::find(&all, text)?;
+        Ok((self.root.dir(&found.id), found.clone()))
+    }
+}

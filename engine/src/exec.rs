@@ -1,0 +1,39 @@
+//! `exec`: a further process in a container that runs.
+
+use std::os::fd::AsFd;
+
+use oci_runtime::{PreparedExec, Stdio};
+use rustix::fs::{Mode, OFlags};
+
+use crate::target::Target;
+use crate::{Engine, Error, ExecRequest, Session, process, run};
+
+impl Engine {
+    /// Runs a further program in the container of this name or id.
+    ///
+    /// # Errors
+    /// There is no such container, it does not run ([`Error::NotRunning`]), the user is not there, or
+    /// the program cannot be executed.
+    pub fn exec(&self, container: &str, request: &ExecRequest) -> Result<Session, Error> {
+        let (dir, container) = self.find(container)?;
+        let state = dir.state()?;
+        let Some(target) = Target::of(&state)? else {
+            return Err(Error::NotRunning { name: container.name, id: container.id });
+        };
+        let path = format!("/proc/{}/root", state.pid);
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open(&path, flags, Mode::empty())
+            .map_err(|errno| Error::system("open the container's root at", &path, errno))?;
+        let mut process = process::exec(&container, request, root.as_fd())?;
+        run::set_size(&mut process);
+        let stdio = match (request.detach, request.interactive) {
+            (true, _) => Stdio::null()?,
+            (false, true) => Stdio::inherit()?,
+            (false, false) => {
+                Stdio::new(Stdio::null_device()?, std::io::stdout(), std::io::stderr())?
+            }
+        };
+        let prepared = PreparedExec::new(target.pidfd, target.pid, &process, stdio)?;
+        Ok(Session::child(&container.id, prepared.start()?))
+    }
+}

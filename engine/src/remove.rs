@@ -1,0 +1,54 @@
+//! A container goes, with what was made for it.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::dir::{Dir, Root};
+use crate::target::Target;
+use crate::{Container, Error, State, Status, volumes};
+
+/// How long a killed process may take to be gone: it ends at once, unless the kernel holds it.
+pub(crate) const KILL_LIMIT: Duration = Duration::from_secs(10);
+
+/// Removes a container whose process has ended, or ends it: mount, name, directory, and `with_volumes`
+/// the volumes that were made for it alone. May be called again after it was interrupted.
+///
+/// The caller holds the container's lock, or has just seen its holder go.
+pub(crate) fn remove(
+    root: &Root,
+    dir: &Dir,
+    container: Option<&Container>,
+    with_volumes: bool,
+) -> Result<(), Error> {
+    let state = dir.state()?;
+    end(&state)?;
+    dir.unmount()?;
+    if dir.path().exists() {
+        let removing = State { status: Status::Removing, pid: 0, pid_start: 0, ..state };
+        dir.write_state(&removing)?;
+    }
+    if let Some(container) = container {
+        if with_volumes {
+            let volumes = bindvol::Volumes::open(&root.volumes())?;
+            for name in volumes::anonymous(container) {
+                match volumes.remove(name) {
+                    Ok(()) | Err(bindvol::Error::NoVolume { .. }) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        root.drop_name(&container.name, &container.id)?;
+    }
+    dir.remove()
+}
+
+/// Ends the process that a state names, if there is one, and waits until it is gone.
+pub(crate) fn end(state: &State) -> Result<(), Error> {
+    let Some(target) = Target::of(state)? else { return Ok(()) };
+    target.signal(Signal::KILL)?;
+    match target.wait(KILL_LIMIT)? {
+        true => Ok(()),
+        false => Err(Error::Unkillable { pid: state.pid }),
+    }
+}

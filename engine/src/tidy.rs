@@ -1,0 +1,55 @@
+//! What dead supervisors left, tidied up by the next command.
+
+use crate::dir::{Dir, Root};
+use crate::record::now;
+use crate::remove::{end, remove};
+use crate::{Error, State, Status};
+
+/// Ends and removes, or writes down as ended, what nobody manages any more.
+pub(crate) fn tidy(root: &Root) -> Result<(), Error> {
+    for dir in root.dirs()? {
+        let status = dir.state()?.status;
+        if matches!(status, Status::Created | Status::Exited) {
+            continue;
+        }
+        if status == Status::Creating {
+            // Somebody may just be between making it and locking it.
+            root.settle()?;
+        }
+        if !dir.path().exists() {
+            continue;
+        }
+        if let Some(_lock) = dir.try_lock()? {
+            abandoned(root, &dir)?;
+        }
+    }
+    Ok(())
+}
+
+/// A container whose lock was free. Its state is read again: it may have come to its end meanwhile.
+fn abandoned(root: &Root, dir: &Dir) -> Result<(), Error> {
+    let state = dir.state()?;
+    let container = dir.container()?;
+    match (state.status, container) {
+        (Status::Created | Status::Exited, _) => Ok(()),
+        (Status::Running, Some(container)) if !container.host_config.auto_remove => {
+            end(&state)?;
+            dir.unmount()?;
+            dir.write_state(&State {
+                status: Status::Exited,
+                pid: 0,
+                pid_start: 0,
+                exit_code: 137,
+                error: "the supervising process was killed, and the container was ended after it"
+                    .to_owned(),
+                finished_at: now(),
+                ..state
+            })
+        }
+        (_, container) => {
+            let with_volumes = container.as_ref().is_some_and(|c| c.host_config.auto_remove)
+                || state.status == Status::Creating;
+            remove(root, dir, container.as_ref(), with_volumes)
+        }
+    }
+}
