@@ -121,7 +121,8 @@ impl Bind {
     /// followed as a process with that root would.
     ///
     /// ENOTDIR, EISDIR: the root has something of the other kind there. EPERM: the root's own links
-    /// lead into its `/proc`. EBUSY: they lead to the root itself. EINVAL: it was attached before.
+    /// lead into its `/proc`. EBUSY: they lead to the root itself. EINVAL: it was attached before, or
+    /// `root` was opened in another mount namespace.
     pub fn apply(&self, root: BorrowedFd<'_>) -> Result<(), Failure> {
         let target =
             below::make(root, &self.target.path, self.kind, DIRECTORY_MODE).map_err(|errno| {

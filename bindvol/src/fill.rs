@@ -12,7 +12,7 @@ use sys::{Failure, Step, below};
 
 use crate::erase::{empty, names};
 use crate::target::c_string;
-use crate::volumes::{DATA, DIRECTORY, lock};
+use crate::volumes::{DATA, DIRECTORY, Locked};
 use crate::words::clean_target;
 use crate::{Error, Volume, copy};
 
@@ -50,7 +50,7 @@ pub fn fill(volume: &Volume, image_root: BorrowedFd<'_>, target: &str) -> Result
     let io = |op| Error::io::<Errno>(op, path);
     let beside =
         rustix::fs::open(path, DIRECTORY, Mode::empty()).map_err(io("opening the volume"))?;
-    lock(&beside).map_err(io("locking the volume"))?;
+    let beside = Locked::new(beside).map_err(io("locking the volume"))?;
     let data = rustix::fs::openat(&beside, DATA, DIRECTORY, Mode::empty())
         .map_err(io("opening the content of the volume"))?;
     let stage = match rustix::fs::openat(&beside, STAGE, DIRECTORY, Mode::empty()) {
@@ -84,7 +84,7 @@ pub fn fill(volume: &Volume, image_root: BorrowedFd<'_>, target: &str) -> Result
     Ok(fill.copied)
 }
 
-fn make_stage(beside: &OwnedFd) -> Result<OwnedFd, Errno> {
+fn make_stage(beside: &Locked) -> Result<OwnedFd, Errno> {
     rustix::fs::mkdirat(beside, STAGE, Mode::RWXU)?;
     // It must be on the disk before anything that it says is incomplete.
     rustix::fs::fsync(beside)?;

@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 use std::fs::DirBuilder;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -168,13 +168,13 @@ impl Volumes {
     }
 
     /// The volume's own directory, locked until the descriptor is closed; `None` when there is none.
-    fn lock(&self, entry: &CString, path: &Path) -> Result<Option<OwnedFd>, Error> {
-        let locked = match rustix::fs::openat(&self.dir, entry, DIRECTORY, Mode::empty()) {
+    fn lock(&self, entry: &CString, path: &Path) -> Result<Option<Locked>, Error> {
+        let directory = match rustix::fs::openat(&self.dir, entry, DIRECTORY, Mode::empty()) {
             Ok(directory) => directory,
             Err(Errno::NOENT) => return Ok(None),
             Err(errno) => return Err(Error::io("opening the volume", path)(errno)),
         };
-        lock(&locked).map_err(Error::io("locking the volume", path))?;
+        let locked = Locked::new(directory).map_err(Error::io("locking the volume", path))?;
         let here = rustix::fs::fstat(&locked).map_err(Error::io("looking at the volume", path))?;
         match rustix::fs::statat(&self.dir, entry, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(there) => Ok((here.st_ino == there.st_ino).then_some(locked)),
@@ -196,18 +196,34 @@ impl Volumes {
     }
 }
 
-/// flock(2), waiting.
-pub(crate) fn lock(directory: &OwnedFd) -> Result<(), Errno> {
-    loop {
-        match rustix::fs::flock(directory, FlockOperation::LockExclusive) {
-            Err(Errno::INTR) => {}
-            result => return result,
-        }
+/// A directory with flock(2) on it, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Locked(OwnedFd);
+
+impl Locked {
+    /// Waits for whoever has it.
+    pub(crate) fn new(directory: OwnedFd) -> Result<Self, Errno> {
+        rustix::io::retry_on_intr(|| rustix::fs::flock(&directory, FlockOperation::LockExclusive))?;
+        Ok(Self(directory))
+    }
+}
+
+impl AsFd for Locked {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        // Closing alone would leave it to a child that another thread cloned meanwhile. It cannot
+        // fail on an open descriptor; closing would be all that is left to do.
+        let _ = rustix::fs::flock(&self.0, FlockOperation::Unlock);
     }
 }
 
 /// Makes the content's directory if it is missing, and says whether it was.
-fn make_data(volume: &OwnedFd) -> Result<bool, Errno> {
+fn make_data(volume: &Locked) -> Result<bool, Errno> {
     match rustix::fs::mkdirat(volume, DATA, DATA_MODE) {
         Ok(()) => {}
         Err(Errno::EXIST) => return Ok(false),

@@ -36,7 +36,7 @@ fn binds() {
     assert_eq!(quoted.words(), ["rbind", "rprivate"]);
     let relative = spec("type=bind,source=.,target=/b,rshared,consistency=cached");
     assert_eq!(relative.words(), ["rbind", "rshared"]);
-    assert_eq!(spec("type=bind,src=/a,dst=/b,rw").options.read_only, false);
+    assert!(!spec("type=bind,src=/a,dst=/b,rw").options.read_only);
 }
 
 #[test]
