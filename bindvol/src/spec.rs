@@ -212,3 +212,50 @@ mod word {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_become_attributes() {
+        let attributes = |text| VolumeSpec::parse_mount(text).unwrap().attributes();
+        let ro = MountAttrFlags::MOUNT_ATTR_RDONLY;
+        let of = attributes("type=bind,src=/a,dst=/b,ro,noexec,rslave");
+        assert_eq!((of.set, of.tree_set), (MountAttrFlags::MOUNT_ATTR_NOEXEC, ro));
+        assert_eq!(of.propagation, Some((Propagation::Slave, true)));
+        for one in ["bind-nonrecursive", "bind-recursive=writable"] {
+            let of = attributes(&format!("type=bind,src=/a,dst=/b,ro,{one}"));
+            assert_eq!((of.set, of.tree_set), (ro, MountAttrFlags::empty()), "{one}");
+        }
+        let nothing = attributes("src=v,dst=/b");
+        assert!(nothing.set.is_empty() && nothing.tree_set.is_empty() && nothing.idmap.is_none());
+    }
+
+    #[test]
+    fn every_propagation_is_its_word() {
+        for (word, propagation) in PROPAGATIONS {
+            assert_eq!(propagation_word(propagation), word);
+            assert_eq!(propagation_from(word), Some(propagation));
+        }
+        assert_eq!(propagation_from("rprivate,src=/"), None);
+        assert_eq!(propagation_from(""), None);
+    }
+
+    #[cfg(feature = "serde")]
+    #[test]
+    fn a_spec_survives_its_serialised_form() {
+        for text in ["/a:/b:ro,rslave,bind", "v:/b:nocopy", "/b"] {
+            let spec = VolumeSpec::parse_volume(text).unwrap();
+            let json = serde_json::to_string(&spec).unwrap();
+            assert_eq!(serde_json::from_str::<VolumeSpec>(&json).unwrap(), spec, "{json}");
+        }
+        let spec = VolumeSpec::parse_tmpfs("/run:size=1m").unwrap();
+        let json = serde_json::to_value(&spec).unwrap();
+        assert_eq!(json["options"]["nosuid"], true);
+        assert_eq!(serde_json::from_value::<VolumeSpec>(json).unwrap(), spec);
+        assert_eq!(serde_json::from_str::<Options>("{}").unwrap(), Options::default());
+        let wrong = serde_json::from_str::<Options>(r#"{"propagation":"rprivate,src=/"}"#);
+        assert!(wrong.unwrap_err().to_string().contains("no propagation of a mount"));
+    }
+}

@@ -91,7 +91,7 @@ mod tags;
 mod work;
 
 pub use error::{Error, Problem};
-pub use image_unpack::{Digest, Options, Platform};
+pub use image_unpack::{Digest, Limits, Options, ParsePlatformError, Platform, WhiteoutForm};
 pub use load::{LoadOptions, Progress};
 pub use record::{StoredImage, StoredLayer};
 pub use remove::Removed;

@@ -1,24 +1,14 @@
 //! Messages between parent and child: a pair of sequenced-packet sockets, so that each message
 //! arrives whole; the exec closes the child's end.
 
-use std::io::{IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
-};
-use sys::{Failure, Report, Step};
+use sys::{Failure, Report, Step, message};
 
 /// First byte of a message: a phase (and a descriptor), or a failure.
 const PHASE: u8 = b'P';
 const FAILURE: u8 = b'F';
-
-pub(crate) fn pair() -> Result<(OwnedFd, OwnedFd), Errno> {
-    rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
-}
 
 /// The child's end of the channel to its parent.
 #[derive(Clone, Copy, Debug)]
@@ -69,18 +59,7 @@ impl<'fd> Gate<'fd> {
     }
 
     fn send(&self, bytes: &[u8], descriptor: Option<BorrowedFd<'_>>) -> Result<(), Errno> {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        let descriptors;
-        if let Some(descriptor) = descriptor {
-            descriptors = [descriptor];
-            ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
-        }
-        let bytes = [IoSlice::new(bytes)];
-        rustix::io::retry_on_intr(|| {
-            rustix::net::sendmsg(self.channel, &bytes, &mut ancillary, SendFlags::NOSIGNAL)
-        })
-        .map(drop)
+        message::send(self.channel, bytes, descriptor.as_slice())
     }
 }
 
@@ -94,22 +73,7 @@ pub(crate) enum Message {
 
 pub(crate) fn receive(channel: BorrowedFd<'_>) -> Result<Message, Errno> {
     let mut bytes = [0; Report::MAX + 1];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let received = rustix::io::retry_on_intr(|| {
-        let mut buffers = [IoSliceMut::new(&mut bytes)];
-        rustix::net::recvmsg(channel, &mut buffers, &mut ancillary, RecvFlags::CMSG_CLOEXEC)
-    });
-    let count = match received {
-        Ok(received) => received.bytes,
-        // The child's end went with a message of ours unread in it.
-        Err(Errno::CONNRESET) => 0,
-        Err(errno) => return Err(errno),
-    };
-    let descriptor = ancillary.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
-        _ => None,
-    });
+    let (count, [descriptor, _]) = message::receive(channel, &mut bytes)?;
     Ok(match &bytes[..count] {
         [] => Message::End,
         [PHASE, phase] => Message::Phase(*phase, descriptor),

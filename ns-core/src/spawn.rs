@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use rustix::process::Pid;
 use sys::{Failure, Step};
 
-use crate::channel::{self, Gate};
+use crate::channel::Gate;
 use crate::{Child, Error, IdMap, Namespaces, idmap};
 
 /// linux/sched.h; libc's constant is too narrow for it.
@@ -85,7 +85,8 @@ impl<'fd> Spawn<'fd> {
         body: impl FnOnce(Gate<'_>) -> Result<Infallible, Failure>,
     ) -> Result<Child, Error> {
         self.check()?;
-        let (parent, child) = channel::pair().map_err(Error::system("making a pair of sockets"))?;
+        let (parent, child) =
+            sys::message::pair().map_err(Error::system("making a pair of sockets"))?;
         let pid_joins = self.join_pid()?;
         let cloned = self.clone_process();
         let cloned = match cloned {

@@ -43,7 +43,8 @@ pub struct Prepared {
     propagation: RootPropagation,
     read_only: bool,
     mounts: Vec<Mount>,
-    devices: Devices,
+    /// None where the configuration binds a `/dev` of its own.
+    devices: Option<Devices>,
     masks: Masks,
     hostname: Option<CString>,
     domainname: Option<CString>,
@@ -81,7 +82,9 @@ impl Prepared {
             mounts: mounts
                 .map(|(index, mount)| Mount::prepare(dir, index, mount))
                 .collect::<Result<_, _>>()?,
-            devices: Devices::prepare(&devices(&linux)?, Nodes::Make)?,
+            devices: (!binds_dev(spec))
+                .then(|| Devices::prepare(&devices(&linux)?, Nodes::Make).map_err(Error::from))
+                .transpose()?,
             masks: Masks::prepare(
                 linux.masked_paths().as_deref().unwrap_or_default(),
                 linux.readonly_paths().as_deref().unwrap_or_default(),
@@ -136,8 +139,10 @@ impl Prepared {
             let part = PART_MOUNTS + number as u16;
             mount.apply(root).map_err(|failure| failure.of(part, failure.index))?;
         }
-        let of_devices = |failure: Failure| failure.of(PART_DEVICES, failure.index);
-        self.devices.apply(root).map_err(of_devices)?;
+        if let Some(devices) = &self.devices {
+            let of_devices = |failure: Failure| failure.of(PART_DEVICES, failure.index);
+            devices.apply(root).map_err(of_devices)?;
+        }
         self.process.open_terminal(root, gate, true)?;
         pivot::pivot(root, self.propagation)?;
         if let Some(hostname) = &self.hostname {
@@ -151,6 +156,7 @@ impl Prepared {
         }
         let of_masks = |failure: Failure| failure.of(PART_MASKS, failure.index);
         self.masks.apply(root).map_err(of_masks)?;
+        self.process.make_cwd(root)?;
         if self.read_only {
             pivot::read_only(root)?;
         }
@@ -167,7 +173,10 @@ impl Prepared {
             PART_CWD => {
                 format!("the working directory {}", self.process.cwd.to_string_lossy())
             }
-            PART_DEVICES => self.devices.describe(report.index),
+            PART_DEVICES => match &self.devices {
+                Some(devices) => devices.describe(report.index),
+                None => "the container's devices".to_owned(),
+            },
             PART_MASKS => self.masks.describe(report.index),
             part => match part.checked_sub(PART_MOUNTS).map(usize::from) {
                 Some(number) if number < self.mounts.len() => {
@@ -264,6 +273,17 @@ fn clone_root(path: &Path) -> Result<OwnedFd, Error> {
         rustix::fs::open(path, flags, Mode::empty()).map_err(io("opening the container's root"))?;
     sys::mount::clone_tree(&root, c"", true)
         .map_err(io("cloning the mount of the container's root"))
+}
+
+/// Whether `/dev` is somebody's own directory, in which nothing may be made (as runc).
+fn binds_dev(spec: &oci::Spec) -> bool {
+    let is_bind = |mount: &oci::Mount| {
+        let options = mount.options().iter().flatten();
+        mount.typ().as_deref() == Some("bind")
+            || options.into_iter().any(|word| matches!(word.as_str(), "bind" | "rbind"))
+    };
+    let mut mounts = spec.mounts().iter().flatten();
+    mounts.any(|mount| mount.destination().as_os_str() == "/dev" && is_bind(mount))
 }
 
 fn namespaces(linux: &oci::Linux) -> Result<Namespaces, Error> {

@@ -119,6 +119,15 @@ impl Process {
         gate.tell(Phase::Terminal as u8, Some(pty.master.as_fd()))
     }
 
+    /// Child side, while the root can be written. Makes the working directory where it is missing, as
+    /// runc does.
+    pub(crate) fn make_cwd(&self, root: BorrowedFd<'_>) -> Result<(), Failure> {
+        below::make(root, &self.cwd, below::Kind::Directory, Mode::from_raw_mode(0o755))
+            .map(drop)
+            .step("opening or making the working directory")
+            .map_err(|failure| failure.of(PART_CWD, 0))
+    }
+
     /// Child side, in the container's root and namespaces. Becomes the user with its limits and
     /// capabilities, in the working directory. What is left is [`Process::execute`].
     pub(crate) fn become_user(&self, root: BorrowedFd<'_>) -> Result<(), Failure> {
