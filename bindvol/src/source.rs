@@ -101,6 +101,29 @@ mod tests {
     }
 
     #[test]
+    fn a_directory_that_may_not_be_searched_is_named() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let private = dir.path().join("private");
+        fs::create_dir_all(private.join("data")).unwrap();
+        let mode = |path: &Path, mode| {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        };
+        mode(dir.path(), 0o755);
+        mode(&private, 0o700);
+        let error = std::thread::scope(|scope| {
+            let as_nobody = scope.spawn(|| {
+                let nobody = rustix::fs::Uid::from_raw(65534);
+                rustix::thread::set_thread_res_uid(nobody, nobody, nobody).unwrap();
+                open(&private.join("data/x"), "/data").unwrap_err().to_string()
+            });
+            as_nobody.join().unwrap()
+        });
+        let what = format!("the directory {private:?} may not be searched by uid 65534");
+        assert!(error.contains(&what), "{error}");
+    }
+
+    #[test]
     fn a_source_is_made_when_asked_for() {
         let dir = tempfile::tempdir().unwrap();
         let source = dir.path().join("a/b");

@@ -219,7 +219,7 @@ mod tests {
 
     #[test]
     fn options_become_attributes() {
-        let attributes = |text| VolumeSpec::parse_mount(text).unwrap().attributes();
+        let attributes = |text: &str| VolumeSpec::parse_mount(text).unwrap().attributes();
         let ro = MountAttrFlags::MOUNT_ATTR_RDONLY;
         let of = attributes("type=bind,src=/a,dst=/b,ro,noexec,rslave");
         assert_eq!((of.set, of.tree_set), (MountAttrFlags::MOUNT_ATTR_NOEXEC, ro));
