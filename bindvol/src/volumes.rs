@@ -81,8 +81,15 @@ impl Volumes {
             .map_err(Error::io("opening the directory of volumes", &path))?;
         let volumes = Self { path, dir };
         for name in volumes.names()? {
-            if name.starts_with(REMOVED) {
-                volumes.erase(&name)?;
+            if !name.starts_with(REMOVED) {
+                continue;
+            }
+            match volumes.erase(&name) {
+                // Something is mounted in it; when it is not any more, this goes on.
+                Ok(()) | Err(Errno::BUSY) => {}
+                Err(errno) => {
+                    return Err(Error::io("removing", &volumes.path.join(name))(errno));
+                }
             }
         }
         Ok(volumes)
@@ -152,12 +159,12 @@ impl Volumes {
         let removed = format!("{REMOVED}{id}");
         rustix::fs::renameat(&self.dir, &entry, &self.dir, &removed)
             .map_err(Error::io("removing the volume", &path))?;
-        self.erase(&removed)
+        self.erase(&removed).map_err(Error::io("removing", &self.path.join(&removed)))
     }
 
-    fn erase(&self, name: &str) -> Result<(), Error> {
-        erase(self.dir.as_fd(), &c_string("name", name)?)
-            .map_err(Error::io("removing", &self.path.join(name)))
+    fn erase(&self, name: &str) -> Result<(), Errno> {
+        // The names are ours, and have no NUL.
+        erase(self.dir.as_fd(), &CString::new(name).map_err(|_| Errno::INVAL)?)
     }
 
     fn checked(&self, name: &str) -> Result<CString, Error> {

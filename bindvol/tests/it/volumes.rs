@@ -137,5 +137,12 @@ fn a_mount_in_a_volume_is_not_emptied() {
             .find(|path| left.join(path).exists())
             .unwrap();
         assert_eq!(read(left.join(canary)), "alive");
+        // It blocks nothing, and goes when it can.
+        let volumes = Volumes::open(Path::new("/tmp/volumes")).unwrap();
+        assert_eq!(volumes.list().unwrap(), []);
+        let mount = left.join(canary).parent().unwrap().to_owned();
+        rustix::mount::unmount(&mount, rustix::mount::UnmountFlags::DETACH).unwrap();
+        Volumes::open(Path::new("/tmp/volumes")).unwrap();
+        assert!(!left.exists());
     });
 }
