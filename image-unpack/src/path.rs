@@ -151,6 +151,10 @@ mod tests {
         assert!(matches!(read(&"a/".repeat(2048)), Err(Error::Limit { .. })));
         assert!(matches!(read(&"a/".repeat(1025)), Err(Error::Limit { .. })));
         assert!(read(&"a/".repeat(1024)).is_ok());
+        // PATH_MAX, without its NUL.
+        let longest = format!("{}{}", format!("{}/", "x".repeat(255)).repeat(15), "y".repeat(255));
+        assert_eq!((longest.len(), read(&longest).is_ok()), (4095, true));
+        assert!(matches!(read(&format!("{longest}/")), Err(Error::Limit { .. })));
     }
 
     #[test]

@@ -26,12 +26,25 @@ pub fn cloexec_from(first: u32) -> Result<(), Errno> {
 /// Sets every signal to its default action and unblocks all: what a program may expect at its start
 /// (Rust's runtime ignores SIGPIPE, nohup SIGHUP, and exec keeps what is ignored).
 pub fn reset_signals() -> Result<(), Errno> {
+    // The kernel's struct sigaction (handler, flags, restorer, mask), all zero: SIG_DFL. By the system
+    // call itself, since the C library refuses the two signals that it keeps for itself (32, 33).
+    let default = [0_u64; 4];
     for signal in 1..=64 {
-        if signal == libc::SIGKILL || signal == libc::SIGSTOP || signal == 32 || signal == 33 {
-            continue; // cannot be set; 32 and 33 are the C library's own, which it refuses
+        if signal == libc::SIGKILL || signal == libc::SIGSTOP {
+            continue; // cannot be set
         }
-        // SAFETY: the default action runs no code of ours.
-        if unsafe { libc::signal(signal, libc::SIG_DFL) } == libc::SIG_ERR {
+        // SAFETY: the default action runs no code of ours; `default` is at least as large as the
+        // kernel's structure, which it only reads, and 8 is the size of its signal set.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                std::ptr::null_mut::<libc::c_void>(),
+                8_usize,
+            )
+        };
+        if result != 0 {
             return Err(last_errno());
         }
     }

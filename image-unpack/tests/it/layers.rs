@@ -3,7 +3,7 @@
 use image_unpack::{Options, WhiteoutForm};
 
 use crate::image::{Node, layer, layers, root, sentence, try_layer, unsettled};
-use crate::tar::{GNU, Tar, header};
+use crate::tar::{GNU, Tar, checksum, header};
 
 #[test]
 fn plain_entries() {
@@ -306,6 +306,27 @@ fn large_ids() {
     ] {
         try_layer(tar).unwrap_err();
     }
+}
+
+#[test]
+fn sizes_in_all_their_forms() {
+    let base256 = |size: u8| {
+        let mut block = header(b'0', "base256").block(0);
+        block[124..136].fill(0);
+        (block[124], block[135]) = (0x80, size);
+        checksum(&mut block);
+        Tar::new().block(block).data(b"12345")
+    };
+    assert_eq!(layer(base256(5).file("after", b""))["base256"].content, b"12345");
+    let blanks = |field: &[u8; 12]| {
+        let mut block = header(b'0', "blanks").block(0);
+        block[124..136].copy_from_slice(field);
+        checksum(&mut block);
+        Tar::new().block(block).data(b"12345")
+    };
+    assert_eq!(layer(blanks(b"          5 ").file("after", b""))["blanks"].content, b"12345");
+    let pax = Tar::new().pax(&[("size", b"5")]).add(header(b'0', "pax").size(0), b"12345");
+    assert_eq!(layer(pax.file("after", b""))["pax"].content, b"12345");
 }
 
 #[test]
