@@ -69,7 +69,7 @@ mod tests {
             ("docker.io/grafana/grafana", "grafana/grafana:latest"),
             ("localhost/a/b:c", "localhost/a/b:c"),
             ("localhost:5000/a", "localhost:5000/a:latest"),
-            ("quay.io:443/a_b/c--d:V1.0", "quay.io:443/a_b/c--d:V1.0"),
+            ("registry.example:443/a_b/c--d:V1.0", "registry.example:443/a_b/c--d:V1.0"),
         ] {
             assert_eq!(normalise(from).as_deref(), Some(to));
         }

@@ -16,14 +16,9 @@
 //! redirects" follows those that it finds in a layer, inside the layers: who unpacks a layer has to
 //! escape the `trusted.overlay.*` attributes that it brings.
 //!
-//! ```no_run
-//! use std::os::fd::AsFd;
-//! use rustix::fs::{Mode, OFlags};
-//!
-//! let open = |path| rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
-//! let (merged, base) = (open("/store/c1/merged")?, open("/store")?);
+//! ```
 //! let overlay = overlay::Overlay::new()
-//!     .lower("/store/l/NGINX")
+//!     .lower("/store/l/NGINX") // the topmost first
 //!     .lower("/store/l/DEBIAN")
 //!     .upper("/store/c1/diff")
 //!     .work("/store/c1/work");
@@ -31,10 +26,18 @@
 //!     overlay.options(),
 //!     "lowerdir=/store/l/NGINX:/store/l/DEBIAN,upperdir=/store/c1/diff,workdir=/store/c1/work",
 //! );
-//! let form = overlay.mount_at(merged.as_fd(), base.as_fd())?;
-//! println!("mounted: {form:?}");
+//! # let dir = tempfile::tempdir()?;
+//! # let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;
+//! # let merged = rustix::fs::open(dir.path(), flags, rustix::fs::Mode::empty())?;
+//! # let store = merged.try_clone()?;
+//! # use std::os::fd::AsFd;
+//! // `merged` and `store` are descriptors of directories; here nothing of the above is there.
+//! let error = overlay.mount_at(merged.as_fd(), store.as_fd()).unwrap_err();
+//! assert!(error.to_string().contains("/store/l/NGINX"), "{error}");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! `examples/two-layers.rs` mounts two layers and shows what they become (as root).
 
 #![forbid(unsafe_code)]
 

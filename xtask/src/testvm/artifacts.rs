@@ -62,7 +62,7 @@ pub(super) fn build(
     if found.init.as_os_str().is_empty() {
         bail!("`cargo build -p xtask` built no xtask");
     }
-    found.programs.extend(build_doc_tests(metadata, packages, doc_tests)?);
+    found.programs.extend(build_doc_tests(metadata, packages, &selection, &found.init, doc_tests)?);
     found.programs.sort_by(|a, b| (rank(a), &a.id).cmp(&(rank(b), &b.id)));
     found.binaries.sort();
     found.binaries.dedup();
@@ -178,10 +178,13 @@ pub(super) fn harness_is_off(manifest: &str, target: &str) -> bool {
 }
 
 /// Builds the doc tests. Only rustdoc knows how, and only by running them: so Cargo is given a runner,
-/// [`collect_doc_test`], that keeps each program and runs none.
+/// [`collect_doc_test`], that keeps each program and runs none. `selection` is that of the other tests: with another
+/// one, features of dependencies would differ, and Cargo would build them again.
 fn build_doc_tests(
     metadata: &Metadata,
     packages: &[String],
+    selection: &[&str],
+    xtask: &Path,
     dir: &Path,
 ) -> anyhow::Result<Vec<Program>> {
     if dir.exists() {
@@ -196,14 +199,12 @@ fn build_doc_tests(
     if chosen.is_empty() {
         return Ok(programs);
     }
-    let own = std::env::current_exe().context("finding xtask's own path")?;
+    // The one just built: this program's own file may have been replaced by it.
     let runner =
-        serde_json::to_string(&[own.as_path(), Path::new("test-vm"), Path::new("--collect"), dir])?;
+        serde_json::to_string(&[xtask, Path::new("test-vm"), Path::new("--collect"), dir])?;
     let mut command = cargo(&["test", "--doc"]);
     command.args(["--config", &format!("target.{TARGET}.runner={runner}")]);
-    for package in &chosen {
-        command.args(["-p", &package.name]);
-    }
+    command.args(selection);
     sh::output(&mut command).context("building the doc tests")?;
     for package in chosen {
         let mut files: Vec<PathBuf> = match fs::read_dir(dir.join(package.name.as_str())) {
