@@ -134,7 +134,6 @@ mod tests {
 
     /// The init as a program of its own.
     #[test]
-    #[ignore = "run by the tests below, with its signals blocked and children of its own"]
     fn as_a_program() {
         let Some(args) = std::env::var_os("INIT_SCRIPT") else { return };
         let args = ["--", "sh", "-c"].map(OsString::from).into_iter().chain([args]);
@@ -148,7 +147,7 @@ mod tests {
         Command::new("env")
             .arg("--block-signal")
             .arg(std::env::current_exe().unwrap())
-            .args(["--exact", "init::tests::as_a_program", "--ignored", "--nocapture"])
+            .args(["--exact", "init::tests::as_a_program", "--nocapture"])
             .env("INIT_SCRIPT", script)
             .stdout(Stdio::piped())
             .spawn()

@@ -48,6 +48,8 @@ impl<'fd> Gate<'fd> {
         }
     }
 
+    /// Tells the parent of a failure, and stays until the parent has looked at what is there (it may
+    /// look into the child's mount namespace, which ends with the child) and lets go.
     pub(crate) fn fail(&self, failure: &Failure) {
         let mut buffer = [0; Report::MAX];
         let encoded = failure.encode(&mut buffer);
@@ -56,6 +58,7 @@ impl<'fd> Gate<'fd> {
         message[1..=encoded.len()].copy_from_slice(encoded);
         // A parent that is gone reads nothing; the exit status says the rest.
         let _ = self.send(&message[..=encoded.len()], None);
+        let _ = self.opened();
     }
 
     fn send(&self, bytes: &[u8], descriptor: Option<BorrowedFd<'_>>) -> Result<(), Errno> {

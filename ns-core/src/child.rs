@@ -29,7 +29,8 @@ pub enum Event {
     Phase(u8, Option<OwnedFd>),
     /// It executed its program. (Or it was killed before without a word: [`Child::wait`] tells.)
     Executed,
-    /// A step failed, and the child has ended.
+    /// A step failed. The child ends when it is waited for or dropped, and until then its namespaces
+    /// can be looked at.
     Failed(Report),
 }
 
@@ -127,11 +128,14 @@ impl Child {
         self.signal(Signal::KILL)
     }
 
-    /// Waits for the child's end and takes its status, which only its parent can, and once.
+    /// Waits for the child's end and takes its status, which only its parent can, and once. A child
+    /// that is at a gate or has failed is let go first, and fails or ends.
     ///
     /// # Errors
     /// It was waited for already (ECHILD).
     pub fn wait(&self) -> Result<Exit, Error> {
+        // Fails where the child's end is gone already.
+        let _ = rustix::net::shutdown(&self.channel, rustix::net::Shutdown::Both);
         let id = WaitId::PidFd(self.pidfd.as_fd());
         loop {
             let status = rustix::io::retry_on_intr(|| {

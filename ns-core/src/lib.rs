@@ -21,7 +21,8 @@
 //! Child::proceed ── byte ───────────────►    … the closure goes on
 //! Child::next ◄── Phase(2), descriptor ──  Gate::tell(2, Some(fd))
 //! Child::next ◄── Executed ──────────────  exec closes the channel
-//!              or Failed(report) ◄───────  the closure returned its Failure; exit status 1
+//!              or Failed(report) ◄───────  the closure returned its Failure
+//! Child::wait ── end of the channel ────►  exit status 1
 //! ```
 //!
 //! A parent that goes away opens no gate: the child then fails with ECANCELED and ends.

@@ -110,8 +110,10 @@ impl Prepared {
                 Event::Phase(phase, master) if phase == Phase::Terminal as u8 => terminal = master,
                 Event::Phase(..) => break,
                 Event::Failed(report) => {
+                    // Explained while the container's mounts are still there.
+                    let error = self.explain(report);
                     child.wait()?;
-                    return Err(self.explain(report));
+                    return Err(error);
                 }
                 Event::Executed => return Err(Error::Died(child.wait()?)),
             }
@@ -213,8 +215,9 @@ impl Created {
         match child.next()? {
             Event::Executed => Ok(Running { child, terminal }),
             Event::Failed(report) => {
+                let error = prepared.explain(report);
                 child.wait()?;
-                Err(prepared.explain(report))
+                Err(error)
             }
             Event::Phase(..) => Err(Error::Process(ns_core::Error::Protocol { bytes: 2 })),
         }

@@ -66,8 +66,10 @@ impl PreparedExec {
                 Event::Phase(_, master) => terminal = master,
                 Event::Executed => return Ok(Running::new(child, terminal)),
                 Event::Failed(report) => {
+                    // Explained while the container's mounts are still there.
+                    let error = self.explain(report);
                     child.wait()?;
-                    return Err(self.explain(report));
+                    return Err(error);
                 }
             }
         }

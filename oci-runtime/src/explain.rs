@@ -30,13 +30,12 @@ pub(crate) fn command(process: &Process, root: BorrowedFd<'_>, report: &Report) 
 
 fn said(errno: Errno) -> String {
     // Engines look for these words, which are those of strerror(3) in small letters.
-    let text = match errno {
+    match errno {
         Errno::ACCESS => "permission denied".to_owned(),
         Errno::NOENT => "no such file or directory".to_owned(),
         Errno::NOEXEC => "exec format error".to_owned(),
         errno => std::io::Error::from(errno).to_string(),
-    };
-    text
+    }
 }
 
 /// ENOENT is said of the command, and of the interpreter that it asks for.

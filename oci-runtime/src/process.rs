@@ -141,7 +141,7 @@ impl Process {
             .step("entering the working directory")
             .map_err(|failure| failure.of(PART_CWD, 0))?;
         for (resource, limit) in &self.rlimits {
-            rustix::process::setrlimit(*resource, limit.clone())
+            rustix::process::setrlimit(*resource, *limit)
                 .step("setting a resource limit of process.rlimits")?;
         }
         self.capabilities.bound()?;

@@ -8,7 +8,7 @@
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 /// Longest path, bytes (PATH_MAX of limits.h).
@@ -233,7 +233,14 @@ fn make_entry(dir: &OwnedFd, name: &CStr, kind: Kind, mode: Mode) -> Result<(), 
     }
     // The umask of whoever calls must not decide what the container sees.
     if kind == Kind::Directory {
-        rustix::fs::chmodat(dir, name, mode, AtFlags::empty())?;
+        // By descriptor: where a container can write, the name may be a symbolic link by now.
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match rustix::fs::openat(dir, name, flags, Mode::empty()) {
+            Ok(made) => rustix::fs::fchmod(made, mode)?,
+            // Swapped or removed meanwhile; what is there is looked at next.
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
+            Err(errno) => return Err(errno),
+        }
     }
     Ok(())
 }

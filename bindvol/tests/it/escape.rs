@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::fs::RenameFlags;
@@ -131,4 +131,41 @@ fn clear(made: &Path) -> bool {
     let _ = fs::remove_dir(&here);
     let _ = fs::remove_dir(made);
     unmounted
+}
+
+#[test]
+fn a_directory_that_was_just_made_and_is_swapped_for_a_link() {
+    sandbox(|| {
+        make_canary();
+        fs::create_dir("/tmp/root/data").unwrap();
+        symlink("/tmp/canary", "/tmp/root/data/link").unwrap();
+        let (stop, swaps) = (AtomicBool::new(false), AtomicUsize::new(0));
+        let data = fs::File::open("/tmp/root/data").unwrap();
+        let root = open("/tmp/root");
+        let swap = || {
+            rustix::fs::renameat_with(&data, "made", &data, "link", RenameFlags::EXCHANGE).is_ok()
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    // ENOENT until there is something to swap.
+                    swaps.fetch_add(usize::from(swap()), Ordering::Relaxed);
+                }
+            });
+            let _stop = StopAtEnd(&stop);
+            for _ in 0..2000 {
+                // It may fail, in whatever way, as long as it touches nothing.
+                let _ = bind("/tmp/source", "/data/made/here").apply(root.as_fd());
+                assert_canary_untouched();
+                for made in ["/tmp/root/data/made", "/tmp/root/data/link", "/tmp/root/tmp/canary"] {
+                    clear(Path::new(made));
+                }
+                // Where the link took the place of what was removed, back to the start.
+                let back = RenameFlags::NOREPLACE;
+                let _ = rustix::fs::renameat_with(&data, "made", &data, "link", back);
+            }
+        });
+        assert!(swaps.into_inner() > 0, "there was no race");
+        assert_canary_untouched();
+    });
 }

@@ -276,9 +276,9 @@ fn a_writer_that_outlives_the_process_does_not_hold_it() {
     assert_eq!(fake.status(), Some(4));
 }
 
-/// A relay as a process of its own, whose terminal and signals are its own too.
+/// A relay as a process of its own, whose terminal and signals are its own too: started by the tests
+/// below, and nothing where nobody says what to run.
 #[test]
-#[ignore = "run by the tests below, with its signals blocked and a terminal"]
 fn as_a_program() {
     let Ok(script) = std::env::var("RELAY_SCRIPT") else { return };
     let fake = if std::env::var_os("RELAY_PLAIN").is_some() {
@@ -305,7 +305,7 @@ fn program(terminal: &OwnedFd, script: &str) -> Command {
     let mut command = Command::new("setsid");
     command.args(["--ctty", "env", "--block-signal=TERM,WINCH,INT,HUP,USR1,CONT"]);
     command.arg(std::env::current_exe().unwrap());
-    command.args(["--exact", "attach::tests::as_a_program", "--ignored", "--nocapture"]);
+    command.args(["--exact", "attach::tests::as_a_program", "--nocapture"]);
     command.env("RELAY_SCRIPT", script);
     let fd = || Stdio::from(terminal.try_clone().unwrap());
     command.stdin(fd()).stdout(fd()).stderr(fd());

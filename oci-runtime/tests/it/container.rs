@@ -1,0 +1,127 @@
+//! What a container has.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use oci_runtime::{Exit, Prepared, Stdio};
+use serde_json::json;
+
+use crate::{config, run, script, spec, start, text};
+
+#[test]
+fn a_program_runs_in_namespaces_of_its_own_and_its_status_comes_back() {
+    let (printed, exit) = run(script("echo $$; hostname; exit 7")).unwrap();
+    assert_eq!(printed, "1\ncontained\n");
+    assert_eq!(exit, Exit::Status(7));
+    let (_, exit) = run(script("kill -9 $$")).unwrap();
+    // Process 1 of a namespace cannot kill itself.
+    assert_eq!(exit, Exit::Status(0));
+}
+
+#[test]
+fn only_its_own_mounts_are_there_and_the_root_is_read_only() {
+    let (printed, _) = run(script("cat /proc/self/mounts; touch /etc/x 2>&1; ls /tmp")).unwrap();
+    assert!(printed.contains("proc /proc proc rw"), "{printed}");
+    assert!(printed.contains("Read-only file system"), "{printed}");
+    assert!(!Path::new("/etc/x").exists());
+}
+
+#[test]
+fn nothing_of_the_host_is_open() {
+    let _held = std::fs::File::open("/etc").unwrap();
+    let (printed, _) = run(script("ls /proc/self/fd | tr '\\n' ' '")).unwrap();
+    // 3 is what ls itself has open.
+    assert_eq!(printed, "0 1 2 3 ");
+}
+
+#[test]
+fn user_groups_capabilities_and_limits_are_those_asked_for() {
+    let mut config = script("id; umask; grep -E 'Cap|NoNewPrivs' /proc/self/status; ulimit -n");
+    config["process"]["user"] =
+        json!({"uid": 1234, "gid": 5678, "additionalGids": [5678, 91], "umask": 0o77});
+    config["process"]["noNewPrivileges"] = json!(true);
+    config["process"]["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "soft": 99, "hard": 99}]);
+    config["process"]["capabilities"] = json!({
+        "bounding": ["CAP_CHOWN", "CAP_KILL"], "permitted": ["CAP_KILL"],
+        "effective": ["CAP_KILL"], "inheritable": ["CAP_KILL"], "ambient": ["CAP_KILL"],
+    });
+    let (printed, _) = run(config).unwrap();
+    assert!(printed.contains("uid=1234 gid=5678 groups=5678,91"), "{printed}");
+    assert!(printed.contains("0077\n"), "{printed}");
+    for (set, bits) in [("Inh", 0x20), ("Prm", 0x20), ("Eff", 0x20), ("Bnd", 0x21), ("Amb", 0x20)] {
+        assert!(printed.contains(&format!("Cap{set}:\t{bits:016x}")), "{set}: {printed}");
+    }
+    assert!(printed.contains("NoNewPrivs:\t1"), "{printed}");
+    assert!(printed.ends_with("99\n"), "{printed}");
+}
+
+#[test]
+fn without_capabilities_asked_for_there_are_none() {
+    let (printed, _) = run(script("grep CapBnd /proc/self/status")).unwrap();
+    assert_eq!(printed, "CapBnd:\t0000000000000000\n");
+}
+
+#[test]
+fn signals_are_as_a_program_expects_them() {
+    let (printed, _) = run(script("grep -E 'SigBlk|SigIgn' /proc/self/status")).unwrap();
+    assert_eq!(printed, "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n");
+}
+
+#[test]
+fn volumes_and_masks() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("file"), "from the host\n").unwrap();
+    let mut config = script(
+        "cat /tmp/v/file; touch /tmp/v/x; ls -A /proc/fs | wc -l; cat /proc/version | wc -c",
+    );
+    config["mounts"].as_array_mut().unwrap().push(json!({
+        "destination": "/tmp/v", "type": "bind", "source": dir.path(), "options": ["rbind", "rro"],
+    }));
+    config["linux"]["maskedPaths"] = json!(["/proc/fs", "/proc/version", "/proc/no-such"]);
+    let (printed, _) = run(config).unwrap();
+    assert!(printed.starts_with("from the host\n"), "{printed}");
+    assert!(printed.contains("Read-only file system"), "{printed}");
+    assert!(printed.ends_with("0\n0\n"), "{printed}");
+    assert!(!dir.path().join("x").exists());
+}
+
+#[test]
+fn a_created_container_waits_and_goes_when_it_is_dropped() {
+    let prepared =
+        Prepared::new(Path::new("/"), &spec(script("exit 3")), Stdio::null().unwrap()).unwrap();
+    let created = prepared.create().unwrap();
+    let pid = created.pid();
+    let proc = format!("/proc/{}", pid.as_raw_nonzero());
+    let exe = std::fs::read_link(format!("{proc}/exe")).unwrap();
+    assert_eq!(exe, std::env::current_exe().unwrap(), "its program does not run yet");
+    // CVE-2019-5736: nobody else in the container may get at the host's program.
+    assert_eq!(std::fs::metadata(format!("{proc}/fd")).unwrap().uid(), 0);
+    drop(created);
+    let (_, status) = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty())
+        .unwrap()
+        .unwrap();
+    assert_eq!(status.exit_status(), Some(1));
+}
+
+#[test]
+fn a_terminal_is_the_controlling_one_and_has_its_size() {
+    let mut config = script("tty; stty size; test -c /dev/console && echo console");
+    config["process"]["terminal"] = json!(true);
+    config["process"]["consoleSize"] = json!({"height": 30, "width": 100});
+    let (mut running, _) = start(config).unwrap();
+    let master = running.take_terminal().unwrap();
+    running.wait().unwrap();
+    let mut bytes = vec![0; 4096];
+    let count = rustix::io::read(&master, &mut bytes).unwrap();
+    let printed = String::from_utf8_lossy(&bytes[..count]).replace('\r', "");
+    assert_eq!(printed, "/dev/pts/0\n30 100\nconsole\n");
+}
+
+#[test]
+fn a_working_directory_that_is_missing_is_made() {
+    let mut config = config(&["pwd"]);
+    config["process"]["cwd"] = json!("/tmp/a/b");
+    let (running, pipe) = start(config).unwrap();
+    running.wait().unwrap();
+    assert_eq!(text(pipe), "/tmp/a/b\n");
+}

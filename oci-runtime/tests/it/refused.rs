@@ -1,0 +1,77 @@
+//! Configurations that are refused, and leave nothing.
+
+use std::path::Path;
+
+use oci_runtime::{Error, Prepared, Stdio};
+use serde_json::{Value, json};
+
+use crate::{config, run, spec};
+
+fn refusal(config: Value) -> String {
+    let stdio = Stdio::null().unwrap();
+    Prepared::new(Path::new("/"), &spec(config), stdio).map(drop).unwrap_err().to_string()
+}
+
+fn changed(path: &str, value: Value) -> Value {
+    let mut config = config(&["true"]);
+    *config.pointer_mut(path).unwrap_or(&mut Value::Null) = value.clone();
+    if config.pointer(path).is_none() {
+        let (parent, key) = path.rsplit_once('/').unwrap();
+        config.pointer_mut(parent).unwrap()[key] = value;
+    }
+    config
+}
+
+#[test]
+fn what_is_not_done_is_named() {
+    for (path, value, field) in [
+        ("/linux/timeOffsets", json!({"boottime": {"secs": 1}}), "linux.timeOffsets"),
+        ("/linux/sysctl", json!({"kernel.core_pattern": "x"}), "linux.sysctl"),
+        ("/linux/cgroupsPath", json!("/x"), "linux.cgroupsPath"),
+        ("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_ALLOW"}), "linux.seccomp"),
+        ("/linux/namespaces/0", json!({"type": "user"}), "linux.namespaces[0].type"),
+        ("/linux/namespaces/0", json!({"type": "pid", "path": "/x"}), "linux.namespaces[0].path"),
+        ("/hooks", json!({"prestart": [{"path": "/x"}]}), "hooks"),
+        ("/process/apparmorProfile", json!("x"), "process.apparmorProfile"),
+    ] {
+        let error = refusal(changed(path, value));
+        assert!(error.contains(field) && error.contains("not supported"), "{field}: {error}");
+    }
+}
+
+#[test]
+fn what_has_no_meaning_is_named() {
+    for (path, value, words) in [
+        ("/process/args", json!([]), "process.args"),
+        ("/process/cwd", json!("relative"), "process.cwd"),
+        ("/process/args", json!(["a\u{0}b"]), "NUL"),
+        ("/process/user/uid", json!(u32::MAX), "process.user.uid"),
+        ("/linux/namespaces", json!([]), "linux.namespaces"),
+        ("/linux/rootfsPropagation", json!("rprivate,src=/"), "rprivate,src=/"),
+        ("/mounts/0/destination", json!("/"), "root is mounted already"),
+        ("/root/path", json!("/no/such/root"), "/no/such/root"),
+    ] {
+        let error = refusal(changed(path, value));
+        assert!(error.contains(words), "{path}: {error}");
+    }
+}
+
+#[test]
+fn a_configuration_that_is_no_json_names_the_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let error = oci_runtime::load(dir.path()).unwrap_err().to_string();
+    assert!(error.contains("config.json") && error.contains("No such file"), "{error}");
+    std::fs::write(dir.path().join("config.json"), "{\"ociVersion\": \"1.0.0\", \"process\": 3}")
+        .unwrap();
+    let error = oci_runtime::load(dir.path()).unwrap_err();
+    assert!(matches!(&error, Error::Json { field, .. } if field == "process"), "{error}");
+}
+
+#[test]
+fn a_step_that_fails_says_which_mount_it_was_and_what_the_kernel_said() {
+    let mut config = changed("/mounts/3/options", json!(["size=nonsense"]));
+    config["mounts"][3]["destination"] = json!("/tmp");
+    let error = run(config).unwrap_err().to_string();
+    assert!(error.contains("the tmpfs file system on /tmp (size=nonsense)"), "{error}");
+    assert!(error.contains("the kernel says"), "{error}");
+}
