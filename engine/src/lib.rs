@@ -1,4 +1,32 @@
-//! What a user of Docker expects around an OCI runtime.
+//! What a user of Docker expects around an OCI runtime: images by name, containers with names, volumes,
+//! `exec`, `inspect`, `stop`, logs. Without a daemon.
+//!
+//! **Promise.** Everything lies below one root directory ([`Engine::open`]), and two roots never meet. Each
+//! container has a supervising process, split off the caller without an exec, that keeps its log and its
+//! exit status and tidies up behind it. Who manages a container holds a lock that dies with its holder,
+//! so whatever is killed, the next [`Engine::open`] tidies up. A [`Engine::run`] that fails leaves nothing. The
+//! crate knows nothing of command-line syntax and terminal output, and not how namespaces and mounts are made.
+//!
+//! ```
+//! use engine::{Engine, ImageArg, RunRequest};
+//!
+//! # let dir = tempfile::tempdir()?;
+//! let engine = Engine::open(&dir.path().join("root"))?;
+//! let request = RunRequest {
+//!     image: ImageArg::parse("nginx:1.27", |path| path.exists()),
+//!     command: vec!["nginx".to_owned(), "-t".to_owned()],
+//!     remove: true,
+//!     ..RunRequest::default()
+//! };
+//! match engine.run(&request, &()) {
+//!     Ok(session) => println!("exit status {}", session.wait()?),
+//!     // The store of this example is empty.
+//!     Err(error) => assert_eq!(error.exit_code(), 125),
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! What lies on the disk, the README lists.
 #![forbid(unsafe_code)]
 
 mod attach;
