@@ -11,6 +11,13 @@ use crate::{Error, Overlay};
 /// f_type of an overlay (linux/magic.h).
 const OVERLAYFS_SUPER_MAGIC: u64 = 0x794c_7630;
 
+/// What is wrong with an upper directory there.
+const OVERLAY: &str = "another overlay mount";
+
+fn is_overlay(path: &Path) -> bool {
+    rustix::fs::statfs(path).is_ok_and(|stat| stat.f_type as u64 == OVERLAYFS_SUPER_MAGIC)
+}
+
 impl Overlay {
     /// The kernel mounts an overlay whose upper directory cannot keep attributes, and removing and
     /// making a directory again fails there much later; so it is looked at before.
@@ -20,7 +27,10 @@ impl Overlay {
         match rustix::fs::getxattr(upper, name, &mut [0_u8; 16]) {
             Err(Errno::NOTSUP) => Err(Error::UpperFileSystem {
                 upper: upper.clone(),
-                what: "a file system without the extended attributes that overlayfs needs",
+                what: match is_overlay(upper) {
+                    true => OVERLAY,
+                    false => "a file system without the extended attributes that overlayfs needs",
+                },
             }),
             _ => Ok(()), // whatever else is wrong, the mount says
         }
@@ -52,10 +62,8 @@ impl Overlay {
         }
         let (Some(upper), Some(work)) = (&self.upper, &self.work) else { return Ok(()) };
         let unsuitable = |what| Error::UpperFileSystem { upper: upper.clone(), what };
-        if let Ok(stat) = rustix::fs::statfs(upper)
-            && stat.f_type as u64 == OVERLAYFS_SUPER_MAGIC
-        {
-            return Err(unsuitable("another overlay mount"));
+        if is_overlay(upper) {
+            return Err(unsuitable(OVERLAY));
         }
         if let (Ok(upper_mount), Ok(work_mount)) = (mount_of(upper), mount_of(work))
             && upper_mount != work_mount

@@ -72,7 +72,8 @@ impl Overlay {
 
     /// Makes the overlay as a detached mount, attached nowhere: it goes when the descriptor is
     /// closed unless it is moved somewhere first. Relative paths are taken from the working
-    /// directory. (Linux 5.2; before 6.8 all lower paths together may have 255 bytes.)
+    /// directory. (Linux 5.2; before 6.5 no path may have a comma in it, and before 6.8 all lower
+    /// paths together may have 255 bytes.)
     pub fn detached(&self) -> Result<OwnedFd, Error> {
         self.check()?;
         self.string(Path::to_owned)?; // for the error of a NUL

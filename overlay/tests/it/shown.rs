@@ -5,7 +5,7 @@ use std::os::fd::AsRawFd;
 
 use overlay::{Form, Overlay};
 
-use crate::place::{Place, names};
+use crate::place::{Place, names, skipped};
 
 #[test]
 fn the_topmost_layer_is_seen_and_the_upper_directory_written() {
@@ -53,24 +53,44 @@ fn a_detached_mount_is_nowhere_and_goes_with_its_descriptor() {
     place.mount(&place.overlay()).unwrap();
 }
 
-#[test]
-fn special_bytes_in_paths() {
+/// Layers with colons, commas and backslashes in their names, and a file in each but the work directory.
+fn special() -> (Place, Overlay) {
     let place = Place::new();
-    for name in ["l:1", "l,2", "l\\3", "l 4", "u:p,p\\er", "w,o:r\\k"] {
-        fs::create_dir(place.path(name)).unwrap();
+    let lowers = ["l:1", "l,2", "l\\3", "l 4"];
+    let (upper, work) = ("u:p,p\\er", "w,o:r\\k");
+    fs::create_dir(place.path(work)).unwrap();
+    for name in lowers.iter().chain([&upper]) {
         place.write(&format!("{name}/of {name}"), "");
     }
-    fs::remove_file(place.path("w,o:r\\k/of w,o:r\\k")).unwrap();
     let overlay = Overlay::new()
-        .lowers(["l:1", "l,2", "l\\3", "l 4"].map(|name| place.path(name)))
-        .upper(place.path("u:p,p\\er"))
-        .work(place.path("w,o:r\\k"));
+        .lowers(lowers.map(|name| place.path(name)))
+        .upper(place.path(upper))
+        .work(place.path(work));
+    (place, overlay)
+}
+
+const SPECIAL: [&str; 5] = ["of l 4", "of l,2", "of l:1", "of l\\3", "of u:p,p\\er"];
+
+#[test]
+fn special_bytes_in_paths() {
+    let (place, overlay) = special();
     place.mount(&overlay).unwrap();
-    let merged = place.path("merged");
-    assert_eq!(names(&merged), ["of l 4", "of l,2", "of l:1", "of l\\3", "of u:p,p\\er"]);
-    rustix::mount::unmount(&merged, rustix::mount::UnmountFlags::DETACH).unwrap();
-    let mount = overlay.detached().unwrap();
-    assert_eq!(names(format!("/proc/self/fd/{}", mount.as_raw_fd()).as_ref()).len(), 5);
+    assert_eq!(names(&place.path("merged")), SPECIAL);
+}
+
+#[test]
+fn special_bytes_in_paths_of_a_detached_mount() {
+    let (_place, overlay) = special();
+    match overlay.detached() {
+        Ok(mount) => {
+            let path = format!("/proc/self/fd/{}", mount.as_raw_fd());
+            assert_eq!(names(path.as_ref()), SPECIAL);
+        }
+        Err(error) if error.to_string().contains("contained comma") => {
+            skipped("overlay_fsconfig", "this kernel takes no comma in a mount option");
+        }
+        Err(error) => panic!("{error}"),
+    }
 }
 
 #[test]
