@@ -2,8 +2,9 @@
 //!
 //! Who manages a container holds an exclusive flock(2) on its `lock`: first the process that makes it,
 //! then, with the same open file, its supervisor. The lock dies with its holder, whatever killed it.
-//! A directory is made and locked under the root's own lock, so that nobody sees one without the
-//! other.
+//! A directory is made and locked under the root's own lock, and its last two steps of removal, the
+//! lock file's and its own, are under it too: so that nobody sees one without the other, unless
+//! somebody was killed in between, and nobody locks a file that another has removed.
 
 use std::fs::{DirBuilder, File};
 use std::io::{self, ErrorKind, Write};
@@ -32,7 +33,18 @@ pub(crate) struct Root {
 
 /// A lock that is held while this lives.
 #[derive(Debug)]
-pub(crate) struct Lock(#[expect(dead_code, reason = "the lock is in the descriptor")] OwnedFd);
+pub(crate) struct Lock(OwnedFd);
+
+/// What came of taking a container's lock.
+#[derive(Debug)]
+pub(crate) enum Attempt {
+    /// It is held now.
+    Taken(Lock),
+    /// Another holds it.
+    Held,
+    /// There is no such container any more.
+    Gone,
+}
 
 /// A container's directory.
 #[derive(Clone, Debug)]
@@ -66,7 +78,8 @@ impl Root {
     }
 
     fn lock(&self) -> Result<Lock, Error> {
-        lock(&self.path.join(ROOT_LOCK), FlockOperation::LockExclusive)
+        let path = self.path.join(ROOT_LOCK);
+        flock(create_lock(&path)?, &path, FlockOperation::LockExclusive)
     }
 
     /// Makes the directory of a new container, and locks it.
@@ -77,8 +90,32 @@ impl Root {
             .mode(0o700)
             .create(&dir.path)
             .map_err(|error| Error::system("make the directory", &dir.path, error))?;
-        let lock = dir.lock()?;
+        let file = create_lock(&dir.path.join(LOCK))?;
+        let lock = flock(file, &dir.path.join(LOCK), FlockOperation::LockExclusive)?;
         Ok((dir, lock))
+    }
+
+    /// Removes a container's directory with all that is in it, its lock last; nothing may be mounted
+    /// below it. The caller holds the lock, or there is none.
+    pub(crate) fn remove(&self, dir: &Dir) -> Result<(), Error> {
+        let failed = |error| Error::system("remove the directory", &dir.path, error);
+        dir.remove_all_but_the_lock().map_err(failed)?;
+        let _held = self.lock()?;
+        match std::fs::remove_dir_all(&dir.path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(failed(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes a directory that has no lock: who made or removed it was killed in between.
+    pub(crate) fn remove_without_lock(&self, dir: &Dir) -> Result<(), Error> {
+        {
+            let _held = self.lock()?;
+            if dir.path.join(LOCK).exists() {
+                return Ok(()); // it has just been made
+            }
+        }
+        self.remove(dir)
     }
 
     /// The directory of the container `id`, there or not.
@@ -152,10 +189,14 @@ fn unlink(path: &Path) -> io::Result<()> {
     }
 }
 
-fn lock(path: &Path, operation: FlockOperation) -> Result<Lock, Error> {
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let file = rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)
-        .map_err(|errno| Error::system("open the lock", path, errno))?;
+const LOCK_FLAGS: OFlags = OFlags::RDWR.union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW);
+
+fn create_lock(path: &Path) -> Result<OwnedFd, Error> {
+    rustix::fs::open(path, LOCK_FLAGS | OFlags::CREATE, Mode::RUSR | Mode::WUSR)
+        .map_err(|errno| Error::system("open the lock", path, errno))
+}
+
+fn flock(file: OwnedFd, path: &Path, operation: FlockOperation) -> Result<Lock, Error> {
     rustix::io::retry_on_intr(|| rustix::fs::flock(&file, operation))
         .map_err(|errno| Error::system("take the lock", path, errno))?;
     Ok(Lock(file))
@@ -179,22 +220,52 @@ impl Dir {
         self.path.join(format!("{}-json.log", self.id))
     }
 
-    /// Takes the lock as soon as nobody has it.
-    pub(crate) fn lock(&self) -> Result<Lock, Error> {
-        lock(&self.path.join(LOCK), FlockOperation::LockExclusive)
+    /// Takes the lock as soon as nobody has it, unless the container goes meanwhile.
+    pub(crate) fn lock(&self) -> Result<Attempt, Error> {
+        self.take_lock(FlockOperation::LockExclusive)
     }
 
-    /// Takes the lock, if nobody has it. A directory without a lock file has none.
-    pub(crate) fn try_lock(&self) -> Result<Option<Lock>, Error> {
-        match lock(&self.path.join(LOCK), FlockOperation::NonBlockingLockExclusive) {
-            Ok(lock) => Ok(Some(lock)),
+    /// Takes the lock, if nobody has it.
+    pub(crate) fn try_lock(&self) -> Result<Attempt, Error> {
+        self.take_lock(FlockOperation::NonBlockingLockExclusive)
+    }
+
+    fn take_lock(&self, operation: FlockOperation) -> Result<Attempt, Error> {
+        let path = self.path.join(LOCK);
+        let file = match rustix::fs::open(&path, LOCK_FLAGS, Mode::empty()) {
+            Err(Errno::NOENT) => return Ok(Attempt::Gone),
+            other => other.map_err(|errno| Error::system("open the lock", &path, errno))?,
+        };
+        let lock = match flock(file, &path, operation) {
             Err(Error::System { source, .. })
                 if source.raw_os_error() == Some(Errno::AGAIN.raw_os_error()) =>
             {
-                Ok(None)
+                return Ok(Attempt::Held);
             }
-            Err(error) => Err(error),
+            other => other?,
+        };
+        // The one who had it may have removed the container.
+        let stat = rustix::fs::fstat(&lock.0)
+            .map_err(|errno| Error::system("look at the lock", &path, errno))?;
+        Ok(if stat.st_nlink == 0 { Attempt::Gone } else { Attempt::Taken(lock) })
+    }
+
+    fn remove_all_but_the_lock(&self) -> io::Result<()> {
+        let entries = match std::fs::read_dir(&self.path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            other => other?,
+        };
+        for entry in entries {
+            let entry = entry?;
+            if entry.file_name() == LOCK {
+                continue;
+            }
+            match entry.file_type()?.is_dir() {
+                true => std::fs::remove_dir_all(entry.path())?,
+                false => std::fs::remove_file(entry.path())?,
+            }
         }
+        Ok(())
     }
 
     /// The record; `None` where there is none (yet, or any more).
@@ -263,16 +334,6 @@ impl Dir {
                 Err(Errno::INVAL | Errno::NOENT) => return Ok(()),
                 Err(errno) => return Err(Error::system("unmount", merged, errno)),
             }
-        }
-    }
-
-    /// Removes it with all that is in it; nothing may be mounted below it.
-    pub(crate) fn remove(&self) -> Result<(), Error> {
-        match std::fs::remove_dir_all(&self.path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                Err(Error::system("remove the directory", &self.path, error))
-            }
-            _ => Ok(()),
         }
     }
 

@@ -40,7 +40,7 @@ pub(crate) fn remove(
         }
         root.drop_name(&container.name, &container.id)?;
     }
-    dir.remove()
+    root.remove(dir)
 }
 
 /// Ends the process that a state names, if there is one, and waits until it is gone.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::dir::Dir;
+use crate::dir::{Attempt, Dir};
 use crate::remove::{KILL_LIMIT, end, remove};
 use crate::target::Target;
 use crate::{Container, Engine, Error, Status, signal};
@@ -65,13 +65,8 @@ impl Engine {
 
     /// Waits until the supervisor has done its part, and removes what that left.
     fn remove_ended(&self, dir: &Dir, container: &Container, volumes: bool) -> Result<(), Error> {
-        if !dir.path().exists() {
+        let Attempt::Taken(_lock) = dir.lock()? else {
             return Ok(()); // with --rm, its supervisor was faster
-        }
-        let _lock = match dir.lock() {
-            // Likewise, between the two.
-            Err(_) if !dir.path().exists() => return Ok(()),
-            lock => lock?,
         };
         let volumes = volumes || container.host_config.auto_remove;
         remove(&self.root, dir, Some(container), volumes)
@@ -80,11 +75,5 @@ impl Engine {
 
 /// Waits until nobody manages the container any more.
 fn settle(dir: &Dir) -> Result<(), Error> {
-    if !dir.path().exists() {
-        return Ok(());
-    }
-    match dir.lock() {
-        Err(_) if !dir.path().exists() => Ok(()),
-        lock => lock.map(drop),
-    }
+    dir.lock().map(drop)
 }

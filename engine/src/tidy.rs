@@ -1,6 +1,6 @@
 //! What dead supervisors left, tidied up by the next command.
 
-use crate::dir::{Dir, Root};
+use crate::dir::{Attempt, Dir, Root};
 use crate::record::now;
 use crate::remove::{end, remove};
 use crate::{Error, State, Status};
@@ -19,8 +19,10 @@ pub(crate) fn tidy(root: &Root) -> Result<(), Error> {
         if !dir.path().exists() {
             continue;
         }
-        if let Some(_lock) = dir.try_lock()? {
-            abandoned(root, &dir)?;
+        match dir.try_lock()? {
+            Attempt::Taken(_lock) => abandoned(root, &dir)?,
+            Attempt::Held => {}
+            Attempt::Gone => root.remove_without_lock(&dir)?,
         }
     }
     Ok(())
