@@ -49,9 +49,9 @@ impl Held {
 fn with_volumes(root: &Root) -> (i32, Held) {
     let volume = root.host_dir("volume");
     let spec = format!("{}:/volume", arg(&volume));
-    root.sleeper("c", &["--rm", "-v", &spec, "-v", "/anonymous"]);
-    root.ok(["exec", "c", "sh", "-c", "echo kept > /volume/file; echo gone > /anonymous/file"]);
-    let pid = root.pid("c");
+    root.sleeper("box", &["--rm", "-v", &spec, "-v", "/anonymous"]);
+    root.ok(["exec", "box", "sh", "-c", "echo kept > /volume/file; echo gone > /anonymous/file"]);
+    let pid = root.pid("box");
     (pid, Held::of(pid))
 }
 
@@ -77,7 +77,7 @@ fn after_a_normal_end() {
 fn after_stop() {
     let root = Root::new();
     let (_, held) = with_volumes(&root);
-    root.ok(["stop", "c"]);
+    root.ok(["stop", "box"]);
     assert_all_gone(&root, &held);
 }
 
@@ -132,9 +132,9 @@ fn nginx_after_kill_9_of_the_supervisor() {
 #[test]
 fn a_container_to_keep_after_kill_9_of_the_supervisor() {
     let root = Root::new();
-    root.sleeper("c", &[]);
-    root.ok(["exec", "c", "sh", "-c", "echo kept > /file"]);
-    let pid = root.pid("c");
+    root.sleeper("box", &[]);
+    root.ok(["exec", "box", "sh", "-c", "echo kept > /file"]);
+    let pid = root.pid("box");
     let held = Held::of(pid);
     kill(supervisor(pid));
     wait_until("the supervisor's end", || !host::is_alive(held.processes[1]));
@@ -142,10 +142,10 @@ fn a_container_to_keep_after_kill_9_of_the_supervisor() {
     assert_eq!(root.ok(["ps", "-a", "-q"]).lines().count(), 1);
     held.assert_gone();
     assert_eq!(root.traces(), Vec::<String>::new());
-    let state = root.inspect("c")["State"].clone();
+    let state = root.inspect("box")["State"].clone();
     assert_eq!((&state["Status"], &state["Running"]), (&"exited".into(), &false.into()), "{state}");
     assert_ne!(state["ExitCode"], 0, "{state}");
-    root.ok(["rm", "c"]);
+    root.ok(["rm", "box"]);
     root.assert_nothing_left();
 }
 
@@ -168,8 +168,8 @@ fn one_of_two_supervisors_is_killed() {
 #[test]
 fn after_kill_9_of_a_run_in_the_foreground() {
     let root = Root::new();
-    let mut run = root.start(["run", "--rm", "--name", "c", arg(&busybox()), "sleep", "1000"]);
-    let has_container = || root.call(["inspect", "c"]).stdout.contains("\"running\"");
+    let mut run = root.start(["run", "--rm", "--name", "box", arg(&busybox()), "sleep", "1000"]);
+    let has_container = || root.call(["inspect", "box"]).stdout.contains("\"running\"");
     wait_until("the container", has_container);
     run.signal(Signal::KILL);
     wait_until("the end of run", || run.has_ended());
@@ -186,15 +186,17 @@ fn after_kill_9_of_a_run_in_the_foreground() {
 #[test]
 fn exit_statuses_are_kept() {
     let root = Root::new();
-    for (name, script, status) in [("a", "exit 0", 0), ("b", "exit 7", 7), ("c", "exit 255", 255)] {
+    for (name, script, status) in
+        [("one", "exit 0", 0), ("two", "exit 7", 7), ("three", "exit 255", 255)]
+    {
         root.ok(["run", "-d", "--name", name, arg(&busybox()), "sh", "-c", script]);
         assert_eq!(root.wait_for_exit(name), status);
     }
-    root.sleeper("d", &[]);
-    kill(root.pid("d"));
-    assert_eq!(root.wait_for_exit("d"), 137);
+    root.sleeper("four", &[]);
+    kill(root.pid("four"));
+    assert_eq!(root.wait_for_exit("four"), 137);
     let mounts = host::mounts_below(root.dir());
     assert!(mounts.is_empty(), "containers that have ended are mounted: {mounts:#?}");
-    root.ok(["rm", "a", "b", "c", "d"]);
+    root.ok(["rm", "one", "two", "three", "four"]);
     root.assert_nothing_left();
 }

@@ -9,7 +9,7 @@ use crate::host;
 
 const SECRET: &str = "the-secret-of-the-host";
 
-/// A file of the host that no container may read, and a container named `c` that tries.
+/// A file of the host that no container may read, and a container named `box` that tries.
 struct Prison {
     root: Root,
     canary: String,
@@ -20,7 +20,7 @@ impl Prison {
         let root = Root::new();
         let canary = root.dir().join("canary-of-the-host");
         fs::write(&canary, SECRET).unwrap();
-        root.sleeper("c", options);
+        root.sleeper("box", options);
         let canary = arg(&canary).to_owned();
         Prison { root, canary }
     }
@@ -28,7 +28,7 @@ impl Prison {
     /// Runs a script in the container; what it printed, on both streams.
     fn attempt(&self, script: &str) -> String {
         let script = format!("H={}; S={}; {script}", self.canary, self.root.store().display());
-        let out = self.root.call(["exec", "c", "sh", "-c", &script]);
+        let out = self.root.call(["exec", "box", "sh", "-c", &script]);
         out.stdout + &out.stderr
     }
 
@@ -97,7 +97,7 @@ fn by_an_inherited_descriptor() {
     let prison = Prison::new(&[]);
     prison.try_in_vain("for f in /proc/[0-9]*/fd/*; do cat $f$H $f/../../../../../..$H; done");
     // Of process 1 and of an exec: nothing but the three standard streams, none of them a directory.
-    let pid = prison.root.pid("c");
+    let pid = prison.root.pid("box");
     let names = |dir: String| {
         let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name());
         let mut names: Vec<_> = entries.map(|name| name.into_string().unwrap()).collect();
@@ -125,7 +125,7 @@ fn by_a_working_directory_in_proc() {
         let workdir = format!("/proc/self/fd/{number}");
         let command = ["sh", "-c", &script];
         let run = ["run", "--rm", "-w", &workdir, arg(&image)];
-        let exec = ["exec", "-w", &workdir, "c"];
+        let exec = ["exec", "-w", &workdir, "box"];
         for args in [[&run[..], &command].concat(), [&exec[..], &command].concat()] {
             let out = prison.root.call(&args);
             assert_ne!(out.code, 0, "{args:?}: {out:?}");
@@ -221,12 +221,12 @@ fn by_the_runtimes_own_binary() {
     }
     let script = "trap 'exit 0' TERM; while :; do for p in /proc/[0-9]*; do \
         echo x 2>/dev/null >> $p/exe; done; done";
-    root.ok(["run", "-d", "--rm", "--name", "c", arg(&image), "sh", "-c", script]);
+    root.ok(["run", "-d", "--rm", "--name", "box", arg(&image), "sh", "-c", script]);
     for _ in 0..5 {
-        root.call(["exec", "c", "true"]);
-        root.call(["exec", "c", "/bin/self"]);
+        root.call(["exec", "box", "true"]);
+        root.call(["exec", "box", "/bin/self"]);
     }
-    root.ok(["kill", "c"]);
+    root.ok(["kill", "box"]);
     root.assert_nothing_left();
     assert_eq!(crate::image::sha256(&fs::read(crate::harness::BIN).unwrap()), before);
 }

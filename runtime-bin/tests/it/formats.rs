@@ -121,8 +121,8 @@ fn layers_127() {
 fn the_options_of_127_layers() {
     let root = Root::new();
     let archive = image("layers-127", "oci-gzip");
-    root.ok(["run", "-d", "--name", "c", arg(&archive), "sleep", "1000"]);
-    let inside = host::mounts_of(&root.pid("c").to_string()).remove(0);
+    root.ok(["run", "-d", "--name", "box", arg(&archive), "sleep", "1000"]);
+    let inside = host::mounts_of(&root.pid("box").to_string()).remove(0);
     let outside = host::mounts_below(root.dir());
     assert_eq!(outside.len(), 1, "{outside:#?}");
     assert_eq!(inside.options, outside[0].options);
@@ -132,9 +132,9 @@ fn the_options_of_127_layers() {
     let count: usize = lowers.map(|option| option.split(':').count()).sum();
     // Layers that are equal at the same place are one; a few are empty.
     assert!((100..=127).contains(&count), "{count} layers: {inside:?}");
-    let dir = root.inspect("c")["GraphDriver"]["Data"]["LowerDir"].as_str().unwrap().to_owned();
+    let dir = root.inspect("box")["GraphDriver"]["Data"]["LowerDir"].as_str().unwrap().to_owned();
     assert_eq!(dir.split(':').count(), count);
-    root.ok(["kill", "c"]);
+    root.ok(["kill", "box"]);
 }
 
 #[test]

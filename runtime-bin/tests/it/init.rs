@@ -34,16 +34,16 @@ fn init_reaps_and_passes_signals_on() {
     let spec = format!("{}:/volume", arg(&volume));
     let script = "for i in 1 2 3; do (sleep 0.1 & ) ; done; trap 'exit 4' TERM; echo > /volume/ready; \
         while :; do sleep 1000 & wait $!; done";
-    let options = ["run", "-d", "--init", "--name", "c", "-v", &spec];
+    let options = ["run", "-d", "--init", "--name", "box", "-v", &spec];
     root.ok([&options[..], &[arg(&busybox()), "sh", "-c", script]].concat());
     wait_until("the trap", || volume.join("ready").exists());
     let zombies = "cat /proc/[0-9]*/stat 2>/dev/null | grep -c ' Z '; \
         cat /proc/[0-9]*/comm 2>/dev/null | grep -c sleep";
     wait_until("the end of the orphans", || {
-        root.call(["exec", "c", "sh", "-c", zombies]).stdout == "0\n1\n"
+        root.call(["exec", "box", "sh", "-c", zombies]).stdout == "0\n1\n"
     });
-    root.ok(["stop", "c"]);
-    assert_eq!(root.inspect("c")["State"]["ExitCode"], 4);
+    root.ok(["stop", "box"]);
+    assert_eq!(root.inspect("box")["State"]["ExitCode"], 4);
 
     // The end of the command is the end, whatever else goes on.
     let out = root.busybox(&["--init"], &["sh", "-c", "sleep 1000 & exit 6"]);
@@ -51,6 +51,6 @@ fn init_reaps_and_passes_signals_on() {
     let out = root.busybox(&["--init"], &["sh", "-c", "kill -USR1 $$"]);
     assert_eq!(out.code, 128 + 10);
     root.fails(127, &["nosuch"], ["run", "--rm", "--init", arg(&busybox()), "nosuch"]);
-    root.ok(["rm", "c"]);
+    root.ok(["rm", "box"]);
     root.assert_nothing_left();
 }

@@ -51,11 +51,11 @@ fn detached() {
     let root = Root::new();
     let image = busybox();
     let script = "echo out; echo err >&2; sleep 1000";
-    let id = root.ok(["run", "-d", "--name", "c", arg(&image), "sh", "-c", script]);
+    let id = root.ok(["run", "-d", "--name", "box", arg(&image), "sh", "-c", script]);
     assert!(is_id(&id), "{id}");
     // Its output is kept, as Docker's json-file driver does.
     let log = root.store().join("containers").join(&id).join(format!("{id}-json.log"));
-    assert_eq!(root.inspect("c")["LogPath"], arg(&log));
+    assert_eq!(root.inspect("box")["LogPath"], arg(&log));
     let mut text = String::new();
     wait_until("the log", || {
         text = std::fs::read_to_string(&log).unwrap_or_default();
@@ -67,7 +67,7 @@ fn detached() {
     assert_eq!((&lines[0]["stream"], &lines[0]["log"]), (&json!("stderr"), &json!("err\n")));
     assert_eq!((&lines[1]["stream"], &lines[1]["log"]), (&json!("stdout"), &json!("out\n")));
     assert!(lines[0]["time"].as_str().unwrap().ends_with('Z'));
-    root.ok(["rm", "-f", "c"]);
+    root.ok(["rm", "-f", "box"]);
     root.assert_nothing_left();
 }
 
@@ -177,7 +177,7 @@ fn entry_point() {
     // What comes after the image is the command's, options too.
     assert_eq!(run(&[], &["-d", "--rm"]), "entry(3): first -d --rm");
     // It drops the image's command.
-    assert_eq!(run(&["--entrypoint", "/entry"], &[]), "entry(0): ");
+    assert_eq!(run(&["--entrypoint", "/entry"], &[]), "entry(0):");
     assert_eq!(run(&["--entrypoint", "echo"], &["x"]), "x");
     assert_eq!(run(&["--entrypoint", ""], &["echo", "cleared"]), "cleared");
 }
@@ -203,7 +203,7 @@ fn read_only() {
     let volume = root.host_dir("volume");
     let spec = format!("{}:/volume", arg(&volume));
     let script = "(echo x > /file) 2>&1; (mkdir /etc/x) 2>&1; echo x > /volume/file && echo x > /tmpfs/file \
-        && echo x > /dev/shm/file && echo done; mount | head -n 1 | cut -c 1-28";
+        && echo x > /dev/shm/file && echo done; mount | head -n 1 | cut -c 1-29";
     let options = ["--read-only", "-v", &spec, "--tmpfs", "/tmpfs"];
     let shown = root.shell(&options, script);
     assert_eq!(shown.matches("Read-only file system").count(), 2, "{shown}");
@@ -228,9 +228,9 @@ fn labels_and_the_configuration_are_kept() {
         .with("Labels", json!({"a": "image", "b": "image"}))
         .with("ExposedPorts", json!({"80/tcp": {}}));
     let image = archive.write(root.dir(), "x.tar");
-    let args = ["run", "-d", "--name", "c", "--label", "b=flag", "-l", "c", "-e", "X=1"];
+    let args = ["run", "-d", "--name", "box", "--label", "b=flag", "-l", "c", "-e", "X=1"];
     root.ok([&args[..], &[arg(&image), "sleep", "1000"]].concat());
-    let value = root.inspect("c");
+    let value = root.inspect("box");
     assert_eq!(value["Config"]["Labels"], json!({"a": "image", "b": "flag", "c": ""}));
     assert_eq!(value["Config"]["ExposedPorts"], json!({"80/tcp": {}}));
     assert_eq!(value["Config"]["Cmd"], json!(["sleep", "1000"]));

@@ -115,7 +115,7 @@ fn a_file_that_changes() {
 fn images_are_listed() {
     let root = Root::new();
     root.ok(["load", "-i", arg(&busybox())]);
-    root.ok(["load", "-i", arg(&image("layers-5", "oci-gzip"))]);
+    root.ok(["load", "-i", arg(&image("layers-5", "docker-containerd"))]);
     let shown = root.ok(["images"]);
     let mut lines = shown.lines();
     let head: Vec<&str> =

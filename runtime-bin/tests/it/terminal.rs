@@ -64,7 +64,7 @@ fn the_terminal_is_restored_after_a_signal() {
     for signal in [Signal::TERM, Signal::HUP] {
         let mut user = run(
             &root,
-            &["-it", "--name", "c"],
+            &["-it", "--name", "box"],
             &[
                 "sh",
                 "-c",
@@ -77,7 +77,7 @@ fn the_terminal_is_restored_after_a_signal() {
         user.signal(signal);
         user.wait();
         assert_eq!(user.settings().local_modes, before.local_modes);
-        let _ = root.call(["rm", "-f", "c"]);
+        let _ = root.call(["rm", "-f", "box"]);
         root.assert_nothing_left();
     }
 }
@@ -86,6 +86,7 @@ fn the_terminal_is_restored_after_a_signal() {
 #[test]
 fn all_output_arrives() {
     let root = Root::new();
+    root.ok(["load", "-q", "-i", arg(&busybox())]); // no progress is shown then
     let mut user = run(&root, &["-t"], &["sh", "-c", "seq 1 20000; echo the last words"]);
     assert_eq!(user.wait(), Some(0));
     let end = || user.text().contains("the last words");
@@ -93,7 +94,9 @@ fn all_output_arrives() {
     let text = user.text();
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines.len(), 20_001);
-    assert!((1..=20_000).zip(&lines).all(|(n, line)| *line == n.to_string()));
+    let expected = (1..=20_000).map(|n| n.to_string());
+    let wrong = expected.zip(&lines).find(|(expected, line)| expected != *line);
+    assert_eq!(wrong, None);
 }
 
 /// With `-t` alone there is a terminal, and the output has its line ends.
@@ -111,12 +114,12 @@ fn without_a_terminal_of_the_user() {
 #[test]
 fn a_terminal_in_the_background() {
     let root = Root::new();
-    root.ok(["run", "-dit", "--name", "c", arg(&busybox()), "sh"]);
-    assert_eq!(root.inspect("c")["Config"]["Tty"], true);
+    root.ok(["run", "-dit", "--name", "box", arg(&busybox()), "sh"]);
+    assert_eq!(root.inspect("box")["Config"]["Tty"], true);
     // The shell waits for what nobody types.
-    assert_eq!(root.inspect("c")["State"]["Status"], "running");
-    assert_eq!(root.ok(["exec", "c", "readlink", "/proc/1/fd/0"]), "/dev/pts/0");
-    root.ok(["rm", "-f", "c"]);
+    assert_eq!(root.inspect("box")["State"]["Status"], "running");
+    assert_eq!(root.ok(["exec", "box", "readlink", "/proc/1/fd/0"]), "/dev/pts/0");
+    root.ok(["rm", "-f", "box"]);
     root.assert_nothing_left();
 }
 

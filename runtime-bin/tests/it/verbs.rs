@@ -16,7 +16,7 @@ fn listener(root: &Root, options: &[&str]) -> std::path::PathBuf {
     let script = "for s in HUP USR1 USR2 WINCH; do trap \"echo $s >> /volume/signals\" $s; done; \
         for s in INT QUIT TERM; do trap \"echo $s >> /volume/signals; exit 3\" $s; done; \
         echo ready > /volume/ready; while :; do sleep 1000 & wait $!; done";
-    let args = ["run", "-d", "--name", "c", "-v", &spec];
+    let args = ["run", "-d", "--name", "box", "-v", &spec];
     root.ok([&args[..], options, &[arg(&busybox()), "sh", "-c", script]].concat());
     wait_until("the traps", || volume.join("ready").exists());
     volume.join("signals")
@@ -27,7 +27,7 @@ fn ps_lists_what_runs_and_all() {
     let root = Root::new();
     assert_eq!(root.ok(["ps", "-q"]), "");
     let id = root.sleeper("runs", &[]);
-    root.ok(["run", "--name", "ended", arg(&busybox()), "sh", "-c", "exit 5"]);
+    root.fails(5, &[], ["run", "--name", "ended", arg(&busybox()), "sh", "-c", "exit 5"]);
     assert_eq!(root.ok(["ps", "-q"]), id[..12]);
     assert_eq!(root.ok(["ps", "-a", "-q"]).lines().count(), 2);
     assert_eq!(root.ok(["ps", "-aq", "--no-trunc"]).lines().nth(1), Some(&*id)); // the newest first
@@ -48,10 +48,10 @@ fn ps_lists_what_runs_and_all() {
 #[test]
 fn inspect_is_dockers_json() {
     let root = Root::new();
-    let id = root.sleeper("c", &["-v", "data:/data:ro", "--hostname", "h", "-e", "X=1"]);
-    let value = root.inspect("c");
+    let id = root.sleeper("box", &["-v", "data:/data:ro", "--hostname", "h", "-e", "X=1"]);
+    let value = root.inspect("box");
     assert_eq!(value["Id"], id);
-    assert_eq!(value["Name"], "/c");
+    assert_eq!(value["Name"], "/box");
     assert_eq!(value["Driver"], "overlay2");
     let state = &value["State"];
     assert_eq!((&state["Status"], &state["Running"]), (&json!("running"), &json!(true)));
@@ -71,17 +71,17 @@ fn inspect_is_dockers_json() {
     assert_eq!(mount["Source"], arg(&root.store().join("volumes/data/_data")));
     // By the start of the id, and two at once.
     assert_eq!(root.inspect(&id[..8])["Id"], id);
-    root.sleeper("d", &[]);
-    let both: Vec<Value> = serde_json::from_str(&root.ok(["inspect", "c", "d"])).unwrap();
+    root.sleeper("second", &[]);
+    let both: Vec<Value> = serde_json::from_str(&root.ok(["inspect", "box", "second"])).unwrap();
     assert_eq!(both.len(), 2);
     // One that is missing: what there is, and status 1.
-    let out = root.call(["inspect", "c", "nosuch"]);
+    let out = root.call(["inspect", "box", "nosuch"]);
     assert_eq!(out.code, 1);
     assert_eq!(serde_json::from_str::<Vec<Value>>(&out.stdout).unwrap().len(), 1);
     assert!(out.stderr.contains("nosuch"), "{out:?}");
     // After the end.
-    root.ok(["stop", "c"]);
-    let state = root.inspect("c")["State"].clone();
+    root.ok(["stop", "box"]);
+    let state = root.inspect("box")["State"].clone();
     assert_eq!((&state["Status"], &state["Pid"]), (&json!("exited"), &json!(0)));
     assert_ne!(state["FinishedAt"], "0001-01-01T00:00:00Z");
 }
@@ -90,11 +90,11 @@ fn inspect_is_dockers_json() {
 fn stop_sends_term_by_default() {
     let root = Root::new();
     let signals = listener(&root, &[]);
-    assert_eq!(root.ok(["stop", "c"]), "c");
+    assert_eq!(root.ok(["stop", "box"]), "box");
     assert_eq!(fs::read_to_string(signals).unwrap(), "TERM\n");
-    assert_eq!(root.inspect("c")["State"]["ExitCode"], 3);
+    assert_eq!(root.inspect("box")["State"]["ExitCode"], 3);
     // It has ended already: nothing to do, and no error.
-    root.ok(["stop", "c"]);
+    root.ok(["stop", "box"]);
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn stop_sends_the_containers_own_signal() {
     for (option, expected) in [("QUIT", "QUIT\n"), ("SIGINT", "INT\n"), ("3", "QUIT\n")] {
         let root = Root::new();
         let signals = listener(&root, &["--stop-signal", option, "--rm"]);
-        root.ok(["stop", "c"]);
+        root.ok(["stop", "box"]);
         assert_eq!(fs::read_to_string(signals).unwrap(), expected);
         root.assert_nothing_left();
     }
@@ -124,11 +124,11 @@ fn nginx_is_stopped_by_quit() {
 fn stop_kills_in_the_end() {
     let root = Root::new();
     // A shell as process 1 that ignores the signal.
-    root.ok(["run", "-d", "--name", "c", arg(&busybox()), "sleep", "1000"]);
+    root.ok(["run", "-d", "--name", "box", arg(&busybox()), "sleep", "1000"]);
     let begin = Instant::now();
-    root.ok(["stop", "-t", "1", "c"]);
+    root.ok(["stop", "-t", "1", "box"]);
     assert!(begin.elapsed().as_secs() >= 1, "it did not wait");
-    assert_eq!(root.inspect("c")["State"]["ExitCode"], 137);
+    assert_eq!(root.inspect("box")["State"]["ExitCode"], 137);
 }
 
 #[test]
@@ -139,24 +139,24 @@ fn kill_sends_any_signal() {
         let read = || fs::read_to_string(&signals).unwrap_or_default();
         wait_until(text, || read() == text);
     };
-    assert_eq!(root.ok(["kill", "-s", "USR1", "c"]), "c");
+    assert_eq!(root.ok(["kill", "-s", "USR1", "box"]), "box");
     expect("USR1\n");
-    root.ok(["kill", "--signal", "SIGHUP", "c"]);
+    root.ok(["kill", "--signal", "SIGHUP", "box"]);
     expect("USR1\nHUP\n");
-    root.ok(["kill", "-s", "12", "c"]);
+    root.ok(["kill", "-s", "12", "box"]);
     expect("USR1\nHUP\nUSR2\n");
-    root.fails(1, &["NONSENSE"], ["kill", "-s", "NONSENSE", "c"]);
-    assert_eq!(root.inspect("c")["State"]["Status"], "running");
-    root.ok(["kill", "c"]);
-    assert_eq!(root.wait_for_exit("c"), 137);
-    root.fails(1, &["c", "not running"], ["kill", "c"]);
+    root.fails(1, &["NONSENSE"], ["kill", "-s", "NONSENSE", "box"]);
+    assert_eq!(root.inspect("box")["State"]["Status"], "running");
+    root.ok(["kill", "box"]);
+    assert_eq!(root.wait_for_exit("box"), 137);
+    root.fails(1, &["box", "not running"], ["kill", "box"]);
 }
 
 #[test]
 fn the_end_by_a_signal_is_128_and_more() {
     let root = Root::new();
-    let run = root.start(["run", "--rm", "--name", "c", arg(&busybox()), "sleep", "1000"]);
-    wait_until("the container", || root.call(["kill", "c"]).code == 0);
+    let run = root.start(["run", "--rm", "--name", "box", arg(&busybox()), "sleep", "1000"]);
+    wait_until("the container", || root.call(["kill", "box"]).code == 0);
     assert_eq!(run.wait().code, 137);
     root.assert_nothing_left();
 }
@@ -181,24 +181,24 @@ fn signals_to_run_are_passed_on() {
 #[test]
 fn rm_and_rm_f() {
     let root = Root::new();
-    let id = root.sleeper("c", &["-v", "/anonymous", "-v", "named:/named"]);
-    root.fails(1, &["c", "running"], ["rm", "c"]);
-    assert_eq!(root.ok(["exec", "c", "echo", "well"]), "well");
-    assert_eq!(root.ok(["rm", "-f", "c"]), "c");
+    let id = root.sleeper("box", &["-v", "/anonymous", "-v", "named:/named"]);
+    root.fails(1, &["box", "running"], ["rm", "box"]);
+    assert_eq!(root.ok(["exec", "box", "echo", "well"]), "well");
+    assert_eq!(root.ok(["rm", "-f", "box"]), "box");
     root.fails(1, &["No such container"], ["inspect", &id]);
     // Volumes stay, without -v.
     let volumes = || fs::read_dir(root.store().join("volumes")).unwrap().count();
     assert_eq!(volumes(), 2);
-    root.ok(["run", "--name", "d", "-v", "/anonymous", arg(&busybox()), "true"]);
+    root.ok(["run", "--name", "second", "-v", "/anonymous", arg(&busybox()), "true"]);
     assert_eq!(volumes(), 3);
-    root.ok(["rm", "-v", "d"]);
+    root.ok(["rm", "-v", "second"]);
     assert_eq!(volumes(), 2);
     assert_eq!(root.traces(), Vec::<String>::new());
     // Several at once: each is done, those that are missing are named.
-    root.sleeper("e", &[]);
-    root.sleeper("f", &[]);
-    let out = root.call(["rm", "-f", "e", "nosuch", "f"]);
-    assert_eq!((out.code, &*out.stdout), (1, "e\nf\n"), "{out:?}");
+    root.sleeper("third", &[]);
+    root.sleeper("fourth", &[]);
+    let out = root.call(["rm", "-f", "third", "nosuch", "fourth"]);
+    assert_eq!((out.code, &*out.stdout), (1, "third\nfourth\n"), "{out:?}");
     assert!(out.stderr.contains("nosuch"));
     assert_eq!(root.ok(["ps", "-a", "-q"]), "");
 }
@@ -208,9 +208,9 @@ fn rm_and_rm_f() {
 fn removals_that_race() {
     let root = Root::new();
     for _ in 0..5 {
-        root.sleeper("c", &["--rm"]);
+        root.sleeper("box", &["--rm"]);
         let many: Vec<_> = ["rm -f", "rm -f", "stop", "kill"]
-            .map(|verb| root.start(verb.split(' ').chain(["c"])))
+            .map(|verb| root.start(verb.split(' ').chain(["box"])))
             .into();
         for started in many {
             let out = started.wait();
@@ -226,23 +226,24 @@ fn mounts_says_where_each_comes_from() {
     let root = Root::new();
     let volume = root.host_dir("of-the-host");
     let spec = format!("{}:/volume:ro", arg(&volume));
-    root.sleeper("c", &["-v", &spec, "-v", "data:/data", "--tmpfs", "/scratch"]);
-    let text = root.ok(["mounts", "c"]);
+    root.sleeper("box", &["-v", &spec, "-v", "data:/data", "--tmpfs", "/scratch"]);
+    let text = root.ok(["mounts", "box"]);
     for word in ["/volume", arg(&volume), "/data", "data", "/scratch", "/proc/sys", "overlay"] {
         assert!(text.contains(word), "no {word} in\n{text}");
     }
     assert!(!text.contains('\u{1b}'), "colour, and it is no terminal");
-    let value: Value = serde_json::from_str(&root.ok(["mounts", "--format", "json", "c"])).unwrap();
+    let value: Value =
+        serde_json::from_str(&root.ok(["mounts", "--format", "json", "box"])).unwrap();
     let mounts = value.as_array().unwrap();
     let targets: Vec<&str> = mounts.iter().map(|m| m["target"].as_str().unwrap()).collect();
-    let table = root.ok(["exec", "c", "cat", "/proc/self/mounts"]);
+    let table = root.ok(["exec", "box", "cat", "/proc/self/mounts"]);
     let mut seen: Vec<&str> = table.lines().map(|line| line.split(' ').nth(1).unwrap()).collect();
     let mut sorted = targets.clone();
     sorted.sort_unstable();
     seen.sort_unstable();
     assert_eq!(sorted, seen);
-    root.ok(["stop", "c"]);
-    root.fails(1, &["c", "not running"], ["mounts", "c"]);
+    root.ok(["stop", "box"]);
+    root.fails(1, &["box", "not running"], ["mounts", "box"]);
 }
 
 #[test]

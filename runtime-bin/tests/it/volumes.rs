@@ -138,24 +138,24 @@ fn propagation() {
         (":rshared", "shared"),
         (":shared", "shared"),
     ] {
-        root.sleeper("c", &["--rm", "-v", &format!("{}:/v{word}", arg(&dir))]);
-        let fields = host::propagation(root.pid("c"));
+        root.sleeper("box", &["--rm", "-v", &format!("{}:/v{word}", arg(&dir))]);
+        let fields = host::propagation(root.pid("box"));
         let found: Vec<_> = fields["/v"].split(' ').map(|f| f.split(':').next().unwrap()).collect();
         assert_eq!(found.join(" "), kinds, "{word}");
         // What the host mounts there later is seen, or not.
         let later = Tmpfs::on(&dir.join("later"));
         fs::write(later.0.join("file"), "").unwrap();
-        let seen = root.call(["exec", "c", "test", "-e", "/v/later/file"]).code == 0;
+        let seen = root.call(["exec", "box", "test", "-e", "/v/later/file"]).code == 0;
         assert_eq!(seen, !kinds.is_empty(), "{word}");
         drop(later);
-        root.ok(["kill", "c"]);
+        root.ok(["kill", "box"]);
         root.assert_nothing_left();
     }
     // The same by --mount.
     let mount = format!("type=bind,src={},dst=/v,bind-propagation=rslave", arg(&dir));
-    root.sleeper("c", &["--rm", "--mount", &mount]);
-    assert!(host::propagation(root.pid("c"))["/v"].starts_with("master:"));
-    root.ok(["rm", "-f", "c"]);
+    root.sleeper("box", &["--rm", "--mount", &mount]);
+    assert!(host::propagation(root.pid("box"))["/v"].starts_with("master:"));
+    root.ok(["rm", "-f", "box"]);
 }
 
 #[test]
@@ -206,19 +206,19 @@ fn the_images_volumes() {
     let layer = Layer::new().directory("data").file("data/of-image", 0o644, "image\n");
     let archive = Archive::busybox([layer]).with("Volumes", json!({"/data": {}, "/empty": {}}));
     let image = archive.write(root.dir(), "x.tar");
-    root.ok(["run", "-d", "--name", "c", arg(&image), "sleep", "1000"]);
-    assert_eq!(root.ok(["exec", "c", "cat", "/data/of-image"]), "image");
-    let mounts = root.inspect("c")["Mounts"].clone();
+    root.ok(["run", "-d", "--name", "box", arg(&image), "sleep", "1000"]);
+    assert_eq!(root.ok(["exec", "box", "cat", "/data/of-image"]), "image");
+    let mounts = root.inspect("box")["Mounts"].clone();
     let mounts = mounts.as_array().unwrap();
     assert_eq!(mounts.len(), 2, "{mounts:?}");
     for mount in mounts {
         assert_eq!(mount["Type"], "volume");
         assert_eq!(mount["Name"].as_str().unwrap().len(), 64);
     }
-    root.ok(["exec", "c", "sh", "-c", "echo x > /data/new"]);
-    let upper = root.inspect("c")["GraphDriver"]["Data"]["UpperDir"].clone();
+    root.ok(["exec", "box", "sh", "-c", "echo x > /data/new"]);
+    let upper = root.inspect("box")["GraphDriver"]["Data"]["UpperDir"].clone();
     assert!(!Path::new(upper.as_str().unwrap()).join("data/new").exists());
-    root.ok(["rm", "-f", "-v", "c"]);
+    root.ok(["rm", "-f", "-v", "box"]);
     root.assert_nothing_left();
     // The user's mount takes its place; with --rm the others go.
     let dir = format!("{}:/data", arg(&root.host_dir("dir")));

@@ -150,7 +150,7 @@ fn check_table(root: &Root, server: &Server) {
         ("/proc/irq", "proc", "proc", "ro,nosuid,nodev,noexec,relatime"),
         ("/proc/sys", "proc", "proc", "ro,nosuid,nodev,noexec,relatime"),
     ] {
-        if !Path::new(target).exists() {
+        if target.starts_with("/proc/") && !Path::new(target).exists() {
             continue; // /proc/bus and the like: not in every kernel
         }
         let mount = take(target);
@@ -237,12 +237,12 @@ fn check_merged(root: &Root, server: &Server) {
     let merged = server.merged();
     let os = server.exec(root, &["cat", "/etc/os-release"]);
     assert_eq!(fs::read_to_string(merged.join("usr/lib/os-release")).unwrap().trim_end(), os);
-    server.exec(root, &["bash", "-c", "echo by the container > /srv/made"]);
-    assert_eq!(fs::read_to_string(merged.join("srv/made")).unwrap(), "by the container\n");
-    fs::write(merged.join("srv/made-outside"), "by the host\n").unwrap();
-    assert_eq!(server.exec(root, &["cat", "/srv/made-outside"]), "by the host");
-    fs::remove_file(merged.join("srv/made")).unwrap();
-    root.fails(1, &[], ["exec", server.name, "test", "-e", "/srv/made"]);
+    server.exec(root, &["bash", "-c", "echo by the container > /made"]);
+    assert_eq!(fs::read_to_string(merged.join("made")).unwrap(), "by the container\n");
+    fs::write(merged.join("made-outside"), "by the host\n").unwrap();
+    assert_eq!(server.exec(root, &["cat", "/made-outside"]), "by the host");
+    fs::remove_file(merged.join("made")).unwrap();
+    root.fails(1, &[], ["exec", server.name, "test", "-e", "/made"]);
 }
 
 /// Row 3: an interactive shell on a real terminal.
