@@ -35,6 +35,17 @@ pub(crate) fn passed_on() -> Vec<Signal> {
     named.into_iter().chain(realtime.filter_map(sys::signal::from_number)).collect()
 }
 
+/// Holds back the signals that [`attach`] passes on, until it does: one that comes when the process
+/// has started and `attach` has not begun is for the process, and must not end the starter.
+///
+/// # Errors
+/// The kernel refuses it.
+pub(crate) fn hold_signals() -> Result<(), Error> {
+    // They stay blocked when the descriptor is closed; a later one reads what is pending.
+    let held = SignalFd::new(&passed_on());
+    held.map(drop).map_err(|errno| Error::system("open a descriptor for", "signals", errno))
+}
+
 /// The most that can be in the kernel's buffers of a pseudoterminal when its process ends (640 KiB
 /// is the limit of one direction), with room to spare.
 const IN_FLIGHT: usize = 1 << 20;

@@ -6,10 +6,12 @@ use oci_runtime::{PreparedExec, Stdio};
 use rustix::fs::{Mode, OFlags};
 
 use crate::target::Target;
-use crate::{Engine, Error, ExecRequest, Session, process, run};
+use crate::{Engine, Error, ExecRequest, Session, attach, process, run};
 
 impl Engine {
-    /// Runs a further program in the container of this name or id.
+    /// Runs a further program in the container of this name or id. Unless `request.detach`, the
+    /// signals that [`attach`](crate::attach()) passes on are blocked in the calling thread from then
+    /// on.
     ///
     /// # Errors
     /// There is no such container, it does not run ([`Error::NotRunning`]), the user is not there, or
@@ -33,6 +35,9 @@ impl Engine {
                 Stdio::new(Stdio::null_device()?, std::io::stdout(), std::io::stderr())?
             }
         };
+        if !request.detach {
+            attach::hold_signals()?;
+        }
         let prepared = PreparedExec::new(target.pidfd, target.pid, &process, stdio)?;
         Ok(Session::child(&container.id, prepared.start()?))
     }

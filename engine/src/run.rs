@@ -25,7 +25,9 @@ impl Engine {
     /// Makes a container of an image and starts it; loads the image first where it is an archive.
     ///
     /// The calling program must have a single thread at that moment, since the container's
-    /// supervising process is split off it ([`ns_core::split`]).
+    /// supervising process is split off it ([`ns_core::split`]). Unless `request.detach`, the signals
+    /// that [`attach`](crate::attach()) passes on are blocked in the calling thread from the
+    /// process's start on.
     ///
     /// # Errors
     /// Anything on the way; then nothing of the container is left.
@@ -142,6 +144,9 @@ impl Engine {
         let mut supervisor =
             Some(Supervisor { root, dir: supervised, container, prepared, channel, output, lock });
         let mut own = Some(own);
+        if !request.detach {
+            attach::hold_signals()?;
+        }
         ns_core::split(|| {
             // A copy of the starter's end would hide that the starter is gone.
             drop(own.take());
