@@ -81,6 +81,7 @@ fn hint(errno: Errno, op: &str) -> &'static str {
         (Errno::AGAIN, crate::spawn::CLONE) => {
             "; a limit on processes is reached (RLIMIT_NPROC, pids.max, kernel.pid_max)"
         }
+        (Errno::NOSYS, _) => "; the kernel is too old for it, or a seccomp filter hides it",
         _ => "",
     }
 }

@@ -165,6 +165,9 @@ impl fmt::Display for Report {
         if !self.log.is_empty() {
             write!(f, " (the kernel says: {})", self.log)?;
         }
+        if self.errno == Errno::NOSYS {
+            f.write_str("; the kernel is too old for it, or a seccomp filter hides it")?;
+        }
         Ok(())
     }
 }

@@ -15,6 +15,7 @@ mod exec;
 mod formats;
 mod init;
 mod isolation;
+mod kernel;
 mod namespace;
 mod options;
 mod sources;

@@ -1,0 +1,80 @@
+//! Kernels that lack a system call, played by a seccomp filter that answers ENOSYS: what has a
+//! fallback works, and what has none is said, by name, and leaves nothing. The rows of
+//! docs/kernel-features.md.
+
+use rustix::io::Errno;
+
+use crate::harness::{Out, Root, busybox};
+
+/// Runs the program with `calls` answered by ENOSYS. The filter belongs to a thread, and is
+/// inherited by what that starts.
+fn without(root: &Root, calls: &[libc::c_long], words: &[&str]) -> Out {
+    std::thread::scope(|scope| {
+        let run = || {
+            sys::seccomp::install(&sys::seccomp::answer(calls, Errno::NOSYS)).unwrap();
+            root.call(words.iter().copied())
+        };
+        scope.spawn(run).join().unwrap()
+    })
+}
+
+fn loaded() -> Root {
+    let root = Root::new();
+    root.ok(["load", "-q", "-i", busybox().to_str().unwrap()]);
+    root
+}
+
+#[test]
+fn what_has_a_fallback_works_without() {
+    let root = loaded();
+    let run = ["run", "--rm", "-v", "filled:/bin", "busybox", "/bin/busybox", "echo", "works"];
+    let calls = [
+        libc::SYS_keyctl,          // no keyring to leave
+        libc::SYS_copy_file_range, // a volume is filled by reads and writes
+    ];
+    for call in calls {
+        let out = without(&root, &[call], &run);
+        assert_eq!((out.code, out.stdout.trim()), (0, "works"), "{call}: {}", out.stderr);
+    }
+}
+
+#[test]
+fn what_has_none_is_said_and_leaves_nothing() {
+    let root = loaded();
+    let run = ["run", "--rm", "busybox", "true"];
+    for (call, words) in [
+        (libc::SYS_clone3, "clone3"),
+        (libc::SYS_openat2, "openat2"),
+        (libc::SYS_open_tree, "open_tree"),
+        (libc::SYS_move_mount, "move_mount"),
+        (libc::SYS_fsopen, "fsopen"),
+        (libc::SYS_fsconfig, "fsconfig"),
+        (libc::SYS_fsmount, "fsmount"),
+        (libc::SYS_mount_setattr, "mount_setattr"),
+        (libc::SYS_close_range, "close_range"),
+        (libc::SYS_pivot_root, "pivot_root"),
+    ] {
+        let out = without(&root, &[call], &run);
+        assert_eq!(out.code, 125, "{words}: {}", out.stderr);
+        assert!(out.stderr.contains("Function not implemented"), "{words}: {}", out.stderr);
+        root.assert_nothing_left();
+    }
+    assert_eq!(root.call(run).code, 0);
+}
+
+/// `stop` and `exec` find processes by pidfd.
+#[test]
+fn without_pidfds_a_container_is_not_guessed() {
+    let root = loaded();
+    root.sleeper("box", &[]);
+    for (call, verb) in [
+        (libc::SYS_pidfd_open, ["stop", "box"].as_slice()),
+        (libc::SYS_pidfd_send_signal, &["kill", "box"]),
+        (libc::SYS_setns, &["exec", "box", "true"]),
+    ] {
+        let out = without(&root, &[call], verb);
+        assert_ne!(out.code, 0, "{verb:?}");
+        assert!(out.stderr.contains("Function not implemented"), "{verb:?}: {}", out.stderr);
+    }
+    root.ok(["exec", "box", "true"]);
+}
