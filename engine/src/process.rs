@@ -67,7 +67,12 @@ fn build(container: &Container, differs: Differs<'_>) -> Result<Process, Error> 
     let list = |names: &Option<Vec<String>>| names.clone().unwrap_or_default();
     let (add, drop) = (list(&host.cap_add), list(&host.cap_drop));
     let env = env::process(container, tty, env, &user.home);
-    let ids = UserBuilder::default().uid(user.uid).gid(user.gid).additional_gids(user.groups);
+    let ids = UserBuilder::default()
+        .uid(user.uid)
+        .gid(user.gid)
+        .additional_gids(user.groups)
+        // As Docker's daemon has it; the caller's own is no business of the container's.
+        .umask(0o022_u32);
     let mut process = ProcessBuilder::default()
         .terminal(tty)
         .user(ids.build()?)
@@ -113,7 +118,7 @@ mod tests {
         let json = serde_json::to_value(&process).unwrap();
         assert_eq!(json["args"], serde_json::json!(["a", "b"]));
         assert_eq!((&json["terminal"], &json["cwd"]), (&true.into(), &"/srv".into()));
-        let user = serde_json::json!({"uid": 0, "gid": 0, "additionalGids": [0]});
+        let user = serde_json::json!({"uid": 0, "gid": 0, "additionalGids": [0], "umask": 0o022});
         assert_eq!(json["user"], user);
         let env = [
             "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
