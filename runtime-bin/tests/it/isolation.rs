@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
-use crate::harness::{Root, arg, busybox};
+use crate::harness::{Root, Started, arg, busybox};
 use crate::host;
 
 const DEFAULT: u64 = 0xa804_25fb;
@@ -180,11 +181,29 @@ fn processes_are_the_containers() {
     assert!(seen.split(' ').all(|path| path.len() <= "/proc/99".len()), "{seen}");
     let fds = root.shell(&[], "ls /proc/self/fd");
     assert_eq!(fds.split_whitespace().collect::<Vec<_>>(), ["0", "1", "2", "3"]); // 3 is ls's own
-    let status = root.shell(&[], "cat /proc/self/status");
-    // No signal is blocked or ignored that was not meant to be: a shell takes them as they are.
-    let mask = |name: &str| set(&status, name);
-    assert_eq!((mask("SigBlk"), mask("SigIgn")), (0, 0), "{status}");
+}
+
+/// Whatever the caller has changed for itself: signals, umask.
+#[test]
+fn nothing_of_the_caller_is_inherited() {
+    let root = Root::new();
+    let run = root.command(["run", "--rm", "-v", "/made/by/it", arg(&busybox()), "sh", "-c"]);
+    let script = "cat /proc/$$/status; stat -c '%n %a' /made /made/by";
+    let mut caller = Command::new("sh");
+    caller.args(["-c", "umask 077; trap '' QUIT HUP TERM INT USR1 PIPE; exec \"$@\"", "sh"]);
+    caller.arg(run.get_program()).args(run.get_args()).arg(script).current_dir(root.dir());
+    let out = Started::new(caller, None).wait();
+    assert_eq!(out.code, 0, "{out:?}");
+    let status = out.stdout;
+    // A shell ignores SIGQUIT itself.
+    let quit = 1 << 2;
+    assert_eq!((set(&status, "SigBlk"), set(&status, "SigIgn") & !quit), (0, 0), "{status}");
     assert!(status.contains("Umask:\t0022"), "{status}");
+    assert!(status.ends_with("/made 755\n/made/by 755\n"), "{status}");
+    // The program itself does not ignore any.
+    let out = root.busybox(&[], &["cat", "/proc/self/status"]);
+    assert_eq!(set(&out.stdout, "SigIgn"), 0, "{out:?}");
+    root.assert_nothing_left();
 }
 
 /// Two roots never meet.

@@ -95,7 +95,8 @@ fn all_output_arrives() {
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines.len(), 20_001);
     let expected = (1..=20_000).map(|n| n.to_string());
-    let wrong = expected.zip(&lines).find(|(expected, line)| expected != *line);
+    let wrong =
+        expected.zip(&lines).find(|(expected, line)| expected != line.trim_end_matches('\r'));
     assert_eq!(wrong, None);
 }
 
