@@ -151,9 +151,10 @@ pub(crate) fn namespaces(pid: i32) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// Whether a process or a mount holds any of these namespaces.
+/// Whether a process or a mount holds any of these namespaces. A zombie does not count: it goes when
+/// its parent, which may be the machine's init, asks for it.
 pub(crate) fn is_held(namespaces: &[String]) -> bool {
-    let by_process = pids().into_iter().any(|pid| {
+    let by_process = pids().into_iter().filter(|pid| is_alive(*pid)).any(|pid| {
         let links = fs::read_dir(format!("/proc/{pid}/ns")).into_iter().flatten().flatten();
         links
             .filter_map(|link| fs::read_link(link.path()).ok())

@@ -18,6 +18,7 @@ mod isolation;
 mod kernel;
 mod namespace;
 mod options;
+mod review;
 mod sources;
 mod terminal;
 mod verbs;

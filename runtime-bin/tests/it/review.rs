@@ -1,0 +1,179 @@
+//! Commands that meet: while a container is made, ends or is removed, and where nothing can be written.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use rustix::mount::{MountFlags, UnmountFlags};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::harness::{Root, arg, busybox, wait_until};
+use crate::host;
+
+/// Who makes a container has its lock, and keeps it while the container runs.
+#[test]
+fn stop_and_rm_of_a_container_in_the_making_do_not_wait_for_its_end() {
+    let root = Root::new();
+    root.ok(["load", "-q", "-i", arg(&busybox())]);
+    for verb in [&["stop", "-t", "0"][..], &["rm", "-f"]] {
+        for round in 0..6 {
+            let name = format!("{}-{round}", verb[0]);
+            let run = root.start(["run", "-d", "--name", &name, arg(&busybox()), "sleep", "1000"]);
+            wait_until("the name", || root.store().join("names").join(&name).is_symlink());
+            let words: Vec<_> = verb.iter().copied().chain([&name[..]]).collect();
+            wait_until("a record", || {
+                let out = root.call(&words);
+                out.code == 0 || !out.stderr.contains("No such container")
+            });
+            run.wait();
+        }
+    }
+    assert_eq!(root.ok(["ps", "-q"]), "");
+}
+
+/// Whatever was killed, and when: the next command finds it.
+#[test]
+fn killed_at_any_moment_nothing_is_left() {
+    let root = Root::new();
+    root.ok(["load", "-q", "-i", arg(&busybox())]);
+    for round in 0..60_u64 {
+        let image = busybox();
+        let run = ["run", "--rm", "--name", "box", "-v", "/volume", arg(&image), "sleep", "1000"];
+        let mut run = root.start(run);
+        std::thread::sleep(Duration::from_micros(round * 700));
+        for (pid, _) in host::processes_of(&root.store()) {
+            let _ = kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL);
+        }
+        wait_until("the end of run", || run.has_ended());
+        root.ok(["ps"]);
+        // A process that was just being cloned is seen by the second look only.
+        wait_until("nothing", || {
+            root.ok(["ps"]);
+            root.leftovers().is_empty()
+        });
+    }
+}
+
+/// A program that cannot be started leaves no volume of its container's alone.
+#[test]
+fn volumes_of_a_start_that_failed_are_gone() {
+    let root = Root::new();
+    root.fails(127, &["nowhere"], ["run", "-v", "/volume", arg(&busybox()), "/nowhere"]);
+    root.assert_nothing_left();
+}
+
+/// What cannot be a name is the name of no container.
+#[test]
+fn a_name_that_is_too_long_is_nobodys() {
+    let root = Root::new();
+    root.fails(1, &["No such container"], ["inspect", &"a".repeat(300)]);
+}
+
+/// A small disk, for the store of one test.
+struct Disk<'a>(&'a Path);
+
+impl Disk<'_> {
+    fn new(path: &Path) -> Disk<'_> {
+        std::fs::create_dir(path).unwrap();
+        let options = c"size=24m,mode=700";
+        rustix::mount::mount("tmpfs", path, "tmpfs", MountFlags::empty(), options).unwrap();
+        Disk(path)
+    }
+}
+
+impl Drop for Disk<'_> {
+    fn drop(&mut self) {
+        let _ = rustix::mount::unmount(self.0, UnmountFlags::DETACH);
+    }
+}
+
+/// A full disk: what ran keeps its files, and can be removed to make room.
+#[test]
+fn a_full_disk_loses_nothing_and_can_be_emptied() {
+    let root = Root::new();
+    let store = root.store();
+    let disk = Disk::new(&store);
+    let id = root.sleeper("full", &[]);
+    root.sleeper("other", &["--rm"]);
+    let fill = "echo kept > /kept; dd if=/dev/zero of=/fill bs=4k; dd if=/dev/zero of=/rest bs=1";
+    let _ = root.call(["exec", "full", "sh", "-c", fill]);
+    let _ = root.call(["stop", "full"]);
+    let kept = store.join("containers").join(&id).join("diff/kept");
+    assert_eq!(std::fs::read_to_string(kept).unwrap(), "kept\n");
+    assert_eq!(root.ok(["ps", "-a", "-q"]).lines().count(), 2);
+    assert_eq!(root.ok(["exec", "other", "echo", "well"]), "well");
+    root.ok(["rm", "full"]);
+    assert_eq!(root.busybox(&[], &["echo", "room"]).stdout, "room\n");
+    root.ok(["rm", "-f", "other"]);
+    drop(disk);
+}
+
+/// Nobody reads what a process of `exec` wrote to its terminal: its container ends all the same.
+#[test]
+fn a_terminal_that_nobody_reads_does_not_hold_its_container() {
+    let root = Root::new();
+    root.sleeper("box", &[]);
+    let mut command = root.command(["exec", "-t", "box", "head", "-c", "3000000", "/dev/zero"]);
+    command.stdin(Stdio::null()).stderr(Stdio::null()).stdout(Stdio::piped());
+    let mut exec = command.spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    let start = std::time::Instant::now();
+    root.ok(["stop", "-t", "1", "box"]);
+    assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
+    drop(exec.stdout.take());
+    exec.wait().unwrap();
+}
+
+/// What the caller has open beyond standard input and output is not the supervisor's.
+#[test]
+fn the_supervisor_keeps_nothing_of_its_callers() {
+    let root = Root::new();
+    let run = format!(
+        "exec 7>&1 >/dev/null; exec {} --root {} run -d --rm --name box {} sleep 1000",
+        crate::harness::BIN,
+        arg(&root.store()),
+        arg(&busybox())
+    );
+    // Waits for the end of the pipe.
+    let out = Command::new("timeout").args(["20", "sh", "-c", &run]).output().unwrap();
+    assert!(out.status.success(), "{out:?}");
+    root.pid("box");
+}
+
+/// The null device of the host is the host's: root of a container could change its mode.
+#[test]
+fn standard_input_and_output_are_not_the_hosts_null_device() {
+    use std::os::unix::fs::MetadataExt;
+    let root = Root::new();
+    root.sleeper("box", &[]);
+    let look = |fd: u8, options: &[&str]| {
+        let script = format!("exec 9>&{fd} 1>/shared/seen; stat -L -c %d:%i /proc/self/fd/9");
+        let mut command = root.command([options, &["sh", "-c", &script]].concat());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+    };
+    let shared = root.host_dir("shared");
+    let volume = format!("{}:/shared", arg(&shared));
+    root.sleeper("with", &["-v", &volume]);
+    let image = busybox();
+    let host = std::fs::metadata("/dev/null").unwrap();
+    let host = format!("{}:{}", host.dev(), host.ino());
+    for fd in [0, 1, 2] {
+        for options in [
+            &["run", "--rm", "-v", &volume, arg(&image)][..],
+            &["run", "--rm", "-i", "-v", &volume, arg(&image)],
+            &["exec", "with"],
+            &["exec", "-d", "with"],
+        ] {
+            assert!(look(fd, options).status().unwrap().success(), "{options:?}");
+            let seen = shared.join("seen");
+            let text = || std::fs::read_to_string(&seen).unwrap_or_default();
+            wait_until("the answer", || text().ends_with('\n'));
+            assert_ne!(text().trim_end(), host, "{fd} {options:?}");
+            std::fs::remove_file(seen).unwrap();
+        }
+    }
+    // One that has none is told so, and gets none of the host's.
+    root.ok(["exec", "box", "rm", "/dev/null"]);
+    root.fails(125, &["/dev/null"], ["exec", "box", "true"]);
+}
