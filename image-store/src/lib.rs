@@ -77,6 +77,7 @@
 extern crate self as image_store; // the tests' images are made for this crate from outside and inside
 
 mod crash;
+mod create;
 mod dir;
 mod error;
 mod link;
@@ -85,17 +86,22 @@ mod pack;
 mod record;
 mod reference;
 mod remove;
+mod save;
 mod source;
 mod staging;
 mod store;
 mod tags;
 mod work;
 
+pub use create::NewImage;
 pub use error::{Error, Problem};
-pub use image_unpack::{Digest, Limits, Options, ParsePlatformError, Platform, WhiteoutForm};
+pub use image_unpack::{
+    Digest, Extract, LayerTar, Limits, Options, ParsePlatformError, Platform, WhiteoutForm,
+};
 pub use load::{LoadOptions, Progress};
 pub use pack::Pack;
 pub use record::{StoredImage, StoredLayer};
 pub use remove::Removed;
+pub use save::{SaveFormat, SaveOptions};
 pub use source::Source;
 pub use store::{Hold, Store};

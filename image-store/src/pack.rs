@@ -8,7 +8,7 @@
 //!
 //! ustar headers, with PAX records for what does not fit: Docker, Podman, GNU tar and `image-unpack` read them.
 
-mod entry;
+pub(crate) mod entry;
 
 use std::collections::HashMap;
 use std::ffi::{CString, OsStr};

@@ -16,29 +16,29 @@ const ID_MAX: u32 = 0o777_7777;
 const LONG_MAX: u64 = 0o777_7777_7777;
 
 /// An extended attribute: name and value.
-pub(super) type Xattr = (Vec<u8>, Vec<u8>);
+pub(crate) type Xattr = (Vec<u8>, Vec<u8>);
 
 /// One entry, without its content.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Header<'a> {
-    pub(super) name: &'a [u8],
+pub(crate) struct Header<'a> {
+    pub(crate) name: &'a [u8],
     /// The type flag.
-    pub(super) kind: u8,
-    pub(super) link: &'a [u8],
-    pub(super) mode: u32,
-    pub(super) uid: u32,
-    pub(super) gid: u32,
-    pub(super) size: u64,
+    pub(crate) kind: u8,
+    pub(crate) link: &'a [u8],
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) size: u64,
     /// Seconds, and nanoseconds to be added.
-    pub(super) mtime: (i64, u32),
+    pub(crate) mtime: (i64, u32),
     /// Major and minor number.
-    pub(super) device: (u32, u32),
-    pub(super) xattrs: &'a [Xattr],
+    pub(crate) device: (u32, u32),
+    pub(crate) xattrs: &'a [Xattr],
 }
 
 impl<'a> Header<'a> {
     /// Owner, mode and time of a file.
-    pub(super) fn of(stat: &Stat, xattrs: &'a [Xattr]) -> Header<'a> {
+    pub(crate) fn of(stat: &Stat, xattrs: &'a [Xattr]) -> Header<'a> {
         Header {
             mode: stat.st_mode & 0o7777,
             uid: stat.st_uid,
@@ -50,7 +50,7 @@ impl<'a> Header<'a> {
     }
 
     /// Root's, with no permissions, of the beginning of 1970.
-    fn plain(name: &'a [u8], kind: u8) -> Header<'a> {
+    pub(crate) fn plain(name: &'a [u8], kind: u8) -> Header<'a> {
         Header {
             name,
             kind,
@@ -117,18 +117,18 @@ impl<'a> Header<'a> {
 }
 
 /// A tar being written.
-pub(super) struct Archive<W> {
+pub(crate) struct Archive<W> {
     out: W,
     written: u64,
 }
 
 impl<W: Write> Archive<W> {
-    pub(super) fn new(out: W) -> Archive<W> {
+    pub(crate) fn new(out: W) -> Archive<W> {
         Archive { out, written: 0 }
     }
 
     /// Writes an entry's header, and before it what does not fit.
-    pub(super) fn header(&mut self, header: &Header<'_>) -> Result<(), Error> {
+    pub(crate) fn header(&mut self, header: &Header<'_>) -> Result<(), Error> {
         let records = header.records();
         if !records.is_empty() {
             let size = records.len() as u64;
@@ -145,18 +145,18 @@ impl<W: Write> Archive<W> {
     }
 
     /// Writes an empty file that stands for something else.
-    pub(super) fn mark(&mut self, name: &[u8]) -> Result<(), Error> {
+    pub(crate) fn mark(&mut self, name: &[u8]) -> Result<(), Error> {
         self.header(&Header::plain(name, b'0'))
     }
 
     /// Writes bytes of the content of the entry whose header was written last.
-    pub(super) fn data(&mut self, bytes: &[u8]) -> Result<(), Error> {
+    pub(crate) fn data(&mut self, bytes: &[u8]) -> Result<(), Error> {
         self.written += bytes.len() as u64;
         self.out.write_all(bytes).map_err(output)
     }
 
     /// Writes so many zero bytes.
-    pub(super) fn zeros(&mut self, mut count: u64) -> Result<(), Error> {
+    pub(crate) fn zeros(&mut self, mut count: u64) -> Result<(), Error> {
         const ZEROS: [u8; 8 * BLOCK] = [0; 8 * BLOCK];
         while count > 0 {
             let step = count.min(ZEROS.len() as u64);
@@ -167,15 +167,35 @@ impl<W: Write> Archive<W> {
     }
 
     /// Fills up the last block of content of `size` bytes.
-    pub(super) fn pad(&mut self, size: u64) -> Result<(), Error> {
+    pub(crate) fn pad(&mut self, size: u64) -> Result<(), Error> {
         self.zeros(size.next_multiple_of(BLOCK as u64) - size)
     }
 
+    /// What takes bytes of content, for who writes them as a stream.
+    pub(crate) fn writer(&mut self) -> impl Write {
+        Content(self)
+    }
+
     /// Writes the end mark, and returns the bytes of all.
-    pub(super) fn finish(mut self) -> Result<u64, Error> {
+    pub(crate) fn finish(mut self) -> Result<u64, Error> {
         self.zeros(2 * BLOCK as u64)?;
         self.out.flush().map_err(output)?;
         Ok(self.written)
+    }
+}
+
+/// See [`Archive::writer`].
+struct Content<'a, W>(&'a mut Archive<W>);
+
+impl<W: Write> Write for Content<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.0.out.write(bytes)?;
+        self.0.written += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.out.flush()
     }
 }
 
