@@ -17,11 +17,14 @@ use rustix::io::Errno;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::volume_changes::VolumeChanges;
 use crate::{Container, Error, State};
 
 const CONTAINER: &str = "container.json";
 const STATE: &str = "state.json";
 const LOCK: &str = "lock";
+const VOLUMES: &str = "volumes.json";
+const VOLUMES_LOCK: &str = "volumes.lock";
 /// The lock of the root.
 const ROOT_LOCK: &str = "engine.lock";
 
@@ -202,6 +205,38 @@ fn flock(file: OwnedFd, path: &Path, operation: FlockOperation) -> Result<Lock, 
     Ok(Lock(file))
 }
 
+impl Lock {
+    /// Writes an exit status into the lock's file: who has it open can read it ([`noted`]) when the
+    /// container is gone.
+    pub(crate) fn note(&self, status: i32) -> Result<(), Error> {
+        let write = || {
+            rustix::fs::ftruncate(&self.0, 0)?;
+            rustix::io::pwrite(&self.0, status.to_string().as_bytes(), 0)
+        };
+        write().map(drop).map_err(|errno| Error::system("write the exit status to", LOCK, errno))
+    }
+}
+
+/// What [`Lock::note`] wrote to the lock that is open as `file`.
+pub(crate) fn noted(file: &OwnedFd) -> Result<Option<i32>, Error> {
+    let mut bytes = [0; 16];
+    let count = rustix::io::retry_on_intr(|| rustix::io::pread(file, &mut bytes, 0))
+        .map_err(|errno| Error::system("read the exit status from", LOCK, errno))?;
+    Ok(std::str::from_utf8(&bytes[..count]).ok().and_then(|text| text.parse().ok()))
+}
+
+/// Whether nobody holds the lock that is open as `file`.
+pub(crate) fn is_free(file: &OwnedFd) -> Result<bool, Error> {
+    let flock = |operation| rustix::fs::flock(file, operation);
+    match flock(FlockOperation::NonBlockingLockShared) {
+        Ok(()) => {}
+        Err(Errno::AGAIN | Errno::INTR) => return Ok(false),
+        Err(errno) => return Err(Error::system("try the lock", LOCK, errno)),
+    }
+    flock(FlockOperation::Unlock).map_err(|errno| Error::system("leave the lock", LOCK, errno))?;
+    Ok(true)
+}
+
 impl Dir {
     pub(crate) fn id(&self) -> &str {
         &self.id
@@ -230,12 +265,18 @@ impl Dir {
         self.take_lock(FlockOperation::NonBlockingLockExclusive)
     }
 
+    /// The lock's file, without the lock; `None` when the container is gone.
+    pub(crate) fn open_lock(&self) -> Result<Option<OwnedFd>, Error> {
+        let path = self.path.join(LOCK);
+        match rustix::fs::open(&path, LOCK_FLAGS, Mode::empty()) {
+            Err(Errno::NOENT) => Ok(None),
+            other => other.map(Some).map_err(|errno| Error::system("open the lock", &path, errno)),
+        }
+    }
+
     fn take_lock(&self, operation: FlockOperation) -> Result<Attempt, Error> {
         let path = self.path.join(LOCK);
-        let file = match rustix::fs::open(&path, LOCK_FLAGS, Mode::empty()) {
-            Err(Errno::NOENT) => return Ok(Attempt::Gone),
-            other => other.map_err(|errno| Error::system("open the lock", &path, errno))?,
-        };
+        let Some(file) = self.open_lock()? else { return Ok(Attempt::Gone) };
         let lock = match flock(file, &path, operation) {
             Err(Error::System { source, .. })
                 if source.raw_os_error() == Some(Errno::AGAIN.raw_os_error()) =>
@@ -268,13 +309,36 @@ impl Dir {
         Ok(())
     }
 
-    /// The record; `None` where there is none (yet, or any more).
+    /// The record, with the volumes that the container has by now; `None` where there is none (yet, or
+    /// any more).
     pub(crate) fn container(&self) -> Result<Option<Container>, Error> {
-        self.read(CONTAINER)
+        let Some(mut container) = self.read::<Container>(CONTAINER)? else { return Ok(None) };
+        self.volume_changes()?.apply(&mut container);
+        Ok(Some(container))
     }
 
+    /// Writes the record; the volumes that were added later have a file of their own.
     pub(crate) fn write_container(&self, container: &Container) -> Result<(), Error> {
-        self.write(CONTAINER, container)
+        let changes = self.volume_changes()?;
+        match changes.is_empty() {
+            true => self.write(CONTAINER, container),
+            false => self.write(CONTAINER, &changes.without(container)),
+        }
+    }
+
+    /// What was added to the container's volumes, and taken from them, since it was made.
+    pub(crate) fn volume_changes(&self) -> Result<VolumeChanges, Error> {
+        Ok(self.read(VOLUMES)?.unwrap_or_default())
+    }
+
+    pub(crate) fn write_volume_changes(&self, changes: &VolumeChanges) -> Result<(), Error> {
+        self.write(VOLUMES, changes)
+    }
+
+    /// The lock of who changes the volumes of the container, which its supervisor does not hold.
+    pub(crate) fn lock_volumes(&self) -> Result<Lock, Error> {
+        let path = self.path.join(VOLUMES_LOCK);
+        flock(create_lock(&path)?, &path, FlockOperation::LockExclusive)
     }
 
     /// The state; that of one in the making where there is none.

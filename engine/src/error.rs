@@ -217,6 +217,88 @@ pub enum Error {
         /// names that are like it
         near: Vec<String>,
     },
+    /// A volume is to be added where something is mounted.
+    #[error(
+        "cannot mount on {target} of container {name}: something is mounted there already; take it \
+         away first (umount {name} {target}), or choose another target"
+    )]
+    TargetTaken {
+        /// the target in the container
+        target: String,
+        /// the container's name
+        name: String,
+    },
+    /// What is to be taken away is none of the container's volumes.
+    #[error(
+        "cannot unmount {target} of container {name}: it is none of the container's volumes{}",
+        listed(known)
+    )]
+    NotAVolume {
+        /// the target in the container
+        target: String,
+        /// the container's name
+        name: String,
+        /// where the volumes are
+        known: Vec<String>,
+    },
+    /// A volume that processes of the container use.
+    #[error(
+        "cannot unmount {target} of container {name}: it is in use by {}; end that first, or use \
+         --lazy, which leaves it to those who use it and to nobody else",
+        users.join(", ")
+    )]
+    VolumeInUse {
+        /// the target in the container
+        target: String,
+        /// the container's name
+        name: String,
+        /// the processes: `sh (pid 4711)`
+        users: Vec<String>,
+    },
+    /// Somebody else has the container, and does not let go.
+    #[error(
+        "container {name} ({id}) is being started, stopped or copied by another command; try again \
+         when that has ended"
+    )]
+    Busy {
+        /// its name
+        name: String,
+        /// its id
+        id: String,
+    },
+    /// What is to be copied cannot be, or not to there.
+    #[error("cannot copy {}: {why}", shorten(path))]
+    Copy {
+        /// which path
+        path: String,
+        /// the rule that it breaks, or what the kernel said, and what to do
+        why: String,
+    },
+    /// No volume of this name.
+    #[error("get {name}: no such volume{}", near_hint(near))]
+    NoSuchVolume {
+        /// as typed, cut
+        name: String,
+        /// names that are like it
+        near: Vec<String>,
+    },
+    /// A volume that a container has.
+    #[error(
+        "remove {name}: volume is in use - [{}]; remove the containers first",
+        users.join(", ")
+    )]
+    VolumeOfContainers {
+        /// its name
+        name: String,
+        /// the ids of the containers
+        users: Vec<String>,
+    },
+    /// The host's ps does not do what it should.
+    #[error("cannot list the container's processes with ps: {message}")]
+    Ps {
+        /// what it says, or what is wrong with its output
+        message: String,
+    },
     /// Several containers' ids start so.
     #[error(
         "{text} is the start of several containers' ids: {}; give more digits or the name",

@@ -1,5 +1,6 @@
 //! A container goes, with what was made for it.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -31,14 +32,19 @@ pub(crate) fn remove(
     if let Some(container) = container {
         if with_volumes {
             let volumes = bindvol::Volumes::open(&root.volumes())?;
-            for name in volumes::anonymous(container) {
+            let changes = dir.volume_changes()?;
+            let names: BTreeSet<&str> =
+                volumes::anonymous(container).chain(changes.anonymous()).collect();
+            for name in names {
                 match volumes.remove(name) {
                     Ok(()) | Err(bindvol::Error::NoVolume { .. }) => {}
                     Err(error) => return Err(error.into()),
                 }
             }
         }
-        root.drop_name(&container.name, &container.id)?;
+        // Its name of now: it may have been renamed since the caller has read the record.
+        let name = dir.container()?.map_or_else(|| container.name.clone(), |now| now.name);
+        root.drop_name(&name, &container.id)?;
     }
     root.remove(dir)
 }

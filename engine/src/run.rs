@@ -5,7 +5,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use image_store::{Progress, StoredImage};
 use oci_runtime::spec::{BoxBuilder, Process};
 use oci_runtime::{Prepared, Stdio};
-use overlay::Overlay;
 use rustix::fs::{Mode, OFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
 
@@ -66,7 +65,7 @@ impl Engine {
         };
         // From here on a failure, or a kill, finds the name in the record.
         dir.write_container(&container)?;
-        self.mount(dir, &container)?;
+        self.make_root(dir, &container)?;
         let merged = dir.open("merged")?;
         let volumes = bindvol::Volumes::open(&self.root.volumes())?;
         let subpaths = volumes::resolve(&mut container, request, &volumes, merged.as_fd())?;
@@ -107,25 +106,15 @@ impl Engine {
         }
     }
 
-    /// Mounts the image's layers and the container's own directory at `merged`.
-    fn mount(&self, dir: &Dir, container: &Container) -> Result<(), Error> {
+    /// Makes the container's own directory, and mounts the root.
+    fn make_root(&self, dir: &Dir, container: &Container) -> Result<(), Error> {
         for name in ["diff", "work", "merged"] {
             dir.make(name)?;
         }
-        let lowers: Vec<_> =
-            container.lowers.iter().map(|lower| self.root.path().join(&lower.link)).collect();
-        if let Some(top) = lowers.first() {
-            dir.copy_root_attributes(top)?;
+        if let Some(top) = container.lowers.first() {
+            dir.copy_root_attributes(&self.root.path().join(&top.link))?;
         }
-        let overlay = Overlay::new()
-            .lowers(&lowers)
-            .upper(dir.path().join("diff"))
-            .work(dir.path().join("work"))
-            // What is thrown away at the end need not reach the disk before.
-            .volatile(container.host_config.auto_remove);
-        let (merged, base) = (dir.open("merged")?, self.store.dir());
-        overlay.mount_at(merged.as_fd(), base)?;
-        Ok(())
+        self.mount_root(dir, container)
     }
 
     /// Splits the supervisor off, and waits until it says that the program runs.

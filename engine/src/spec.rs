@@ -104,7 +104,11 @@ fn standard_mounts(container: &Container) -> Result<Vec<Mount>, Error> {
 }
 
 /// The volumes and the files of `/etc`, except for those where the user mounts something else.
-fn own_mounts(container: &Container, dir: &Path, subpaths: &Subpaths) -> Result<Vec<Mount>, Error> {
+pub(crate) fn own_mounts(
+    container: &Container,
+    dir: &Path,
+    subpaths: &Subpaths,
+) -> Result<Vec<Mount>, Error> {
     let mut mounts = Vec::new();
     for (name, target) in etc::FILES {
         if !container.mounts.iter().any(|mount| mount.destination == target) {
@@ -115,18 +119,23 @@ fn own_mounts(container: &Container, dir: &Path, subpaths: &Subpaths) -> Result<
             mounts.push(mount(target, "bind", &dir.join(name), &options)?);
         }
     }
-    for volume in &container.mounts {
-        let target = &volume.destination;
-        mounts.push(match volume.kind {
-            MountKind::Tmpfs => mount(target, "tmpfs", Path::new("tmpfs"), &volume.options)?,
-            MountKind::Bind | MountKind::Volume => {
-                let open = subpaths.source(target);
-                let source = open.as_deref().unwrap_or_else(|| Path::new(&volume.source));
-                mount(target, "bind", source, &volume.options)?
-            }
-        });
+    for point in &container.mounts {
+        mounts.push(volume(point, subpaths)?);
     }
     Ok(mounts)
+}
+
+/// A volume, a bind or a tmpfs of the container's record as a mount.
+pub(crate) fn volume(point: &MountPoint, subpaths: &Subpaths) -> Result<Mount, Error> {
+    let target = &point.destination;
+    match point.kind {
+        MountKind::Tmpfs => mount(target, "tmpfs", Path::new("tmpfs"), &point.options),
+        MountKind::Bind | MountKind::Volume => {
+            let open = subpaths.source(target);
+            let source = open.as_deref().unwrap_or_else(|| Path::new(&point.source));
+            mount(target, "bind", source, &point.options)
+        }
+    }
 }
 
 fn mount<S: AsRef<str>>(

@@ -1,7 +1,7 @@
 //! What is mounted beside the standard mounts: the user's volumes and the image's.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bindvol::{Bind, Kind, VolumeSpec, Volumes, fill};
 
@@ -65,6 +65,54 @@ pub(crate) fn resolve(
             Err(error)
         }
     }
+}
+
+/// One more volume, for a container whose root on the host is `merged`: made where it is missing, and
+/// filled. With its record comes what has to stay open until it is mounted, and the name of the volume
+/// if it is new, for the caller to remove where a later step fails.
+///
+/// # Errors
+/// As [`resolve`].
+pub(crate) fn add(
+    spec: &VolumeSpec,
+    volumes: &Volumes,
+    merged: BorrowedFd<'_>,
+) -> Result<(MountPoint, Subpaths, Option<String>), Error> {
+    if let Kind::Bind { source, create_source: true } = &spec.kind {
+        bindvol::create_source(source)?;
+    }
+    let mut made = Making { volumes, merged, new: Vec::new(), subpaths: Subpaths::default() };
+    let mount = made.mount(spec);
+    let new = made.new.pop();
+    match mount {
+        Ok(mount) => Ok((mount, made.subpaths, new)),
+        Err(error) => {
+            if let Some(name) = new {
+                // As in `resolve`.
+                let _ = volumes.remove(&name);
+            }
+            Err(error)
+        }
+    }
+}
+
+/// The directories of volumes that a container's record has mounts of, opened again.
+///
+/// # Errors
+/// The volume, or what is mounted of it, is not there any more.
+pub(crate) fn reopen(container: &Container, volumes: &Volumes) -> Result<Subpaths, Error> {
+    let mut subpaths = Subpaths::default();
+    for mount in &container.mounts {
+        let Some(name) = &mount.name else { continue };
+        let none = || bindvol::Error::NoVolume { name: name.clone() };
+        let volume = volumes.get(name)?.ok_or_else(none)?;
+        let below = Path::new(&mount.source).strip_prefix(&volume.path).ok();
+        let below = below.and_then(Path::to_str).filter(|below| !below.is_empty());
+        if let Some(below) = below {
+            subpaths.0.push((mount.destination.clone(), volume.open(Some(below))?));
+        }
+    }
+    Ok(subpaths)
 }
 
 /// The names of the volumes that go with the container.
