@@ -11,7 +11,7 @@
 pub(crate) mod entry;
 
 use std::collections::HashMap;
-use std::ffi::{CString, OsStr};
+use std::ffi::{CStr, CString, OsStr};
 use std::io::Write;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -63,23 +63,63 @@ impl Pack<'_> {
     /// What cannot be read ([`Error::Pack`]); what a tar or an image cannot hold
     /// ([`Error::Unrepresentable`]); `out` takes no more ([`Error::Output`]).
     pub fn write(&self, root: BorrowedFd<'_>, out: impl Write) -> Result<u64, Error> {
-        let archive = Archive::new(std::io::BufWriter::with_capacity(BUFFER, out));
-        let mut walk =
-            Walk { root, pack: self, archive, seen: HashMap::new(), buffer: vec![0; BUFFER] };
-        // Only paths are kept, so that a tree of any depth needs one descriptor.
-        let mut left: Vec<Vec<u8>> = vec![Vec::new()];
-        while let Some(path) = left.pop() {
-            let mut inner = walk.directory(&path)?;
-            inner.reverse();
-            left.append(&mut inner);
-        }
+        let mut walk = self.walk(root, b"", out);
+        walk.below(b"")?;
         walk.archive.finish()
+    }
+
+    /// As [`Pack::write`], of what is called `entry` in `dir`, a directory with all below it or anything
+    /// else, under the name `name`. With an empty name a directory's content alone is written.
+    ///
+    /// # Errors
+    /// As there; what is not there is an error too.
+    pub fn write_entry(
+        &self,
+        dir: BorrowedFd<'_>,
+        entry: &CStr,
+        name: &[u8],
+        out: impl Write,
+    ) -> Result<u64, Error> {
+        let stat = rustix::fs::statat(dir, entry, AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(failed("look at", name))?;
+        let parent = dir.try_clone_to_owned().map_err(|source| Error::Pack {
+            op: "open the directory of",
+            path: shown(name),
+            source,
+        })?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+            let mut walk = self.walk(dir, b"", out);
+            walk.entry(&parent, &entry.to_owned(), name, stat)?;
+            return walk.archive.finish();
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let root = rustix::fs::openat(dir, entry, flags, Mode::empty())
+            .map_err(failed("open the directory", name))?;
+        let mut walk = self.walk(root.as_fd(), name, out);
+        if !name.is_empty() {
+            walk.entry(&parent, &entry.to_owned(), name, stat)?;
+        }
+        walk.below(name)?;
+        walk.archive.finish()
+    }
+
+    fn walk<'a, W: Write>(
+        &'a self,
+        root: BorrowedFd<'a>,
+        prefix: &'a [u8],
+        out: W,
+    ) -> Walk<'a, std::io::BufWriter<W>> {
+        let archive = Archive::new(std::io::BufWriter::with_capacity(BUFFER, out));
+        let buffer = vec![0; BUFFER];
+        Walk { root, prefix, pack: self, archive, seen: HashMap::new(), buffer }
     }
 }
 
 /// A tree being written.
 struct Walk<'a, W: Write> {
     root: BorrowedFd<'a>,
+    /// The root's name in the archive, with which all paths begin; empty where it has none.
+    prefix: &'a [u8],
     pack: &'a Pack<'a>,
     archive: Archive<W>,
     /// Files with several names: device and inode, and the first of the names.
@@ -88,6 +128,18 @@ struct Walk<'a, W: Write> {
 }
 
 impl<W: Write> Walk<'_, W> {
+    /// Writes all that lies below the directory at `path`.
+    fn below(&mut self, path: &[u8]) -> Result<(), Error> {
+        // Only paths are kept, so that a tree of any depth needs one descriptor.
+        let mut left: Vec<Vec<u8>> = vec![path.to_vec()];
+        while let Some(path) = left.pop() {
+            let mut inner = self.directory(&path)?;
+            inner.reverse();
+            left.append(&mut inner);
+        }
+        Ok(())
+    }
+
     /// Writes a directory and its files, and returns the directories in it.
     fn directory(&mut self, path: &[u8]) -> Result<Vec<Vec<u8>>, Error> {
         let Some(dir) = self.open(path).map_err(failed("open the directory", path))? else {
@@ -246,11 +298,13 @@ impl<W: Write> Walk<'_, W> {
         Ok(true)
     }
 
-    /// The directory at `path` (empty: the root), open for reading; `None` where there is none any more.
+    /// The directory at `path` (the prefix alone: the root), open for reading; `None` where there is none any more.
     fn open(&self, path: &[u8]) -> Result<Option<OwnedFd>, Errno> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let resolve =
             ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let path = path.strip_prefix(self.prefix).unwrap_or(path);
+        let path = path.strip_prefix(b"/").unwrap_or(path);
         let name = if path.is_empty() { b"." } else { path };
         loop {
             // openat2 asks to be called again if a rename raced with it.
