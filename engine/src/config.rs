@@ -101,6 +101,7 @@ fn merge(
         readonly_rootfs: request.read_only,
         tmpfs: tmpfs(&request.volumes),
         init: request.init,
+        ..HostConfig::default()
     };
     Ok(Container {
         id: id.to_owned(),
@@ -199,6 +200,15 @@ fn labels(
 ) -> Result<BTreeMap<String, String>, Error> {
     let image = base.labels().iter().flatten();
     let mut labels: BTreeMap<_, _> = image.map(|(k, v)| (k.clone(), v.clone())).collect();
+    add_labels(&mut labels, typed)?;
+    Ok(labels)
+}
+
+/// Adds labels as they are typed.
+pub(crate) fn add_labels(
+    labels: &mut BTreeMap<String, String>,
+    typed: &[String],
+) -> Result<(), Error> {
     for label in typed {
         let (key, value) = label.split_once('=').unwrap_or((label, ""));
         if key.is_empty() {
@@ -206,7 +216,7 @@ fn labels(
         }
         labels.insert(key.to_owned(), value.to_owned());
     }
-    Ok(labels)
+    Ok(())
 }
 
 fn stop_signal(

@@ -109,6 +109,8 @@ pub struct HostConfig {
     pub tmpfs: Option<BTreeMap<String, String>>,
     /// `--init`
     pub init: bool,
+    /// `--pid`: empty for a PID namespace of its own, `host`, or `container:ID`.
+    pub pid_mode: String,
 }
 
 /// Docker's `.Mounts[]`, and how it is mounted.
@@ -242,12 +244,16 @@ impl Container {
 
 /// Now, in UTC, as the records have it: `2026-01-31T12:00:00.123456789Z`.
 pub(crate) fn now() -> String {
-    let now = time::OffsetDateTime::now_utc();
+    time_text(time::OffsetDateTime::now_utc())
+}
+
+/// A time in UTC, as the records have it.
+pub(crate) fn time_text(time: time::OffsetDateTime) -> String {
     // A fixed number of digits, so that times sort as text.
     let format = time::macros::format_description!(
         "[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:9]Z"
     );
-    now.format(&format).unwrap_or_else(|_| ZERO_TIME.to_owned())
+    time.format(&format).unwrap_or_else(|_| ZERO_TIME.to_owned())
 }
 
 #[cfg(test)]

@@ -52,6 +52,10 @@ impl Supervisor {
         let Supervisor { root, dir, container, prepared, channel, output, lock } = self;
         let ended = start(&dir, prepared, channel.as_fd()).and_then(|started| {
             let watched = watch(started, &dir, &container, channel.as_fd(), output);
+            if let Ok(state) = &watched {
+                // For who waits for a container that goes with its record; that goes on without.
+                let _ = lock.note(state.exit_code);
+            }
             tidy(&root, &dir, &container, watched)
         });
         let report = match ended {

@@ -155,21 +155,6 @@ impl Store {
         }
     }
 
-    /// The bytes of the files in each layer of an image, the lowest first.
-    ///
-    /// # Errors
-    /// A system call fails, or a layer's record is missing or damaged ([`Error::Damaged`]).
-    pub fn layer_sizes(&self, image: &StoredImage) -> Result<Vec<u64>, Error> {
-        let size = |layer: &StoredLayer| match self.layer_record(&layer.chain_id)? {
-            Some(record) => Ok(record.size),
-            None => {
-                let layers = &self.dirs().layers;
-                Err(layers.damaged(&layer.chain_id.hex(), Problem::Missing))
-            }
-        };
-        image.layers.iter().map(size).collect()
-    }
-
     /// An image's configuration, byte for byte: its digest is the image's id.
     ///
     /// # Errors

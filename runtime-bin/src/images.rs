@@ -63,7 +63,7 @@ fn list(images: &[Image], args: &ImagesArgs, now: OffsetDateTime) -> String {
 }
 
 /// `name` and `tag` of `name:tag`: a colon behind the last slash.
-fn split(reference: &str) -> (&str, &str) {
+pub(crate) fn split(reference: &str) -> (&str, &str) {
     match reference.rsplit_once(':') {
         Some((name, tag)) if !tag.contains('/') => (name, tag),
         _ => (reference, "<none>"),

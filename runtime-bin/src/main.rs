@@ -7,18 +7,31 @@
 #![forbid(unsafe_code)]
 
 mod cli;
+mod completions;
+mod container;
+mod cp;
+mod diff;
 mod exec;
+mod filter;
 mod format;
+mod help;
 mod images;
 mod inspect;
+mod listing;
 mod load;
+mod log;
+mod mount;
 mod mounts;
 mod output;
 mod progress;
+mod prune;
 mod ps;
 mod run;
 mod several;
+mod system;
 mod table;
+mod template;
+mod volume;
 mod volumes;
 
 use std::ffi::{OsStr, OsString};
@@ -37,6 +50,8 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(usage) => return usage.report(),
     };
+    let level = if cli.quiet { log::Level::Error } else { cli.log_level };
+    log::choose(level, cli.log_format);
     let is_exec = matches!(cli.verb, Verb::Exec(_));
     let default = if matches!(cli.verb, Verb::Run(_) | Verb::Exec(_)) { 125 } else { 1 };
     match act(cli) {
@@ -71,6 +86,21 @@ fn act(cli: Cli) -> anyhow::Result<u8> {
         Verb::Images(args) => images::images(root, &args),
         Verb::Load(args) => load::load(root, &args),
         Verb::Mounts(args) => mounts::mounts(root, &args),
+        Verb::Rename(args) => container::rename(root, &args),
+        Verb::Port(args) => container::port(root, &args),
+        Verb::Top(args) => container::top(root, &args),
+        Verb::Wait(args) => container::wait(root, &args),
+        Verb::Info(args) => system::info(root, &args),
+        Verb::Container(verb) => container::only(root, &verb),
+        Verb::Volume(verb) => volume::volume(root, &verb),
+        Verb::System(verb) => system::system(root, &verb),
+        Verb::Cp(args) => cp::cp(root, &args),
+        Verb::Diff(args) => diff::diff(root, &args),
+        Verb::Mount(args) => mount::mount(root, &args),
+        Verb::Umount(args) => mount::umount(root, &args),
+        Verb::Completions(args) => completions::completions(&args),
+        Verb::Complete(args) => completions::complete(root, &args),
+        Verb::Man(args) => completions::man(&args),
         Verb::Version => version(),
     }
 }

@@ -30,7 +30,10 @@ pub(crate) fn rm(root: &Path, args: &RmArgs) -> anyhow::Result<u8> {
 }
 
 /// Does it for each, and prints the name as it was typed; what failed is told at the end.
-fn each(containers: &[String], act: impl Fn(&str) -> Result<(), Error>) -> anyhow::Result<u8> {
+pub(crate) fn each(
+    containers: &[String],
+    act: impl Fn(&str) -> Result<(), Error>,
+) -> anyhow::Result<u8> {
     let mut errors = Vec::new();
     for container in containers {
         match act(container) {

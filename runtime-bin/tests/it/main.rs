@@ -16,6 +16,7 @@ mod formats;
 mod init;
 mod isolation;
 mod kernel;
+mod lists;
 mod namespace;
 mod options;
 mod review;

@@ -66,7 +66,7 @@ fn volumes_of_a_start_that_failed_are_gone() {
 #[test]
 fn a_name_that_is_too_long_is_nobodys() {
     let root = Root::new();
-    root.fails(1, &["No such container"], ["inspect", &"a".repeat(300)]);
+    root.fails(1, &["No such object"], ["inspect", &"a".repeat(300)]);
 }
 
 /// A small disk, for the store of one test.
