@@ -229,26 +229,6 @@ pub enum Error {
         /// what is wrong with it
         why: String,
     },
-    /// An image that a container is of.
-    #[error(
-        "conflict: unable to remove image {image} - {} is using it; remove the container first (use \
-         -f to take away the image's names only)",
-        container.as_ref().map_or("a container".to_owned(), |name| format!("container {name}"))
-    )]
-    ImageInUse {
-        /// as typed, cut
-        image: String,
-        /// the container's name
-        container: Option<String>,
-    },
-    /// A change to an image's configuration that cannot be made.
-    #[error("invalid change {change:?}: {why}")]
-    Change {
-        /// as typed, cut
-        change: String,
-        /// what is wrong with it
-        why: String,
-    },
     /// No container of this name or id.
     #[error("No such container: {text}{}", near_hint(near))]
     NoSuchContainer {
