@@ -96,7 +96,10 @@ fn script(shell: KnownShell) -> anyhow::Result<String> {
         KnownShell::Zsh => Shell::Zsh,
         KnownShell::Fish => Shell::Fish,
     };
-    clap_complete::generate(which, &mut described(), NAME, &mut bytes);
+    // With a hyphen in the name, clap_complete 4.6's function for bash does not find its own verbs; the name is
+    // taken from how the function is called, so any does.
+    let name = if which == Shell::Bash { "runtime_bin" } else { NAME };
+    clap_complete::generate(which, &mut described(), name, &mut bytes);
     let script = String::from_utf8(bytes).context("the script is no text")?;
     let wanted = wanted(&described());
     Ok(match shell {
@@ -145,14 +148,15 @@ fn bash(script: &str, wanted: &BTreeMap<String, Names>) -> String {
         patterns.join("|")
     };
     let (containers, images) = (case(Names::Containers), case(Names::Images));
-    // The last lines say which function completes.
+    // The first line names the generated function, the last ones say that it completes.
+    let generated = script.split('(').next().unwrap_or_default();
     let start = script.rfind("\nif [[ \"${BASH_VERSINFO").unwrap_or(script.len());
     format!(
         r#"{}
 _runtime_bin_with_names() {{
     local word verb="" names="" root=() skip=""
     local cur="${{COMP_WORDS[COMP_CWORD]}}"
-    _runtime-bin "$@"
+    {generated} "$@"
     # What stands in <> is a description, no word to type.
     local kept=()
     for word in "${{COMPREPLY[@]}}"; do
