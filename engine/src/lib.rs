@@ -82,9 +82,9 @@ mod wait;
 
 pub use attach::attach;
 pub use bindvol::{SyntaxError, VolumeSpec};
+pub use commit::{CommitRequest, ImportSource};
 pub use copy::CopyOptions;
 pub use diff::{Change, ChangeKind};
-pub use commit::{CommitRequest, ImportSource};
 pub use engine::Engine;
 pub use error::Error;
 pub use image_store::{Error as StoreError, Platform, Progress, SaveFormat, StoredImage};

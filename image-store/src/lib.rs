@@ -34,6 +34,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! Images go out as archives again ([`Store::save`]), and new ones are made of the layers of one that is there and
+//! one more ([`Store::create`]); [`Pack`] writes the tars of both.
+//!
 //! # On disk
 //!
 //! ```text

@@ -8,11 +8,15 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
+use crate::archive::{ExportArgs, SaveArgs};
+use crate::commit::{CommitArgs, ImportArgs};
 use crate::completions::{CompleteArgs, CompletionsArgs, ManArgs};
 use crate::container::{ContainerVerb, PortArgs, RenameArgs, TopArgs, WaitArgs};
 use crate::cp::CpArgs;
 use crate::diff::DiffArgs;
 use crate::exec::ExecArgs;
+use crate::image::{ImageVerb, RmiArgs, TagArgs};
+use crate::images::{HistoryArgs, ImagesArgs};
 use crate::inspect::InspectArgs;
 use crate::log::{Level, LogFormat};
 use crate::mount::{MountArgs, UmountArgs};
@@ -94,6 +98,20 @@ pub(crate) enum Verb {
     Images(ImagesArgs),
     /// Load an image from a tar archive or STDIN
     Load(LoadArgs),
+    /// Save one or more images to a tar archive (streamed to STDOUT by default)
+    Save(SaveArgs),
+    /// Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE
+    Tag(TagArgs),
+    /// Remove one or more images
+    Rmi(RmiArgs),
+    /// Show the history of an image
+    History(HistoryArgs),
+    /// Create a new image from a container's changes
+    Commit(CommitArgs),
+    /// Export a container's filesystem as a tar archive
+    Export(ExportArgs),
+    /// Import the contents from a tarball to create a filesystem image
+    Import(ImportArgs),
     /// Show where each mount of a container comes from
     Mounts(MountsArgs),
     /// Rename a container
@@ -109,6 +127,9 @@ pub(crate) enum Verb {
     /// Manage containers
     #[command(subcommand)]
     Container(Box<ContainerVerb>),
+    /// Manage images
+    #[command(subcommand)]
+    Image(ImageVerb),
     /// Manage volumes
     #[command(subcommand)]
     Volume(VolumeVerb),
@@ -181,18 +202,6 @@ pub(crate) struct RmArgs {
     pub(crate) containers: Vec<String>,
 }
 
-/// `images`
-#[derive(Debug, Args)]
-#[command(args_override_self = true)]
-pub(crate) struct ImagesArgs {
-    /// Only show image IDs
-    #[arg(short, long)]
-    pub(crate) quiet: bool,
-    /// Don't truncate output
-    #[arg(long)]
-    pub(crate) no_trunc: bool,
-}
-
 /// `load`
 #[derive(Debug, Args)]
 #[command(args_override_self = true)]
@@ -248,9 +257,11 @@ pub(crate) fn parse(args: Vec<OsString>) -> Result<Cli, Usage> {
     let mut cli = read
         .and_then(|matches| Cli::from_arg_matches(&matches))
         .map_err(|error| Usage { error, status, form })?;
-    if let Verb::Container(verb) = cli.verb {
-        cli.verb = verb.short();
-    }
+    cli.verb = match cli.verb {
+        Verb::Container(verb) => verb.short(),
+        Verb::Image(verb) => verb.short(),
+        verb => verb,
+    };
     Ok(cli)
 }
 

@@ -7,7 +7,9 @@ use engine::{Container, Engine};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use crate::archive::ExportArgs;
 use crate::cli::{KillArgs, MountsArgs, RmArgs, StopArgs, Verb};
+use crate::commit::CommitArgs;
 use crate::exec::ExecArgs;
 use crate::filter::Filters;
 use crate::inspect::{self, InspectContainerArgs};
@@ -23,8 +25,12 @@ const TOP_WIDTH: usize = 20;
 /// `container`
 #[derive(Debug, Subcommand)]
 pub(crate) enum ContainerVerb {
+    /// Create a new image from a container's changes
+    Commit(CommitArgs),
     /// Execute a command in a running container
     Exec(ExecArgs),
+    /// Export a container's filesystem as a tar archive
+    Export(ExportArgs),
     /// Display detailed information on one or more containers
     Inspect(InspectContainerArgs),
     /// Kill one or more running containers
@@ -57,7 +63,9 @@ impl ContainerVerb {
     /// The same without `container`; what there is only with it stays.
     pub(crate) fn short(self) -> Verb {
         match self {
+            ContainerVerb::Commit(args) => Verb::Commit(args),
             ContainerVerb::Exec(args) => Verb::Exec(args),
+            ContainerVerb::Export(args) => Verb::Export(args),
             ContainerVerb::Kill(args) => Verb::Kill(args),
             ContainerVerb::Ls(args) => Verb::Ps(args),
             ContainerVerb::Mounts(args) => Verb::Mounts(args),

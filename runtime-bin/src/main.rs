@@ -6,7 +6,9 @@
 
 #![forbid(unsafe_code)]
 
+mod archive;
 mod cli;
+mod commit;
 mod completions;
 mod container;
 mod cp;
@@ -15,6 +17,7 @@ mod exec;
 mod filter;
 mod format;
 mod help;
+mod image;
 mod images;
 mod inspect;
 mod listing;
@@ -85,6 +88,14 @@ fn act(cli: Cli) -> anyhow::Result<u8> {
         Verb::Rm(args) => several::rm(root, &args),
         Verb::Images(args) => images::images(root, &args),
         Verb::Load(args) => load::load(root, &args),
+        Verb::Save(args) => archive::save(root, &args),
+        Verb::Tag(args) => image::tag(root, &args),
+        Verb::Rmi(args) => image::rmi(root, &args),
+        Verb::History(args) => images::history(root, &args),
+        Verb::Commit(args) => commit::commit(root, &args),
+        Verb::Export(args) => archive::export(root, &args),
+        Verb::Import(args) => commit::import(root, &args),
+        Verb::Image(verb) => image::only(root, &verb),
         Verb::Mounts(args) => mounts::mounts(root, &args),
         Verb::Rename(args) => container::rename(root, &args),
         Verb::Port(args) => container::port(root, &args),

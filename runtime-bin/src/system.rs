@@ -6,7 +6,6 @@ use clap::{Args, Subcommand};
 use engine::{DiskUsage, Engine, Status};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 use crate::container::chosen;
 use crate::filter::Filters;
@@ -252,15 +251,7 @@ fn prune(root: &Path, args: &PruneArgs) -> anyhow::Result<u8> {
             .prune_volumes(|volume| volume.anonymous && prune::labels(&filters, &volume.labels))?,
         false => engine::Pruned::default(),
     };
-    let until = prune::until(&filters)?;
-    let images = engine.prune_images(|image| {
-        let created =
-            image.created.as_deref().and_then(|time| OffsetDateTime::parse(time, &Rfc3339).ok());
-        let old = until.is_none_or(|until| created.is_some_and(|created| created < until));
-        let labels = image.config.config().as_ref().and_then(|config| config.labels().clone());
-        let labels = labels.unwrap_or_default().into_iter().collect();
-        (args.all || image.tags.is_empty()) && old && prune::labels(&filters, &labels)
-    })?;
+    let images = engine.prune_images(crate::image::chosen(&filters, args.all)?)?;
     let kinds: [(&str, &[String]); 3] = [
         ("Deleted Containers:", &gone.names),
         ("Deleted Volumes:", &volumes.names),

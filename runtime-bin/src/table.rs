@@ -5,13 +5,6 @@ const WIDTH_MIN: usize = 10;
 /// Between two columns.
 const GAP: usize = 3;
 
-/// Lines of cells below each other; the first one is the heading. The last cell of a line is not
-/// filled up.
-pub(crate) fn table<const N: usize>(rows: &[[String; N]]) -> String {
-    let lines: String = rows.iter().map(|row| row.join("\t") + "\n").collect();
-    aligned(&lines)
-}
-
 /// Lines whose cells have tabs between them, with columns in their place: as Go's tabwriter does it
 /// for Docker.
 pub(crate) fn aligned(lines: &str) -> String {
@@ -49,13 +42,9 @@ pub(crate) fn aligned_by(lines: &str, width_min: usize) -> String {
 mod tests {
     #[test]
     fn columns_are_as_wide_as_their_widest_cell() {
-        let rows = [
-            ["ID", "NAME", "X"].map(str::to_owned),
-            ["0123456789ab", "größer", "y"].map(str::to_owned),
-            ["", "n", ""].map(str::to_owned),
-        ];
+        let lines = "ID\tNAME\tX\n0123456789ab\tgrößer\ty\n\tn\t\n";
         assert_eq!(
-            super::table(&rows),
+            super::aligned(lines),
             "ID             NAME      X\n\
              0123456789ab   größer    y\n\
              \u{20}              n         \n"

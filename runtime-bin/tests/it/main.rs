@@ -16,6 +16,7 @@ mod explained;
 mod files;
 mod formats;
 mod hotplug;
+mod images;
 mod init;
 mod isolation;
 mod kernel;
