@@ -145,11 +145,8 @@ impl Engine {
         if let Some(variant) = platform.variant {
             image.insert("variant".to_owned(), json!(variant));
         }
-        let from = match source {
-            ImportSource::Path(path) => path.display().to_string(),
-            ImportSource::Stdin => "-".to_owned(),
-        };
-        let step = step(request, None, format!("Imported from {from}"));
+        // As Docker: the path is the host's, and none of the image's business.
+        let step = step(request, None, "Imported from -".to_owned());
         self.create(None, &layer, image, step, request, progress)
     }
 

@@ -20,11 +20,14 @@ impl Engine {
     /// As [`Engine::find_image`].
     pub fn inspect_image(&self, image: &str) -> Result<Value, Error> {
         let image = self.find_image(image)?;
-        Ok(value(&image))
+        // As it was written: the parsed one lacks Docker's own keys, such as Healthcheck and OnBuild.
+        let raw: Value =
+            serde_json::from_slice(&self.store.raw_config(&image.id)?).unwrap_or_default();
+        Ok(value(&image, &raw["config"]))
     }
 }
 
-fn value(image: &StoredImage) -> Value {
+fn value(image: &StoredImage, own: &Value) -> Value {
     let config = &image.config;
     let digests: Vec<String> = match image.manifest {
         Some(manifest) => {
@@ -58,7 +61,7 @@ fn value(image: &StoredImage) -> Value {
         "Created": image.created,
         "DockerVersion": "",
         "Author": config.author().clone().unwrap_or_default(),
-        "Config": config.config(),
+        "Config": own,
         "Architecture": config.architecture().to_string(),
         "Os": config.os().to_string(),
         "Size": image.size,

@@ -259,6 +259,7 @@ fn a_containers_changes_become_an_image() {
         (&config["WorkingDir"], &config["Labels"]["mine"]),
         (&json!("/again"), &json!("yes"))
     );
+    assert_eq!(config["Healthcheck"], json!({"Test": ["NONE"]}));
     let env = config["Env"].as_array().unwrap();
     assert!(env.contains(&json!("A=b")) && env.contains(&json!("C=bd")), "{env:?}");
     assert_eq!((&value["Author"], &value["Comment"]), (&json!("me"), &json!("a message")));
