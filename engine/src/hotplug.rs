@@ -1,5 +1,6 @@
 //! Volumes that are added to a container while it runs, and taken away again.
 
+use std::collections::HashSet;
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -80,7 +81,7 @@ impl Engine {
             && id != mount_id(root.as_fd())?.0
         {
             if !lazy {
-                let users = users(&process, id);
+                let users = users(&process, &mounted_on(&process, id)?);
                 if !users.is_empty() {
                     return Err(Error::VolumeInUse { target, name: container.name, users });
                 }
@@ -124,9 +125,28 @@ fn mount_id(fd: BorrowedFd<'_>) -> Result<(u64, bool), Error> {
     Ok((stat.stx_mnt_id, is_root))
 }
 
-/// The processes of the container that have something of the mount `id` open: as a file, as their
+/// The mount `id` of a process's mount namespace, and all that are mounted on it.
+fn mounted_on(target: &Target, id: u64) -> Result<HashSet<u64>, Error> {
+    let path = format!("/proc/{}/mountinfo", target.pid);
+    let bytes = std::fs::read(&path).map_err(|error| Error::system("read", &path, error))?;
+    let mounts = sys::mountinfo::parse(&bytes)
+        .map_err(|error| Error::system("read", &path, std::io::Error::other(error)))?;
+    let mut ids = HashSet::from([id]);
+    loop {
+        let before = ids.len();
+        let of_these = mounts.iter().filter(|mount| ids.contains(&u64::from(mount.parent)));
+        let found: Vec<u64> = of_these.map(|mount| mount.id.into()).collect();
+        ids.extend(found);
+        if ids.len() == before {
+            break;
+        }
+    }
+    Ok(ids)
+}
+
+/// The processes of the container that have something of the mounts `ids` open: as a file, as their
 /// working directory or root, or as a program or library that they run.
-fn users(target: &Target, id: u64) -> Vec<String> {
+fn users(target: &Target, ids: &HashSet<u64>) -> Vec<String> {
     let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
     let own = namespace(&target.pid.to_string());
     let names = |path: &str| {
@@ -143,7 +163,7 @@ fn users(target: &Target, id: u64) -> Vec<String> {
             let flags = AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
             // What has ended or been closed meanwhile uses nothing.
             let stat = rustix::fs::statx(rustix::fs::CWD, &path, flags, StatxFlags::MNT_ID);
-            stat.is_ok_and(|stat| stat.stx_mnt_id == id)
+            stat.is_ok_and(|stat| ids.contains(&stat.stx_mnt_id))
         })
     };
     let is_pid = |name: &String| name.bytes().all(|byte| byte.is_ascii_digit());

@@ -1,5 +1,5 @@
-//! What is known of a container, as it lies on the disk: `container.json` never changes once it is
-//! written, `state.json` does.
+//! What is known of a container, as it lies on the disk: `container.json` changes only where the user
+//! asks for it (a new name), `state.json` with what the container does.
 
 use std::collections::BTreeMap;
 

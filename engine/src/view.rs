@@ -98,6 +98,17 @@ impl Engine {
     /// # Errors
     /// A layer is not there; the kernel refuses the overlay.
     pub(crate) fn mount_root(&self, dir: &Dir, container: &Container) -> Result<(), Error> {
+        if container.host_config.auto_remove {
+            // The kernel's mark that a volatile overlay was mounted, which no second mount passes
+            // (overlayfs.rst, "Volatile mount"). Since then only this container's life went on.
+            let mark = dir.path().join("work/work/incompat/volatile");
+            match std::fs::remove_dir_all(&mark) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Error::system("remove", mark, error));
+                }
+                _ => {}
+            }
+        }
         let lowers = container.lowers.iter().map(|lower| self.root.path().join(&lower.link));
         let overlay = Overlay::new()
             .lowers(lowers.collect::<Vec<_>>())

@@ -13,7 +13,7 @@ use rustix::fs::{
     renameat_with, setxattr, utimensat,
 };
 
-use crate::harness::{BIN, Root, Started, arg, busybox};
+use crate::harness::{BIN, Root, Started, arg, busybox, wait_until};
 
 /// All that a copy has to keep of a file: kind and mode, owner, time, size, device, link or content,
 /// attributes, and which of the names are one file.
@@ -277,6 +277,11 @@ fn a_swapped_directory_leads_nowhere() {
             }
             swaps
         }
+    });
+    // Who goes by paths falls for it.
+    let naive = format!("/proc/{}/root/w/real/file", root.pid("box"));
+    wait_until("a naive reader is led to the host's file", || {
+        fs::read_to_string(&naive).is_ok_and(|text| text.contains("secret"))
     });
     let (out, back) = (root.dir().join("out"), root.dir().join("out/back"));
     fs::create_dir(&out).unwrap();

@@ -45,6 +45,13 @@ fn a_volume_is_added_and_taken_away() {
         let spec = format!("{}:{target}", arg(&dir));
         root.fails(1, &["something is mounted there already"], ["mount", "box", "-v", &spec]);
     }
+    // In use is also what is mounted below: by the host's own mount there.
+    let stay = "cd /new/place/below; touch /in; while test ! -e /go; do sleep 0.1; done";
+    root.ok(["exec", "-d", "box", "sh", "-c", &format!("({stay}); cd /; rm /in")]);
+    wait_until("a process is below", || exec("test -e /in").code == 0);
+    root.fails(1, &["in use by"], ["umount", "box", "/new/place"]);
+    root.ok(["exec", "box", "touch", "/go"]);
+    wait_until("nobody is below", || exec("test -e /in").code == 1);
     // Away again: those that were added, and one that the container was made with.
     root.ok(["umount", "box", "/new/place", "/file", "/t", "/old", "/data/"]);
     assert_eq!(targets(&root), [""; 0]);
