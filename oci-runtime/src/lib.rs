@@ -49,9 +49,11 @@ mod exec;
 mod explain;
 mod inside;
 mod mounts;
+mod namespaces;
 mod process;
 mod stdio;
 mod supported;
+mod sysctl;
 
 /// The types of `config.json`, from the crate oci-spec.
 pub use oci_spec::runtime as spec;
