@@ -8,7 +8,7 @@ use image_store::{Digest, StoredImage};
 use oci_spec::image::ImageConfiguration;
 
 use crate::record::{Empty, now};
-use crate::{Config, Container, Error, HostConfig, Lower, RunRequest, caps, env, signal};
+use crate::{Config, Container, Error, HostConfig, Lower, RunRequest, caps, env, options, signal};
 
 /// Longest host name (HOST_NAME_MAX, sethostname(2)).
 const HOSTNAME_MAX: usize = 64;
@@ -25,6 +25,7 @@ pub(crate) fn container(
     request: &RunRequest,
     image: &StoredImage,
     image_name: &str,
+    id_of: IdOf<'_>,
 ) -> Result<Container, Error> {
     let lower = |layer: &image_store::StoredLayer| Lower {
         link: layer.link.clone(),
@@ -37,7 +38,7 @@ pub(crate) fn container(
         config: &image.config,
         lowers: image.layers.iter().rev().map(lower).collect(),
     };
-    merge(id, name, request, image, |name| std::env::var_os(name))
+    merge(id, name, request, image, id_of, |name| std::env::var_os(name))
 }
 
 /// What is needed of an image.
@@ -55,6 +56,7 @@ fn merge(
     name: &str,
     request: &RunRequest,
     image: Image<'_>,
+    id_of: IdOf<'_>,
     caller: impl Fn(&str) -> Option<OsString>,
 ) -> Result<Container, Error> {
     crate::names::check(name)?;
@@ -72,8 +74,10 @@ fn merge(
         typed.or_else(|| image.clone()).unwrap_or_default()
     };
     let attached = !request.detach;
+    let options = options::host_config(&request.host, request.network, id_of)?;
     let config = Config {
         hostname: hostname(id, request)?,
+        domainname: domainname(request)?,
         user: either(&request.user, base.user()),
         attach_stdin: attached && request.interactive,
         attach_stdout: attached,
@@ -90,6 +94,7 @@ fn merge(
         entrypoint,
         labels: labels(&base, &request.labels)?,
         stop_signal: stop_signal(request, &base)?,
+        stop_timeout: request.stop_timeout,
         ..Config::default()
     };
     let host_config = HostConfig {
@@ -101,8 +106,9 @@ fn merge(
         readonly_rootfs: request.read_only,
         tmpfs: tmpfs(&request.volumes),
         init: request.init,
-        ..HostConfig::default()
+        ..options
     };
+    let logged = host_config.log_config.as_ref().is_none_or(|log| log.kind != "none");
     Ok(Container {
         id: id.to_owned(),
         name: name.to_owned(),
@@ -115,7 +121,7 @@ fn merge(
         args,
         mounts: Vec::new(),
         lowers: image.lowers,
-        log: request.detach,
+        log: request.detach && logged,
     })
 }
 
@@ -145,10 +151,17 @@ fn command(
     Ok((entrypoint, cmd))
 }
 
+/// The id of the container that an option names.
+pub(crate) type IdOf<'a> = &'a dyn Fn(&str) -> Result<String, Error>;
+
 fn hostname(id: &str, request: &RunRequest) -> Result<String, Error> {
     let invalid = |name: &str, why| Err(Error::invalid("hostname", name, why));
+    let host_uts = request.host.uts.as_deref() == Some("host");
     match request.hostname.as_deref().filter(|name| !name.is_empty()) {
-        None if request.network == crate::Network::Host => {
+        Some(name) if host_uts => {
+            invalid(name, "with --uts host it would be the host's; leave one of them out")
+        }
+        None if request.network == crate::Network::Host || host_uts => {
             Ok(rustix::system::uname().nodename().to_string_lossy().into_owned())
         }
         None => Ok(id.get(..12).unwrap_or(id).to_owned()),
@@ -164,6 +177,21 @@ fn hostname(id: &str, request: &RunRequest) -> Result<String, Error> {
         }
         Some(name) => Ok(name.to_owned()),
     }
+}
+
+fn domainname(request: &RunRequest) -> Result<String, Error> {
+    let name = request.domainname.clone().unwrap_or_default();
+    let fine = |b: u8| b.is_ascii_alphanumeric() || b".-_".contains(&b);
+    let why = if name.len() > HOSTNAME_MAX {
+        "it is longer than the 64 bytes that the kernel takes"
+    } else if !name.bytes().all(fine) {
+        "a domain name has letters, digits, '-', '_' and '.' only"
+    } else if !name.is_empty() && request.host.uts.as_deref() == Some("host") {
+        "with --uts host it would be the host's; leave one of them out"
+    } else {
+        return Ok(name);
+    };
+    Err(Error::invalid("domain name", &name, why))
 }
 
 pub(crate) fn workdir(path: &str) -> Result<String, Error> {

@@ -251,6 +251,11 @@ impl Dir {
         self.path.join("merged")
     }
 
+    /// Where the `/dev/shm` is mounted on the host that other containers can share.
+    pub(crate) fn shm(&self) -> PathBuf {
+        self.path.join("shm")
+    }
+
     pub(crate) fn log(&self) -> PathBuf {
         self.path.join(format!("{}-json.log", self.id))
     }
@@ -387,18 +392,22 @@ impl Dir {
             .map_err(|errno| Error::system("open the directory", path, errno))
     }
 
-    /// Unmounts the container's root from the host, if it is mounted there.
+    /// Unmounts the container's root, and what others share of it, from the host, if they are mounted
+    /// there.
     pub(crate) fn unmount(&self) -> Result<(), Error> {
         use rustix::mount::UnmountFlags;
-        let merged = self.merged();
-        loop {
-            match rustix::mount::unmount(&merged, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
-                Ok(()) => {}
-                // EINVAL: nothing is mounted there.
-                Err(Errno::INVAL | Errno::NOENT) => return Ok(()),
-                Err(errno) => return Err(Error::system("unmount", merged, errno)),
+        for place in [self.merged(), self.shm()] {
+            loop {
+                let flags = UnmountFlags::DETACH | UnmountFlags::NOFOLLOW;
+                match rustix::mount::unmount(&place, flags) {
+                    Ok(()) => {}
+                    // EINVAL: nothing is mounted there.
+                    Err(Errno::INVAL | Errno::NOENT) => break,
+                    Err(errno) => return Err(Error::system("unmount", place, errno)),
+                }
             }
         }
+        Ok(())
     }
 
     /// Gives the upper directory the attributes of the image's root, which the container's root

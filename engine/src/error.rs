@@ -134,6 +134,50 @@ pub enum Error {
         /// the rule that it breaks, and what to do
         why: &'static str,
     },
+    /// A value of an option that cannot be understood.
+    #[error("invalid {option} {value:?}: {why}")]
+    Option {
+        /// the option
+        option: &'static str,
+        /// as typed, cut
+        value: String,
+        /// what is wrong, and what to write
+        why: &'static str,
+    },
+    /// An option asks for something that is to come.
+    #[error("{option} {value:?} needs {what}, and that is not there yet: leave it out")]
+    NotYet {
+        /// the option
+        option: &'static str,
+        /// as typed, cut
+        value: String,
+        /// what is missing
+        what: &'static str,
+    },
+    /// A mode of a namespace that there is not.
+    #[error(
+        "invalid {option} {text:?}: there are {}{}", known.join(", "),
+        if *others { " and container:NAME" } else { "" }
+    )]
+    Mode {
+        /// the option
+        option: &'static str,
+        /// as typed, cut
+        text: String,
+        /// the words that there are
+        known: Vec<String>,
+        /// whether another container's can be joined
+        others: bool,
+    },
+    /// A container whose IPC namespace is its own alone.
+    #[error(
+        "cannot join the IPC namespace of container {name}: it is not shareable; start that with \
+         --ipc shareable"
+    )]
+    NotShareable {
+        /// its name
+        name: String,
+    },
     /// Neither the request nor the image says what to run.
     #[error(
         "no command specified: the image {image} has neither CMD nor ENTRYPOINT, or --entrypoint \
@@ -350,6 +394,16 @@ impl Error {
         source: impl Into<io::Error>,
     ) -> Error {
         Error::System { op, path: path.into(), source: source.into() }
+    }
+
+    /// An [`Error::Option`].
+    pub(crate) fn option(option: &'static str, value: &str, why: &'static str) -> Error {
+        Error::Option { option, value: shorten(value), why }
+    }
+
+    /// An [`Error::NotYet`].
+    pub(crate) fn not_yet(option: &'static str, value: &str, what: &'static str) -> Error {
+        Error::NotYet { option, value: shorten(value), what }
     }
 
     /// An [`Error::Invalid`].

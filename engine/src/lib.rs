@@ -35,6 +35,7 @@ mod changes;
 mod commit;
 mod config;
 mod copy;
+mod devices;
 mod diff;
 mod dir;
 mod engine;
@@ -53,6 +54,7 @@ mod log;
 mod mounts;
 mod names;
 mod near;
+mod options;
 mod process;
 mod record;
 mod reference;
@@ -62,6 +64,7 @@ mod report;
 mod request;
 mod run;
 mod session;
+mod shared;
 mod signal;
 mod spec;
 mod stop;
@@ -78,6 +81,7 @@ mod view;
 mod volume;
 mod volume_changes;
 mod volumes;
+mod volumes_from;
 mod wait;
 
 pub use attach::attach;
@@ -91,8 +95,10 @@ pub use image_store::{Error as StoreError, Platform, Progress, SaveFormat, Store
 pub use images::{HistoryEntry, RemovedImage};
 pub use init::{InitError, init};
 pub use mounts::{LayerView, MountView, Origin};
+pub use options::HostOptions;
 pub use record::{
-    Config, Container, Empty, HostConfig, Lower, MountKind, MountPoint, State, Status, ZERO_TIME,
+    Config, Container, DeviceMapping, Empty, HostConfig, LogConfig, Lower, MountKind, MountPoint,
+    State, Status, Ulimit, ZERO_TIME,
 };
 pub use request::{ExecRequest, ImageArg, Network, RunRequest};
 pub use session::Session;

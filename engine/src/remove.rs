@@ -7,7 +7,7 @@ use rustix::process::Signal;
 
 use crate::dir::{Dir, Root};
 use crate::target::Target;
-use crate::{Container, Error, State, Status, volumes};
+use crate::{Container, Error, State, Status, shared, volumes};
 
 /// How long a killed process may take to be gone: it ends at once, unless the kernel holds it.
 pub(crate) const KILL_LIMIT: Duration = Duration::from_secs(10);
@@ -24,6 +24,9 @@ pub(crate) fn remove(
 ) -> Result<(), Error> {
     let state = dir.state()?;
     end(&state)?;
+    if let Some(container) = container {
+        shared::end_rest(dir, container)?;
+    }
     dir.unmount()?;
     if dir.path().exists() {
         let removing = State { status: Status::Removing, pid: 0, pid_start: 0, ..state };
@@ -36,6 +39,10 @@ pub(crate) fn remove(
             let names: BTreeSet<&str> =
                 volumes::anonymous(container).chain(changes.anonymous()).collect();
             for name in names {
+                // Of --volumes-from: it stays for that one, as a volume with a name.
+                if is_used_by_another(root, dir, name)? {
+                    continue;
+                }
                 match volumes.remove(name) {
                     Ok(()) | Err(bindvol::Error::NoVolume { .. }) => {}
                     Err(error) => return Err(error.into()),
@@ -47,6 +54,18 @@ pub(crate) fn remove(
         root.drop_name(&name, &container.id)?;
     }
     root.remove(dir)
+}
+
+/// Whether a container other than that of `dir` has the volume, or nobody knows.
+fn is_used_by_another(root: &Root, dir: &Dir, volume: &str) -> Result<bool, Error> {
+    let has = |other: &Dir| match other.container() {
+        Ok(container) => {
+            let mounts = container.iter().flat_map(|container| &container.mounts);
+            mounts.filter_map(|mount| mount.name.as_deref()).any(|name| name == volume)
+        }
+        Err(_) => true,
+    };
+    Ok(root.dirs()?.iter().filter(|other| other.id() != dir.id()).any(has))
 }
 
 /// Ends the process that a state names, if there is one, and waits until it is gone.

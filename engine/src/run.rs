@@ -13,8 +13,8 @@ use crate::remove::remove;
 use crate::report::Report;
 use crate::supervise::{Output, Supervisor};
 use crate::{
-    Container, Engine, Error, RunRequest, Session, State, Status, attach, config, etc, names, spec,
-    volumes,
+    Container, Engine, Error, RunRequest, Session, State, Status, attach, config, etc, names,
+    shared, spec, volumes,
 };
 
 /// How many made-up names are tried.
@@ -31,6 +31,7 @@ impl Engine {
     /// # Errors
     /// Anything on the way; then nothing of the container is left.
     pub fn run(&self, request: &RunRequest, progress: &dyn Progress) -> Result<Session, Error> {
+        let request = &self.with_others(request)?;
         // While this is held, the image cannot be removed.
         let hold = self.store.hold()?;
         let (image, image_name) =
@@ -56,7 +57,9 @@ impl Engine {
         image_name: &str,
     ) -> Result<Made, Error> {
         let name = self.name(request.name.as_deref(), dir.id())?;
-        let mut container = match config::container(dir.id(), &name, request, image, image_name) {
+        let id_of = |name: &str| Ok(self.container(name)?.id);
+        let made = config::container(dir.id(), &name, request, image, image_name, &id_of);
+        let mut container = match made {
             Ok(container) => container,
             Err(error) => {
                 self.root.drop_name(&name, dir.id())?;
@@ -73,7 +76,8 @@ impl Engine {
         let own = rustix::fs::open(dir.path(), OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map_err(|errno| Error::system("open", dir.path(), errno))?;
         etc::write(&container, own.as_fd())?;
-        let mut spec = spec::build(&container, dir.path(), merged.as_fd(), &subpaths)?;
+        let shared = shared::open(&self.root, dir, &container)?;
+        let mut spec = spec::build(&container, dir.path(), merged.as_fd(), &subpaths, &shared)?;
         if let Some(process) = spec.process_mut() {
             set_size(process);
         }

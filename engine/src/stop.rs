@@ -9,12 +9,12 @@ use crate::remove::{KILL_LIMIT, end, remove};
 use crate::target::Target;
 use crate::{Container, Engine, Error, Status, signal};
 
-/// How long `stop` waits before it kills, if nothing is said: as Docker.
+/// How long `stop` waits before it kills, if nothing is said, neither here nor by `--stop-timeout`: as Docker.
 const STOP: Duration = Duration::from_secs(10);
 
 impl Engine {
     /// Ends a container: by its own stop signal, and by SIGKILL if it has not ended within `timeout`
-    /// (default 10 s). Returns when its supervisor has tidied up. One that does not run is left as
+    /// (default: the container's own, 10 s). Returns when its supervisor has tidied up. One that does not run is left as
     /// it is.
     ///
     /// # Errors
@@ -24,7 +24,7 @@ impl Engine {
         let Some(target) = Target::of(&dir.state()?)? else { return settle(&dir) };
         let stop = container.config.stop_signal.as_deref().unwrap_or("TERM");
         target.signal(signal::parse(stop)?)?;
-        if !target.wait(timeout.unwrap_or(STOP))? {
+        if !target.wait(timeout.unwrap_or_else(|| own_timeout(&container)))? {
             target.signal(Signal::KILL)?;
             if !target.wait(KILL_LIMIT)? {
                 return Err(Error::Unkillable { pid: target.pid.as_raw_nonzero().get() });
@@ -71,6 +71,14 @@ impl Engine {
         let volumes = volumes || container.host_config.auto_remove;
         remove(&self.root, dir, Some(container), volumes)
     }
+}
+
+/// How long `stop` waits if it is not told: `--stop-timeout`, where -1 is no limit.
+fn own_timeout(container: &Container) -> Duration {
+    let seconds = container.config.stop_timeout;
+    seconds.map_or(STOP, |seconds| {
+        Duration::from_secs(u64::try_from(seconds).unwrap_or(u32::MAX.into()))
+    })
 }
 
 /// Waits until nobody manages the container any more.

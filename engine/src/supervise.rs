@@ -17,7 +17,7 @@ use crate::log::{Log, Stream};
 use crate::record::now;
 use crate::remove::remove;
 use crate::report::Report;
-use crate::{Container, Error, State, Status, signal, target};
+use crate::{Container, Error, State, Status, shared, signal, target};
 
 /// Bytes read of the output at a time.
 const BUFFER: usize = 64 * 1024;
@@ -189,6 +189,7 @@ fn tidy(
     watched: Result<State, Error>,
 ) -> Result<i32, Error> {
     let state = watched?;
+    shared::end_rest(dir, container)?;
     if container.host_config.auto_remove {
         remove(root, dir, Some(container), true)?;
     } else {

@@ -3,7 +3,7 @@
 use crate::dir::{Attempt, Dir, Root};
 use crate::record::now;
 use crate::remove::{end, remove};
-use crate::{Error, State, Status};
+use crate::{Error, State, Status, shared};
 
 /// Ends and removes, or writes down as ended, what nobody manages any more.
 pub(crate) fn tidy(root: &Root) -> Result<(), Error> {
@@ -36,6 +36,7 @@ fn abandoned(root: &Root, dir: &Dir) -> Result<(), Error> {
         (Status::Created | Status::Exited, _) => Ok(()),
         (Status::Running, Some(container)) if !container.host_config.auto_remove => {
             end(&state)?;
+            shared::end_rest(dir, &container)?;
             dir.unmount()?;
             dir.write_state(&State {
                 status: Status::Exited,

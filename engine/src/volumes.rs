@@ -130,6 +130,12 @@ fn specs(container: &Container, request: &RunRequest) -> Result<Vec<VolumeSpec>,
         }
         specs.push(spec.clone());
     }
+    let taken = |specs: &[VolumeSpec], target: &str| specs.iter().any(|spec| spec.target == target);
+    for spec in &request.inherited {
+        if !taken(&specs, &spec.target) {
+            specs.push(spec.clone());
+        }
+    }
     for path in container.config.volumes.iter().flat_map(|volumes| volumes.keys()) {
         let bad = |why| Err(Error::invalid("VOLUME of the image", path, why));
         if !path.starts_with('/') {
@@ -139,7 +145,7 @@ fn specs(container: &Container, request: &RunRequest) -> Result<Vec<VolumeSpec>,
         if target == "/" {
             return bad("the root of the container cannot be a volume");
         }
-        if !specs.iter().any(|spec| spec.target == target) {
+        if !taken(&specs, &target) {
             let kind = Kind::Anonymous { nocopy: false };
             specs.push(VolumeSpec { kind, target, options: bindvol::Options::default() });
         }

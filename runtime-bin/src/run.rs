@@ -7,6 +7,8 @@ use std::path::Path;
 use clap::{ArgAction, Args};
 use engine::{Engine, ImageArg, RunRequest};
 
+use crate::files::{self, Reserved};
+use crate::options::HostArgs;
 use crate::output;
 use crate::progress::Bar;
 use crate::volumes::VolumeArgs;
@@ -74,6 +76,8 @@ pub(crate) struct RunArgs {
     #[arg(short, long, value_name = "string", allow_hyphen_values = true)]
     user: Option<String>,
     #[command(flatten)]
+    host: HostArgs,
+    #[command(flatten)]
     volumes: VolumeArgs,
     /// Working directory inside the container
     #[arg(short, long, value_name = "string", allow_hyphen_values = true)]
@@ -92,6 +96,18 @@ impl RunArgs {
     fn request(self) -> anyhow::Result<RunRequest> {
         let mut words = self.image_and_command.into_iter();
         let image = words.next().unwrap_or_default();
+        let host = self.host.options()?;
+        // What is typed comes last, and holds.
+        let (mut env, mut labels) = (Vec::new(), Vec::new());
+        for path in &self.host.env_file {
+            let here = |name: &String| name.contains('=') || std::env::var_os(name).is_some();
+            env.extend(files::entries("--env-file", path)?.into_iter().filter(here));
+        }
+        for path in &self.host.label_file {
+            labels.extend(files::entries("--label-file", path)?);
+        }
+        env.extend(self.env);
+        labels.extend(self.label);
         Ok(RunRequest {
             image: ImageArg::parse(&image, Path::exists),
             command: words.collect(),
@@ -100,7 +116,7 @@ impl RunArgs {
             remove: self.rm,
             interactive: self.interactive,
             tty: self.tty,
-            env: self.env,
+            env,
             workdir: given(self.workdir),
             user: given(self.user),
             entrypoint: self.entrypoint,
@@ -112,8 +128,12 @@ impl RunArgs {
             init: self.init,
             volumes: self.volumes.specs()?,
             platform: given(self.platform).map(|text| text.parse()).transpose()?,
-            labels: self.label,
+            labels,
             stop_signal: given(self.stop_signal),
+            stop_timeout: self.host.stop_timeout,
+            domainname: given(self.host.domainname),
+            host,
+            inherited: Vec::new(),
         })
     }
 }
@@ -136,9 +156,17 @@ pub(crate) fn check_terminal(interactive: bool, tty: bool, detach: bool) -> anyh
 
 /// Runs a container, and returns its exit status, or 0 with `-d`.
 pub(crate) fn run(root: &Path, args: Box<RunArgs>) -> anyhow::Result<u8> {
+    let pid_file = args.host.pidfile.clone();
     let request = args.request()?;
     check_terminal(request.interactive, request.tty, request.detach)?;
+    let id_file = request.host.id_file.as_deref().map(Reserved::id).transpose()?;
     let session = Engine::open(root)?.run(&request, &Bar::hidden())?;
+    if let Some(file) = id_file {
+        file.write(session.id())?;
+    }
+    if let (Some(path), Some(pid)) = (pid_file, session.pid()) {
+        files::write_pid(&path, pid)?;
+    }
     if request.detach {
         output::print(&format!("{}\n", session.id()))?;
         return Ok(0);

@@ -15,6 +15,7 @@ mod exec;
 mod explained;
 mod files;
 mod formats;
+mod host_options;
 mod hotplug;
 mod images;
 mod init;
