@@ -17,6 +17,7 @@ struct Differs<'a> {
     cwd: &'a str,
     tty: bool,
     user: User,
+    privileged: bool,
 }
 
 /// The container's own process: `args`, as the user that the image's files below `root` say.
@@ -30,7 +31,14 @@ pub(crate) fn first(
 ) -> Result<Process, Error> {
     let config = &container.config;
     let user = user_of(container, root, &config.user)?;
-    let differs = Differs { args, env: &[], cwd: &config.working_dir, tty: config.tty, user };
+    let differs = Differs {
+        args,
+        env: &[],
+        cwd: &config.working_dir,
+        tty: config.tty,
+        user,
+        privileged: false,
+    };
     let mut process = build(container, differs)?;
     let adjustment = container.host_config.oom_score_adj;
     process.set_oom_score_adj(Some(adjustment).filter(|adjustment| *adjustment != 0));
@@ -64,7 +72,8 @@ pub(crate) fn exec(
     let user = given(&request.user).unwrap_or_else(|| container.config.user.clone());
     let user = user_of(container, root, &user)?;
     let args = request.command.clone();
-    build(container, Differs { args, env: &env, cwd: &cwd, tty: request.tty, user })
+    let (tty, privileged) = (request.tty, request.privileged);
+    build(container, Differs { args, env: &env, cwd: &cwd, tty, user, privileged })
 }
 
 /// A user of the container, who is in the groups of `--group-add` too.
@@ -94,11 +103,11 @@ fn rlimits(ulimits: &[Ulimit]) -> Result<Option<Vec<PosixRlimit>>, Error> {
 }
 
 fn build(container: &Container, differs: Differs<'_>) -> Result<Process, Error> {
-    let Differs { args, env, cwd, tty, user } = differs;
+    let Differs { args, env, cwd, tty, user, privileged } = differs;
     let host = &container.host_config;
     let list = |names: &Option<Vec<String>>| names.clone().unwrap_or_default();
     let (mut add, mut drop) = (list(&host.cap_add), list(&host.cap_drop));
-    if host.privileged {
+    if host.privileged || privileged {
         (add, drop) = (vec![caps::EVERY.to_owned()], Vec::new());
     }
     let env = env::process(container, tty, env, &user.home);

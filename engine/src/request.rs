@@ -163,6 +163,8 @@ pub struct ExecRequest {
     pub workdir: Option<String>,
     /// `-u`; without, the container's.
     pub user: Option<String>,
+    /// `--privileged`: with all capabilities.
+    pub privileged: bool,
 }
 
 #[cfg(test)]

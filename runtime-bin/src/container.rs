@@ -10,9 +10,12 @@ use time::format_description::well_known::Rfc3339;
 use crate::archive::ExportArgs;
 use crate::cli::{KillArgs, MountsArgs, RmArgs, StopArgs, Verb};
 use crate::commit::CommitArgs;
+use crate::cp::CpArgs;
+use crate::diff::DiffArgs;
 use crate::exec::ExecArgs;
 use crate::filter::Filters;
 use crate::inspect::{self, InspectContainerArgs};
+use crate::mount::{MountArgs, UmountArgs};
 use crate::output::{self, printable};
 use crate::prune::{self, Confirm};
 use crate::ps::PsArgs;
@@ -27,6 +30,10 @@ const TOP_WIDTH: usize = 20;
 pub(crate) enum ContainerVerb {
     /// Create a new image from a container's changes
     Commit(CommitArgs),
+    /// Copy files/folders between a container and the local filesystem
+    Cp(CpArgs),
+    /// Inspect changes to files or directories on a container's filesystem
+    Diff(DiffArgs),
     /// Execute a command in a running container
     Exec(ExecArgs),
     /// Export a container's filesystem as a tar archive
@@ -38,6 +45,8 @@ pub(crate) enum ContainerVerb {
     /// List containers
     #[command(visible_aliases = ["list", "ps"])]
     Ls(PsArgs),
+    /// Add volumes to a running container
+    Mount(MountArgs),
     /// Show where each mount of a container comes from
     Mounts(MountsArgs),
     /// List port mappings for the container
@@ -55,6 +64,8 @@ pub(crate) enum ContainerVerb {
     Stop(StopArgs),
     /// Display the running processes of a container
     Top(TopArgs),
+    /// Take volumes out of a running container
+    Umount(UmountArgs),
     /// Block until one or more containers stop, then print their exit codes
     Wait(WaitArgs),
 }
@@ -64,10 +75,13 @@ impl ContainerVerb {
     pub(crate) fn short(self) -> Verb {
         match self {
             ContainerVerb::Commit(args) => Verb::Commit(args),
+            ContainerVerb::Cp(args) => Verb::Cp(args),
+            ContainerVerb::Diff(args) => Verb::Diff(args),
             ContainerVerb::Exec(args) => Verb::Exec(args),
             ContainerVerb::Export(args) => Verb::Export(args),
             ContainerVerb::Kill(args) => Verb::Kill(args),
             ContainerVerb::Ls(args) => Verb::Ps(args),
+            ContainerVerb::Mount(args) => Verb::Mount(args),
             ContainerVerb::Mounts(args) => Verb::Mounts(args),
             ContainerVerb::Port(args) => Verb::Port(args),
             ContainerVerb::Rename(args) => Verb::Rename(args),
@@ -75,6 +89,7 @@ impl ContainerVerb {
             ContainerVerb::Run(args) => Verb::Run(args),
             ContainerVerb::Stop(args) => Verb::Stop(args),
             ContainerVerb::Top(args) => Verb::Top(args),
+            ContainerVerb::Umount(args) => Verb::Umount(args),
             ContainerVerb::Wait(args) => Verb::Wait(args),
             only @ (ContainerVerb::Inspect(_) | ContainerVerb::Prune(_)) => {
                 Verb::Container(Box::new(only))

@@ -52,6 +52,21 @@ pub(crate) fn entries(option: &str, path: &Path) -> anyhow::Result<Vec<String>> 
     Ok(entries)
 }
 
+/// The variables of the files of `--env-file`, and then those that were typed, which hold. A name without a
+/// value takes the caller's, and is left out where the caller has none.
+///
+/// # Errors
+/// As [`entries`].
+pub(crate) fn environment(paths: &[PathBuf], typed: Vec<String>) -> anyhow::Result<Vec<String>> {
+    let mut all = Vec::new();
+    for path in paths {
+        let here = |name: &String| name.contains('=') || std::env::var_os(name).is_some();
+        all.extend(entries("--env-file", path)?.into_iter().filter(here));
+    }
+    all.extend(typed);
+    Ok(all)
+}
+
 /// A file that is made before a container is, and written when it is there. Dropped before that, the
 /// file goes.
 #[derive(Debug)]

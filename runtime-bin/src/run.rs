@@ -97,16 +97,12 @@ impl RunArgs {
         let mut words = self.image_and_command.into_iter();
         let image = words.next().unwrap_or_default();
         let host = self.host.options()?;
+        let env = files::environment(&self.host.env_file, self.env)?;
         // What is typed comes last, and holds.
-        let (mut env, mut labels) = (Vec::new(), Vec::new());
-        for path in &self.host.env_file {
-            let here = |name: &String| name.contains('=') || std::env::var_os(name).is_some();
-            env.extend(files::entries("--env-file", path)?.into_iter().filter(here));
-        }
+        let mut labels = Vec::new();
         for path in &self.host.label_file {
             labels.extend(files::entries("--label-file", path)?);
         }
-        env.extend(self.env);
         labels.extend(self.label);
         Ok(RunRequest {
             image: ImageArg::parse(&image, Path::exists),

@@ -45,6 +45,13 @@ fn files_of_variables_labels_and_ids() {
     assert_eq!(value["HostConfig"]["ContainerIDFile"], arg(&cid));
     let shown = root.ok(["exec", "box", "sh", "-c", "echo $A/$B/${GONE-none}/${PATH:+path}"]);
     assert_eq!(shown, "typed/b c/none/path");
+    fs::write(&env, "A=of exec\n").unwrap();
+    let script = "echo $A; grep CapEff /proc/self/status";
+    let shown =
+        root.ok(["exec", "--privileged", "--env-file", arg(&env), "box", "sh", "-c", script]);
+    let all = fs::read_to_string("/proc/self/status").unwrap();
+    let all = all.lines().find_map(|line| line.strip_prefix("CapBnd:")).unwrap().to_owned();
+    assert_eq!(shown, format!("of exec\nCapEff:{all}"));
     let fails = |options: &[&str], words: &[&str]| {
         let args = [&["run", "--rm"], options, &[image(), "true"]].concat();
         root.fails(125, words, args)

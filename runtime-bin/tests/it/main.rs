@@ -9,6 +9,7 @@ mod pty;
 
 mod bad_archive;
 mod bad_input;
+mod compat;
 mod end;
 mod escape;
 mod exec;
