@@ -2,9 +2,8 @@
 
 use std::os::fd::AsFd;
 
-use rustix::event::{PollFd, PollFlags, poll};
-
 use ns_core::{Child, Event, Exit, Namespaces, Spawn};
+use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::{done, namespace, turn};
 
