@@ -68,6 +68,17 @@ impl Layer {
         self.add(name, EntryType::Symlink, 0o777, to, b"")
     }
 
+    pub(crate) fn block_device(mut self, name: &str, major: u32, minor: u32) -> Layer {
+        let mut header = Header::new_ustar();
+        header.set_entry_type(EntryType::Block);
+        header.set_mode(0o666);
+        header.set_size(0);
+        header.set_device_major(major).unwrap();
+        header.set_device_minor(minor).unwrap();
+        self.0.append_data(&mut header, name, &[][..]).unwrap();
+        self
+    }
+
     pub(crate) fn fifo(self, name: &str) -> Layer {
         self.add(name, EntryType::Fifo, 0o644, "", b"")
     }
