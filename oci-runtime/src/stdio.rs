@@ -1,10 +1,10 @@
 //! What the container's process has as standard input, output and error.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags, makedev};
 use rustix::io::Errno;
-use sys::{Failure, Step};
+use sys::{Failure, Step, below};
 
 use crate::Error;
 
@@ -65,6 +65,42 @@ impl Stdio {
     pub(crate) fn apply(&self) -> Result<(), Failure> {
         put(&self.stdin, &self.stdout, &self.stderr)
     }
+}
+
+/// Child side. Where 0, 1 or 2 is the host's null device, puts the container's own in its place: through
+/// `/proc/self/fd`, root of a container could change the mode or the owner of the host's.
+pub(crate) fn own_null(root: BorrowedFd<'_>) -> Result<(), Failure> {
+    let is_null = |fd: BorrowedFd<'_>| {
+        let stat = rustix::fs::fstat(fd).step("looking at standard input and output")?;
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        Ok((kind, stat.st_rdev) == (FileType::CharacterDevice, makedev(1, 3)))
+    };
+    let (stdin, stdout, stderr) =
+        (rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr());
+    let found = [is_null(stdin)?, is_null(stdout)?, is_null(stderr)?];
+    if found == [false; 3] {
+        return Ok(());
+    }
+    let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let null = below::open(root, c"/dev/null", flags)
+        .step("opening /dev/null in the container, for standard input or output")?;
+    // Whoever runs in the container may have put something else there.
+    if !is_null(null.as_fd())? {
+        const OP: &str =
+            "opening a /dev/null in the container that is not the null device (char 1:3)";
+        return Err(Failure::new(OP, Errno::NODEV));
+    }
+    rustix::fs::fcntl_setfl(&null, OFlags::empty()).step("setting /dev/null's flags")?;
+    if found[0] {
+        rustix::stdio::dup2_stdin(&null).step("setting standard input")?;
+    }
+    if found[1] {
+        rustix::stdio::dup2_stdout(&null).step("setting standard output")?;
+    }
+    if found[2] {
+        rustix::stdio::dup2_stderr(&null).step("setting standard error")?;
+    }
+    Ok(())
 }
 
 /// Child side. Makes the three descriptors 0, 1 and 2.
