@@ -177,6 +177,26 @@ impl Root {
         if self.named(name)?.as_deref() != Some(id) {
             return Ok(());
         }
+        self.unlink_name(name)
+    }
+
+    /// Takes all names from the container `id`, of which no record says what it is called.
+    pub(crate) fn drop_names_of(&self, id: &str) -> Result<(), Error> {
+        let path = self.path.join("names");
+        let failed = |error| Error::system("list", &path, error);
+        let _held = self.lock()?;
+        for entry in std::fs::read_dir(&path).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name();
+            if let Some(name) = name.to_str()
+                && self.named(name)?.as_deref() == Some(id)
+            {
+                self.unlink_name(name)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn unlink_name(&self, name: &str) -> Result<(), Error> {
         let link = self.path.join("names").join(name);
         unlink(&link).map_err(|error| Error::system("remove the name", link, error))
     }
@@ -284,6 +304,12 @@ impl Dir {
 
     pub(crate) fn write_state(&self, state: &State) -> Result<(), Error> {
         self.write(STATE, state)
+    }
+
+    /// Removes the state: that of a container in the making is left.
+    pub(crate) fn remove_state(&self) -> Result<(), Error> {
+        let path = self.path.join(STATE);
+        unlink(&path).map_err(|error| Error::system("remove", path, error))
     }
 
     fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, Error> {

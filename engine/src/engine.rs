@@ -9,7 +9,9 @@ use serde_json::Value;
 
 use crate::dir::{Dir, Root};
 use crate::target::Target;
-use crate::{Container, Error, ImageArg, MountView, State, inspect, mounts, reference, tidy};
+use crate::{
+    Container, Error, ImageArg, MountView, State, inspect, mounts, names, reference, tidy,
+};
 
 /// Everything below one root directory. Two roots never meet.
 #[derive(Debug)]
@@ -143,9 +145,9 @@ impl Engine {
     /// The container of this name, id, or beginning of an id.
     pub(crate) fn find(&self, text: &str) -> Result<(Dir, Container), Error> {
         // The quick ways first: with a thousand containers, not all records are read.
-        let named = match text.contains('/') {
-            true => None,
-            false => self.root.named(text)?,
+        let named = match names::check(text) {
+            Ok(()) => self.root.named(text)?,
+            Err(_) => None, // what cannot be a name is none
         };
         for id in [named.as_deref(), (text.len() == 64 && !text.contains('/')).then_some(text)]
             .into_iter()

@@ -169,11 +169,9 @@ pub struct Lower {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// Its directory is there, not all of it.
+    /// Its directory is there; it has not run yet.
     #[default]
     Creating,
-    /// All is there, its process is not.
-    Created,
     /// Its process runs.
     Running,
     /// Its process has ended.
@@ -186,7 +184,7 @@ impl Status {
     /// Docker's word for it, `.State.Status`. Docker has no `creating`: it is `created`.
     pub fn as_str(self) -> &'static str {
         match self {
-            Status::Creating | Status::Created => "created",
+            Status::Creating => "created",
             Status::Running => "running",
             Status::Exited => "exited",
             Status::Removing => "removing",

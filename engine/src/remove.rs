@@ -9,7 +9,7 @@ use crate::target::Target;
 use crate::{Container, Error, State, Status, volumes};
 
 /// How long a killed process may take to be gone: it ends at once, unless the kernel holds it.
-pub(crate) const KILL_LIMIT: Duration = Duration::from_secs(10);
+const KILL_LIMIT: Duration = Duration::from_secs(10);
 
 /// Removes a container whose process has ended, or ends it: mount, name, directory, and `with_volumes`
 /// the volumes that were made for it alone. May be called again after it was interrupted.
@@ -26,7 +26,11 @@ pub(crate) fn remove(
     dir.unmount()?;
     if dir.path().exists() {
         let removing = State { status: Status::Removing, pid: 0, pid_start: 0, ..state };
-        dir.write_state(&removing)?;
+        // So that a removal that is interrupted goes on, as it does without a state. That takes no room
+        // on the disk: who wants to make room must be able to.
+        if dir.write_state(&removing).is_err() {
+            dir.remove_state()?;
+        }
     }
     if let Some(container) = container {
         if with_volumes {
@@ -39,16 +43,22 @@ pub(crate) fn remove(
             }
         }
         root.drop_name(&container.name, &container.id)?;
+    } else {
+        root.drop_names_of(dir.id())?;
     }
     root.remove(dir)
 }
 
 /// Ends the process that a state names, if there is one, and waits until it is gone.
 pub(crate) fn end(state: &State) -> Result<(), Error> {
-    let Some(target) = Target::of(state)? else { return Ok(()) };
+    Target::of(state)?.as_ref().map_or(Ok(()), kill)
+}
+
+/// Ends a process by SIGKILL, and waits until it is gone.
+pub(crate) fn kill(target: &Target) -> Result<(), Error> {
     target.signal(Signal::KILL)?;
     match target.wait(KILL_LIMIT)? {
         true => Ok(()),
-        false => Err(Error::Unkillable { pid: state.pid }),
+        false => Err(Error::Unkillable { pid: target.pid.as_raw_nonzero().get() }),
     }
 }

@@ -14,8 +14,7 @@ use crate::remove::remove;
 use crate::report::Report;
 use crate::supervise::{Output, Supervisor};
 use crate::{
-    Container, Engine, Error, RunRequest, Session, State, Status, attach, config, etc, names, spec,
-    volumes,
+    Container, Engine, Error, RunRequest, Session, attach, config, etc, names, spec, volumes,
 };
 
 /// How many made-up names are tried.
@@ -69,7 +68,8 @@ impl Engine {
         self.mount(dir, &container)?;
         let merged = dir.open("merged")?;
         let volumes = bindvol::Volumes::open(&self.root.volumes())?;
-        let subpaths = volumes::resolve(&mut container, request, &volumes, merged.as_fd())?;
+        let record = |container: &Container| dir.write_container(container);
+        let subpaths = volumes::resolve(&mut container, request, &volumes, merged.as_fd(), record)?;
         dir.write_container(&container)?;
         let own = rustix::fs::open(dir.path(), OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map_err(|errno| Error::system("open", dir.path(), errno))?;
@@ -79,7 +79,6 @@ impl Engine {
             set_size(process);
         }
         dir.write("config.json", &spec)?;
-        dir.write_state(&State { status: Status::Created, ..State::default() })?;
         let (stdio, output) = stdio(request)?;
         let prepared = Prepared::new(dir.path(), &spec, stdio)?;
         Ok(Made { container, prepared, output })

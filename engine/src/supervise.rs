@@ -17,6 +17,7 @@ use crate::log::{Log, Stream};
 use crate::record::now;
 use crate::remove::remove;
 use crate::report::Report;
+use crate::tidy::abandoned;
 use crate::{Container, Error, State, Status, signal, target};
 
 /// Bytes read of the output at a time.
@@ -50,17 +51,23 @@ impl Supervisor {
     /// Runs the container to its end; the exit status of the supervising process.
     pub(crate) fn run(self) -> u8 {
         let Supervisor { root, dir, container, prepared, channel, output, lock } = self;
-        let ended = start(&dir, prepared, channel.as_fd()).and_then(|started| {
-            let watched = watch(started, &dir, &container, channel.as_fd(), output);
-            tidy(&root, &dir, &container, watched)
-        });
-        let report = match ended {
-            Ok(code) => Report::Exited { code },
+        // Where an attempt to tidy up fails, what went wrong first is told, and the next command tries
+        // again.
+        let report = match start(&dir, prepared, channel.as_fd()) {
+            Ok(started) => {
+                let watched = watch(started, &dir, &container, channel.as_fd(), output);
+                match tidy(&root, &dir, &container, watched) {
+                    Ok(code) => Report::Exited { code },
+                    Err(error) => {
+                        // Its files are the user's by now, and stay without --rm.
+                        let _ = abandoned(&root, &dir);
+                        Report::failed(&error)
+                    }
+                }
+            }
             Err(error) => {
-                let report = Report::failed(&error);
-                // What went wrong first is what is told; the next command tries this again.
-                let _ = remove(&root, &dir, Some(&container), container.host_config.auto_remove);
-                report
+                let _ = remove(&root, &dir, Some(&container), true);
+                Report::failed(&error)
             }
         };
         drop(lock);
@@ -174,6 +181,7 @@ fn leave_the_starter() -> Result<(), Error> {
     rustix::stdio::dup2_stdin(&null).map_err(failed)?;
     rustix::stdio::dup2_stdout(&null).map_err(failed)?;
     rustix::stdio::dup2_stderr(&null).map_err(failed)?;
+    sys::process::drop_inherited().map_err(failed)?;
     rustix::process::chdir(c"/").map_err(failed)
 }
 
