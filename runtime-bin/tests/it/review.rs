@@ -80,6 +80,23 @@ fn exec_in_a_container_that_ends_says_that_it_does_not_run() {
     }
 }
 
+/// Directories nested deeper than a path can name, and than descriptors last.
+#[test]
+fn a_container_with_deep_directories_can_be_removed() {
+    let root = Root::new();
+    root.sleeper("deep", &[]);
+    let nest = "x=a/a/a/a/a/a/a/a; cd /tmp; for i in $(seq 40); do mkdir -p $x/$x/$x/$x; mv t $x/$x/$x/$x/; \
+        mv a t; done 2>/dev/null; ls";
+    assert_eq!(root.ok(["exec", "deep", "sh", "-c", nest]), "t");
+    let command = root.command(["rm", "-f", "deep"]);
+    let line = "ulimit -n 256; exec \"$0\" \"$@\"";
+    let mut limited = Command::new("sh");
+    limited.args(["-c", line]).arg(command.get_program()).args(command.get_args());
+    let out = limited.output().unwrap();
+    assert!(out.status.success(), "{out:?}");
+    root.assert_nothing_left();
+}
+
 /// What cannot be a name is the name of no container.
 #[test]
 fn a_name_that_is_too_long_is_nobodys() {
