@@ -10,6 +10,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::Signal;
+use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer};
 use sys::process::SignalFd;
 
 use crate::dir::{Dir, Lock, Root};
@@ -124,7 +125,13 @@ fn watch(
     let Output { pipes, stdin, terminal: mut drain } = output;
     let mut taken = Taken::new(pipes, container.log.then(|| Log::open(&dir.log())).transpose()?);
     let mut attached = true;
+    // As long as one slave is open, reading the master does not fail with EIO, even when the process has
+    // none open now and opens one later.
+    let mut slave = None;
     loop {
+        if let (true, None, Some(master)) = (drain, &slave, &terminal) {
+            slave = open_slave(master);
+        }
         let mut fds = vec![
             PollFd::from_borrowed_fd(running.pidfd(), PollFlags::IN),
             PollFd::new(&signals, PollFlags::IN),
@@ -163,7 +170,8 @@ fn watch(
     }
     let exit = running.wait()?;
     // All writers are gone with the PID namespace: what is there is all.
-    taken.rest();
+    drop(slave);
+    taken.rest(terminal.as_ref().filter(|_| drain));
     drop(stdin);
     state.status = Status::Exited;
     state.pid = 0;
@@ -171,6 +179,11 @@ fn watch(
     state.exit_code = exit.code();
     state.finished_at = now();
     Ok(state)
+}
+
+fn open_slave(master: &OwnedFd) -> Option<OwnedFd> {
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    ioctl_tiocgptpeer(master, flags).ok()
 }
 
 /// The supervisor must not keep the starter's terminal, pipes or directory.
@@ -243,10 +256,14 @@ impl Taken {
         take(master.as_fd(), &mut self.shown, &mut self.log, &mut self.buffer)
     }
 
-    /// Reads what is left in the pipes, and ends the last lines.
-    fn rest(&mut self) {
+    /// Reads what is left in the terminal and the pipes, and ends the last lines.
+    fn rest(&mut self, terminal: Option<&OwnedFd>) {
+        let more = |fd: BorrowedFd<'_>| target::ended(fd, Duration::ZERO).unwrap_or_default();
+        if let Some(master) = terminal {
+            while more(master.as_fd()) && self.terminal(master) {}
+        }
         for source in &mut self.sources {
-            while target::ended(source.fd.as_fd(), Duration::ZERO).unwrap_or_default()
+            while more(source.fd.as_fd())
                 && take(source.fd.as_fd(), &mut source.stream, &mut self.log, &mut self.buffer)
             {
             }

@@ -97,6 +97,36 @@ fn a_container_with_deep_directories_can_be_removed() {
     root.assert_nothing_left();
 }
 
+fn log(root: &Root, name: &str) -> String {
+    let path = root.inspect(name)["LogPath"].as_str().unwrap().to_owned();
+    std::fs::read_to_string(path).unwrap()
+}
+
+/// What is still on its way through a terminal when its process ends.
+#[test]
+fn the_end_of_the_output_to_a_terminal_in_the_background_is_logged() {
+    let root = Root::new();
+    root.ok(["load", "-q", "-i", arg(&busybox())]);
+    for round in 0..10 {
+        let name = format!("box-{round}");
+        root.ok(["run", "-d", "-t", "--name", &name, arg(&busybox()), "seq", "5000"]);
+        assert_eq!(root.wait_for_exit(&name), 0);
+        let log = log(&root, &name);
+        assert_eq!(log.lines().count(), 5000);
+        assert!(log.lines().last().unwrap().contains("5000"));
+    }
+}
+
+/// A process may close its terminal and open it later.
+#[test]
+fn a_terminal_in_the_background_that_is_closed_for_a_while_is_read_later() {
+    let root = Root::new();
+    let script = "exec 0<&- 1>&- 2>&-; sleep 0.3; exec 1>/dev/console; seq 50000";
+    root.ok(["run", "-d", "-t", "--name", "box", arg(&busybox()), "sh", "-c", script]);
+    assert_eq!(root.wait_for_exit("box"), 0);
+    assert!(log(&root, "box").lines().last().unwrap().contains("50000"));
+}
+
 /// What cannot be a name is the name of no container.
 #[test]
 fn a_name_that_is_too_long_is_nobodys() {
