@@ -38,6 +38,7 @@ mod env;
 mod error;
 mod etc;
 mod exec;
+mod group;
 mod init;
 mod init_binary;
 mod inspect;

@@ -14,7 +14,7 @@ use crate::remove::remove;
 use crate::report::Report;
 use crate::supervise::{Output, Supervisor};
 use crate::{
-    Container, Engine, Error, RunRequest, Session, attach, config, etc, names, spec, volumes,
+    Container, Engine, Error, RunRequest, Session, attach, config, etc, group, names, spec, volumes,
 };
 
 /// How many made-up names are tried.
@@ -80,7 +80,7 @@ impl Engine {
         }
         dir.write("config.json", &spec)?;
         let (stdio, output) = stdio(request)?;
-        let prepared = Prepared::new(dir.path(), &spec, stdio)?;
+        let prepared = Prepared::new(dir.path(), &spec, stdio)?.cgroup(group::make(dir)?);
         Ok(Made { container, prepared, output })
     }
 

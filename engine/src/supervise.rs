@@ -19,7 +19,7 @@ use crate::record::now;
 use crate::remove::remove;
 use crate::report::Report;
 use crate::tidy::abandoned;
-use crate::{Container, Error, State, Status, signal, target};
+use crate::{Container, Error, State, Status, group, signal, target};
 
 /// Bytes read of the output at a time.
 const BUFFER: usize = 64 * 1024;
@@ -210,6 +210,7 @@ fn tidy(
         remove(root, dir, Some(container), true)?;
     } else {
         dir.unmount()?;
+        group::remove(dir)?;
         dir.write_state(&state)?;
     }
     Ok(state.exit_code)

@@ -3,7 +3,7 @@
 use crate::dir::{Attempt, Dir, Root};
 use crate::record::now;
 use crate::remove::{end, remove};
-use crate::{Error, State, Status};
+use crate::{Error, State, Status, group};
 
 /// Ends and removes, or writes down as ended, what nobody manages any more.
 ///
@@ -42,6 +42,7 @@ pub(crate) fn abandoned(root: &Root, dir: &Dir) -> Result<(), Error> {
         (Status::Running, Some(container)) if !container.host_config.auto_remove => {
             end(&state)?;
             dir.unmount()?;
+            group::remove(dir)?;
             dir.write_state(&State {
                 status: Status::Exited,
                 pid: 0,
