@@ -146,10 +146,14 @@ impl<'fd> Spawn<'fd> {
     /// `None` in the child.
     fn clone_process(&self) -> Result<Option<(Pid, OwnedFd)>, Errno> {
         let mut pidfd: libc::c_int = -1;
-        let mut flags = u64::from(self.namespaces.bits()) | libc::CLONE_PIDFD as u64;
+        let mut namespaces = self.namespaces;
+        let mut flags = libc::CLONE_PIDFD as u64;
         if self.cgroup.is_some() {
+            // The clone would root the new namespace at the caller's group, before it enters its own.
+            namespaces -= Namespaces::CGROUP;
             flags |= CLONE_INTO_CGROUP;
         }
+        flags |= u64::from(namespaces.bits());
         let arguments = libc::clone_args {
             flags,
             pidfd: (&raw mut pidfd) as u64,
@@ -198,6 +202,9 @@ impl<'fd> Spawn<'fd> {
             if self.namespaces.contains(Namespaces::USER) {
                 gate.opened()?;
             }
+            if self.cgroup.is_some() && self.namespaces.contains(Namespaces::CGROUP) {
+                new_cgroup_namespace().step("making the cgroup namespace")?;
+            }
             for (fd, kinds) in &self.joins {
                 let kinds = *kinds - Namespaces::PID;
                 if !kinds.is_empty() {
@@ -211,6 +218,15 @@ impl<'fd> Spawn<'fd> {
             Err(failure) => gate.fail(&failure),
         }
         exit_now(1)
+    }
+}
+
+/// A namespace whose root is the group that the process is in.
+fn new_cgroup_namespace() -> Result<(), Errno> {
+    // SAFETY: unshare takes no memory, and a cgroup namespace is no resource that other threads hold.
+    match unsafe { libc::unshare(libc::CLONE_NEWCGROUP) } {
+        0 => Ok(()),
+        _ => Err(last_errno()),
     }
 }
 
