@@ -155,7 +155,7 @@ impl Engine {
         let lost = || Error::Supervisor { container: dir.id().to_owned() };
         let own = own.ok_or_else(lost)?;
         match Report::receive(own.as_fd())? {
-            Some((Report::Started { .. }, [Some(pidfd), terminal])) => {
+            Some((Report::Started, [Some(pidfd), terminal])) => {
                 Ok(Session::supervised(dir.id(), terminal, pidfd, own))
             }
             Some((Report::Failed { message, code }, _)) => Err(Error::Start { message, code }),

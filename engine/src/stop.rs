@@ -39,8 +39,7 @@ impl Engine {
             Standing::Rests(_lock) => return abandoned(&self.root, &dir),
             Standing::Gone => return Ok(()),
         };
-        let stop = container.config.stop_signal.as_deref().unwrap_or("TERM");
-        target.signal(signal::parse(stop)?)?;
+        target.signal(signal::stop(&container)?)?;
         if !target.wait(timeout.unwrap_or(STOP))? {
             kill(&target)?;
         }
@@ -57,7 +56,7 @@ impl Engine {
         let (dir, container) = self.find(container)?;
         match Target::of(&dir.state()?)? {
             Some(target) if target.signal(signal)? => Ok(()),
-            _ => Err(Error::NotRunning { name: container.name, id: container.id }),
+            _ => Err(Error::not_running(&container)),
         }
     }
 

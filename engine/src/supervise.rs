@@ -16,10 +16,10 @@ use sys::process::SignalFd;
 use crate::dir::{Dir, Lock, Root};
 use crate::log::{Log, Stream};
 use crate::record::now;
-use crate::remove::remove;
+use crate::remove::{release, remove};
 use crate::report::Report;
 use crate::tidy::abandoned;
-use crate::{Container, Error, State, Status, group, signal, target};
+use crate::{Container, Error, State, Status, signal, target};
 
 /// Bytes read of the output at a time.
 const BUFFER: usize = 64 * 1024;
@@ -96,7 +96,7 @@ fn start(dir: &Dir, prepared: Prepared, channel: BorrowedFd<'_>) -> Result<Start
     let terminal = running.take_terminal();
     let mut descriptors = vec![running.pidfd()];
     descriptors.extend(terminal.as_ref().map(AsFd::as_fd));
-    Report::Started { pid: state.pid }.send(channel, &descriptors)?;
+    Report::Started.send(channel, &descriptors)?;
     Ok(Started { running, terminal, state })
 }
 
@@ -114,14 +114,13 @@ fn watch(
     channel: BorrowedFd<'_>,
     output: Output,
 ) -> Result<State, Error> {
-    let Started { running, terminal, mut state } = started;
+    let Started { running, terminal, state } = started;
     leave_the_starter()?;
     let failed = |errno: Errno| Error::system("wait for", "the container", errno);
     // Who wants to end the supervisor wants to end the container.
     let signals =
         SignalFd::new(&[Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT]).map_err(failed)?;
-    let stop = container.config.stop_signal.as_deref().unwrap_or("TERM");
-    let stop = signal::parse(stop).unwrap_or(Signal::TERM);
+    let stop = signal::stop(container).unwrap_or(Signal::TERM);
     let Output { pipes, stdin, terminal: mut drain } = output;
     let mut taken = Taken::new(pipes, container.log.then(|| Log::open(&dir.log())).transpose()?);
     let mut attached = true;
@@ -173,12 +172,7 @@ fn watch(
     drop(slave);
     taken.rest(terminal.as_ref().filter(|_| drain));
     drop(stdin);
-    state.status = Status::Exited;
-    state.pid = 0;
-    state.pid_start = 0;
-    state.exit_code = exit.code();
-    state.finished_at = now();
-    Ok(state)
+    Ok(state.exited(exit.code()))
 }
 
 fn open_slave(master: &OwnedFd) -> Option<OwnedFd> {
@@ -209,8 +203,7 @@ fn tidy(
     if container.host_config.auto_remove {
         remove(root, dir, Some(container), true)?;
     } else {
-        dir.unmount()?;
-        group::remove(dir)?;
+        release(dir)?;
         dir.write_state(&state)?;
     }
     Ok(state.exit_code)

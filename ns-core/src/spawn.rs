@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use rustix::io::Errno;
 use rustix::process::Pid;
+use sys::process::last_errno;
 use sys::{Failure, Step};
 
 use crate::channel::Gate;
@@ -251,11 +252,4 @@ impl Drop for ExitGuard {
 pub(crate) fn exit_now(status: u8) -> ! {
     // SAFETY: _exit has no precondition and does not return.
     unsafe { libc::_exit(libc::c_int::from(status)) }
-}
-
-pub(crate) fn last_errno() -> Errno {
-    // SAFETY: the location is this thread's own and always valid.
-    let location = unsafe { libc::__errno_location() };
-    // SAFETY: as above; nothing else writes it meanwhile.
-    Errno::from_raw_os_error(unsafe { *location })
 }
