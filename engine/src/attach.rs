@@ -82,6 +82,8 @@ pub(crate) trait Process {
     fn signal(&self, signal: Signal) -> Result<(), Error>;
     /// Becomes readable when the process has ended.
     fn end(&self) -> BorrowedFd<'_>;
+    /// Called once it has ended, while its output may still be on the way.
+    fn reap(&self) -> Result<(), Error>;
 }
 
 impl Process for Session {
@@ -95,6 +97,10 @@ impl Process for Session {
 
     fn end(&self) -> BorrowedFd<'_> {
         Session::end(self)
+    }
+
+    fn reap(&self) -> Result<(), Error> {
+        Session::reap(self)
     }
 }
 
@@ -246,6 +252,8 @@ impl<'a, P: Process> Relay<'a, P> {
                     Who::Signals => self.signals()?,
                     Who::End => {
                         ended = true;
+                        // Who reads the output may take any time, or stop.
+                        self.process.reap()?;
                         slave = None;
                         self.to_process = Buffer::default();
                         self.stdin_open = false;

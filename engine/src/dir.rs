@@ -6,9 +6,11 @@
 //! lock file's and its own, are under it too: so that nobody sees one without the other, unless
 //! somebody was killed in between, and nobody locks a file that another has removed.
 
+use std::ffi::CString;
 use std::fs::{DirBuilder, File};
 use std::io::{self, ErrorKind, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -22,6 +24,7 @@ use crate::{Container, Error, State};
 
 const CONTAINER: &str = "container.json";
 const STATE: &str = "state.json";
+const GROUP: &str = "cgroup.json";
 const LOCK: &str = "lock";
 const VOLUMES: &str = "volumes.json";
 const VOLUMES_LOCK: &str = "volumes.lock";
@@ -145,7 +148,7 @@ impl Root {
 
     /// Gives `name` to the container `id`; the id of the one that has it, if it is taken.
     pub(crate) fn take_name(&self, name: &str, id: &str) -> Result<Option<String>, Error> {
-        let link = self.path.join("names").join(name);
+        let link = self.link(name);
         let failed = |error| Error::system("make the name", &link, error);
         let _held = self.lock()?;
         loop {
@@ -162,9 +165,13 @@ impl Root {
         }
     }
 
+    fn link(&self, name: &str) -> PathBuf {
+        self.path.join("names").join(name)
+    }
+
     /// The id of the container that has `name`.
     pub(crate) fn named(&self, name: &str) -> Result<Option<String>, Error> {
-        let link = self.path.join("names").join(name);
+        let link = self.link(name);
         match std::fs::read_link(&link) {
             Ok(id) => Ok(id.to_str().map(str::to_owned)),
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidInput) => {
@@ -180,7 +187,27 @@ impl Root {
         if self.named(name)?.as_deref() != Some(id) {
             return Ok(());
         }
-        let link = self.path.join("names").join(name);
+        self.unlink_name(name)
+    }
+
+    /// Takes all names from the container `id`, of which no record says what it is called.
+    pub(crate) fn drop_names_of(&self, id: &str) -> Result<(), Error> {
+        let path = self.path.join("names");
+        let failed = |error| Error::system("list", &path, error);
+        let _held = self.lock()?;
+        for entry in std::fs::read_dir(&path).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name();
+            if let Some(name) = name.to_str()
+                && self.named(name)?.as_deref() == Some(id)
+            {
+                self.unlink_name(name)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn unlink_name(&self, name: &str) -> Result<(), Error> {
+        let link = self.link(name);
         unlink(&link).map_err(|error| Error::system("remove the name", link, error))
     }
 }
@@ -301,13 +328,17 @@ impl Dir {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
             other => other?,
         };
+        let own = File::open(&self.path)?;
         for entry in entries {
             let entry = entry?;
             if entry.file_name() == LOCK {
                 continue;
             }
             match entry.file_type()?.is_dir() {
-                true => std::fs::remove_dir_all(entry.path())?,
+                // What a program has made there may be nested deeper than descriptors last.
+                true => {
+                    sys::erase::erase(own.as_fd(), &CString::new(entry.file_name().as_bytes())?)?
+                }
                 false => std::fs::remove_file(entry.path())?,
             }
         }
@@ -351,8 +382,23 @@ impl Dir {
         Ok(self.read(STATE)?.unwrap_or_default())
     }
 
+    /// The path of the container's cgroup below the hierarchy; `None` where it has none (yet).
+    pub(crate) fn group(&self) -> Result<Option<PathBuf>, Error> {
+        self.read(GROUP)
+    }
+
+    pub(crate) fn write_group(&self, path: &Path) -> Result<(), Error> {
+        self.write(GROUP, &path)
+    }
+
     pub(crate) fn write_state(&self, state: &State) -> Result<(), Error> {
         self.write(STATE, state)
+    }
+
+    /// Removes the state: that of a container in the making is left.
+    pub(crate) fn remove_state(&self) -> Result<(), Error> {
+        let path = self.path.join(STATE);
+        unlink(&path).map_err(|error| Error::system("remove", path, error))
     }
 
     fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, Error> {

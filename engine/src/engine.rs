@@ -9,7 +9,9 @@ use serde_json::Value;
 
 use crate::dir::{Dir, Root};
 use crate::target::Target;
-use crate::{Container, Error, ImageArg, MountView, State, inspect, mounts, reference, tidy};
+use crate::{
+    Container, Error, ImageArg, MountView, State, inspect, mounts, names, reference, tidy,
+};
 
 /// Everything below one root directory. Two roots never meet.
 #[derive(Debug)]
@@ -135,25 +137,19 @@ impl Engine {
         let (dir, container) = self.find(container)?;
         let state = dir.state()?;
         if Target::of(&state)?.is_none() {
-            return Err(Error::NotRunning { name: container.name, id: container.id });
+            return Err(Error::not_running(&container));
         }
-        let read = |pid: &str| {
-            let path = format!("/proc/{pid}/mountinfo");
-            let bytes =
-                std::fs::read(&path).map_err(|error| Error::system("read", &path, error))?;
-            sys::mountinfo::parse(&bytes)
-                .map_err(|error| Error::system("read", &path, std::io::Error::other(error)))
-        };
-        let (inside, host) = (read(&state.pid.to_string())?, read("self")?);
+        let inside = mounts::table(&state.pid.to_string())?;
+        let host = mounts::table("self")?;
         Ok(mounts::view(&container, &inside, &host, self.root.path(), dir.path()))
     }
 
     /// The container of this name, id, or beginning of an id.
     pub(crate) fn find(&self, text: &str) -> Result<(Dir, Container), Error> {
         // The quick ways first: with a thousand containers, not all records are read.
-        let named = match text.contains('/') {
-            true => None,
-            false => self.root.named(text)?,
+        let named = match names::check(text) {
+            Ok(()) => self.root.named(text)?,
+            Err(_) => None, // what cannot be a name is none
         };
         for id in [named.as_deref(), (text.len() == 64 && !text.contains('/')).then_some(text)]
             .into_iter()

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::Container;
+
 /// A request that cannot be met.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -404,6 +406,11 @@ impl Error {
     /// An [`Error::NotYet`].
     pub(crate) fn not_yet(option: &'static str, value: &str, what: &'static str) -> Error {
         Error::NotYet { option, value: shorten(value), what }
+    }
+
+    /// An [`Error::NotRunning`].
+    pub(crate) fn not_running(container: &Container) -> Error {
+        Error::NotRunning { name: container.name.clone(), id: container.id.clone() }
     }
 
     /// An [`Error::Invalid`].

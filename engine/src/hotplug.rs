@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use crate::config::clean;
 use crate::dir::Dir;
 use crate::target::Target;
-use crate::{Container, Engine, Error, spec, view, volumes};
+use crate::{Container, Engine, Error, mounts, spec, view, volumes};
 
 impl Engine {
     /// Adds a volume, bind or tmpfs to a running container. It is seen inside at once, shown by
@@ -99,7 +99,7 @@ impl Engine {
         let container = dir.container()?.ok_or_else(gone)?;
         match Target::of(&dir.state()?)? {
             Some(target) => Ok((container, target)),
-            None => Err(Error::NotRunning { name: container.name, id: container.id }),
+            None => Err(Error::not_running(&container)),
         }
     }
 }
@@ -127,10 +127,7 @@ fn mount_id(fd: BorrowedFd<'_>) -> Result<(u64, bool), Error> {
 
 /// The mount `id` of a process's mount namespace, and all that are mounted on it.
 fn mounted_on(target: &Target, id: u64) -> Result<HashSet<u64>, Error> {
-    let path = format!("/proc/{}/mountinfo", target.pid);
-    let bytes = std::fs::read(&path).map_err(|error| Error::system("read", &path, error))?;
-    let mounts = sys::mountinfo::parse(&bytes)
-        .map_err(|error| Error::system("read", &path, std::io::Error::other(error)))?;
+    let mounts = mounts::table(&target.pid.to_string())?;
     let mut ids = HashSet::from([id]);
     loop {
         let before = ids.len();

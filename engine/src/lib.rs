@@ -44,6 +44,7 @@ mod error;
 mod etc;
 mod exec;
 mod export;
+mod group;
 mod hotplug;
 mod images;
 mod init;

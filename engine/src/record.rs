@@ -252,11 +252,9 @@ pub struct Lower {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// Its directory is there, not all of it.
+    /// Its directory is there; it has not run yet.
     #[default]
     Creating,
-    /// All is there, its process is not.
-    Created,
     /// Its process runs.
     Running,
     /// Its process has ended.
@@ -269,7 +267,7 @@ impl Status {
     /// Docker's word for it, `.State.Status`. Docker has no `creating`: it is `created`.
     pub fn as_str(self) -> &'static str {
         match self {
-            Status::Creating | Status::Created => "created",
+            Status::Creating => "created",
             Status::Running => "running",
             Status::Exited => "exited",
             Status::Removing => "removing",
@@ -307,6 +305,20 @@ impl Default for State {
             error: String::new(),
             started_at: ZERO_TIME.to_owned(),
             finished_at: ZERO_TIME.to_owned(),
+        }
+    }
+}
+
+impl State {
+    /// The state after the process has ended with this status, now.
+    pub(crate) fn exited(self, exit_code: i32) -> State {
+        State {
+            status: Status::Exited,
+            pid: 0,
+            pid_start: 0,
+            exit_code,
+            finished_at: now(),
+            ..self
         }
     }
 }

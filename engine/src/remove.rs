@@ -7,10 +7,10 @@ use rustix::process::Signal;
 
 use crate::dir::{Dir, Root};
 use crate::target::Target;
-use crate::{Container, Error, State, Status, shared, volumes};
+use crate::{Container, Error, State, Status, group, volumes};
 
 /// How long a killed process may take to be gone: it ends at once, unless the kernel holds it.
-pub(crate) const KILL_LIMIT: Duration = Duration::from_secs(10);
+const KILL_LIMIT: Duration = Duration::from_secs(10);
 
 /// Removes a container whose process has ended, or ends it: mount, name, directory, and `with_volumes`
 /// the volumes that were made for it alone. May be called again after it was interrupted.
@@ -24,13 +24,14 @@ pub(crate) fn remove(
 ) -> Result<(), Error> {
     let state = dir.state()?;
     end(&state)?;
-    if let Some(container) = container {
-        shared::end_rest(dir, container)?;
-    }
-    dir.unmount()?;
+    release(dir)?;
     if dir.path().exists() {
         let removing = State { status: Status::Removing, pid: 0, pid_start: 0, ..state };
-        dir.write_state(&removing)?;
+        // So that a removal that is interrupted goes on, as it does without a state. That takes no room
+        // on the disk: who wants to make room must be able to.
+        if dir.write_state(&removing).is_err() {
+            dir.remove_state()?;
+        }
     }
     if let Some(container) = container {
         if with_volumes {
@@ -52,6 +53,8 @@ pub(crate) fn remove(
         // Its name of now: it may have been renamed since the caller has read the record.
         let name = dir.container()?.map_or_else(|| container.name.clone(), |now| now.name);
         root.drop_name(&name, &container.id)?;
+    } else {
+        root.drop_names_of(dir.id())?;
     }
     root.remove(dir)
 }
@@ -68,12 +71,23 @@ fn is_used_by_another(root: &Root, dir: &Dir, volume: &str) -> Result<bool, Erro
     Ok(root.dirs()?.iter().filter(|other| other.id() != dir.id()).any(has))
 }
 
+/// Takes away what a container whose first process has ended has on the host: its cgroup, with other
+/// processes that are left, and its mounts.
+pub(crate) fn release(dir: &Dir) -> Result<(), Error> {
+    group::remove(dir)?;
+    dir.unmount()
+}
+
 /// Ends the process that a state names, if there is one, and waits until it is gone.
 pub(crate) fn end(state: &State) -> Result<(), Error> {
-    let Some(target) = Target::of(state)? else { return Ok(()) };
+    Target::of(state)?.as_ref().map_or(Ok(()), kill)
+}
+
+/// Ends a process by SIGKILL, and waits until it is gone.
+pub(crate) fn kill(target: &Target) -> Result<(), Error> {
     target.signal(Signal::KILL)?;
     match target.wait(KILL_LIMIT)? {
         true => Ok(()),
-        false => Err(Error::Unkillable { pid: state.pid }),
+        false => Err(Error::Unkillable { pid: target.pid.as_raw_nonzero().get() }),
     }
 }

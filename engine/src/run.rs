@@ -13,8 +13,8 @@ use crate::remove::remove;
 use crate::report::Report;
 use crate::supervise::{Output, Supervisor};
 use crate::{
-    Container, Engine, Error, RunRequest, Session, State, Status, attach, config, etc, names,
-    shared, spec, volumes,
+    Container, Engine, Error, RunRequest, Session, attach, config, etc, group, names, shared, spec,
+    volumes,
 };
 
 /// How many made-up names are tried.
@@ -71,7 +71,8 @@ impl Engine {
         self.make_root(dir, &container)?;
         let merged = dir.open("merged")?;
         let volumes = bindvol::Volumes::open(&self.root.volumes())?;
-        let subpaths = volumes::resolve(&mut container, request, &volumes, merged.as_fd())?;
+        let record = |container: &Container| dir.write_container(container);
+        let subpaths = volumes::resolve(&mut container, request, &volumes, merged.as_fd(), record)?;
         dir.write_container(&container)?;
         let own = rustix::fs::open(dir.path(), OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map_err(|errno| Error::system("open", dir.path(), errno))?;
@@ -82,9 +83,9 @@ impl Engine {
             set_size(process);
         }
         dir.write("config.json", &spec)?;
-        dir.write_state(&State { status: Status::Created, ..State::default() })?;
         let (stdio, output) = stdio(request)?;
-        let prepared = Prepared::new(dir.path(), &spec, stdio)?;
+        let prepared =
+            Prepared::new(dir.path(), &spec, stdio)?.cgroup(group::make(dir, &container)?);
         Ok(Made { container, prepared, output })
     }
 
@@ -149,7 +150,7 @@ impl Engine {
         let lost = || Error::Supervisor { container: dir.id().to_owned() };
         let own = own.ok_or_else(lost)?;
         match Report::receive(own.as_fd())? {
-            Some((Report::Started { .. }, [Some(pidfd), terminal])) => {
+            Some((Report::Started, [Some(pidfd), terminal])) => {
                 Ok(Session::supervised(dir.id(), terminal, pidfd, own))
             }
             Some((Report::Failed { message, code }, _)) => Err(Error::Start { message, code }),

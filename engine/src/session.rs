@@ -1,8 +1,9 @@
 //! A process that was started, as its starter sees it.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::OnceLock;
 
-use oci_runtime::Running;
+use oci_runtime::{Exit, Running};
 use rustix::process::Signal;
 
 use crate::report::Report;
@@ -23,8 +24,8 @@ pub struct Session {
 enum End {
     /// From the supervisor, which tells when all is tidied up.
     Supervisor { pidfd: OwnedFd, channel: OwnedFd },
-    /// It is this process's own child.
-    Child(Running),
+    /// It is this process's own child, and this its end once it was taken.
+    Child { running: Running, exit: OnceLock<Exit> },
 }
 
 impl Session {
@@ -39,7 +40,7 @@ impl Session {
 
     pub(crate) fn child(id: &str, mut running: Running) -> Session {
         let terminal = running.take_terminal();
-        Session { id: id.to_owned(), terminal, end: End::Child(running) }
+        Session { id: id.to_owned(), terminal, end: End::Child { running, exit: OnceLock::new() } }
     }
 
     /// The container's id.
@@ -51,7 +52,9 @@ impl Session {
     pub fn pid(&self) -> Option<i32> {
         let pidfd = match &self.end {
             End::Supervisor { pidfd, .. } => pidfd.as_fd(),
-            End::Child(running) => return Some(running.pid().as_raw_nonzero().get()),
+            End::Child { running, .. } => {
+                return Some(running.pid().as_raw_nonzero().get());
+            }
         };
         // pidfd_open(2): -1 is none.
         let info = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
@@ -72,7 +75,7 @@ impl Session {
     pub fn signal(&self, signal: Signal) -> Result<(), Error> {
         let pidfd = match &self.end {
             End::Supervisor { pidfd, .. } => pidfd.as_fd(),
-            End::Child(running) => running.pidfd(),
+            End::Child { running, .. } => running.pidfd(),
         };
         target::send(pidfd, signal).map(drop)
     }
@@ -82,8 +85,19 @@ impl Session {
     pub fn end(&self) -> BorrowedFd<'_> {
         match &self.end {
             End::Supervisor { channel, .. } => channel.as_fd(),
-            End::Child(running) => running.pidfd(),
+            End::Child { running, .. } => running.pidfd(),
         }
+    }
+
+    /// Takes the status of a child that has ended. Until somebody does, its container cannot end.
+    pub(crate) fn reap(&self) -> Result<(), Error> {
+        if let End::Child { running, exit } = &self.end
+            && exit.get().is_none()
+        {
+            // Nobody else sets it: this program waits with one thread.
+            let _ = exit.set(running.wait()?);
+        }
+        Ok(())
     }
 
     /// Waits for the end, and gives the exit status: that of the process, or 128 and the number of
@@ -93,13 +107,14 @@ impl Session {
     /// The supervisor was killed, so that nobody knows the status ([`Error::Supervisor`]).
     pub fn wait(self) -> Result<i32, Error> {
         match self.end {
-            End::Child(running) => Ok(running.wait()?.code()),
+            End::Child { running, exit } => match exit.into_inner() {
+                Some(exit) => Ok(exit.code()),
+                None => Ok(running.wait()?.code()),
+            },
             End::Supervisor { channel, .. } => match Report::receive(channel.as_fd())? {
                 Some((Report::Exited { code }, _)) => Ok(code),
                 Some((Report::Failed { message, code }, _)) => Err(Error::Start { message, code }),
-                Some((Report::Started { .. }, _)) | None => {
-                    Err(Error::Supervisor { container: self.id })
-                }
+                Some((Report::Started, _)) | None => Err(Error::Supervisor { container: self.id }),
             },
         }
     }

@@ -1,19 +1,16 @@
-//! What a container shares with another one or with the host: `--ipc`, `--pid`, `--uts`, and what becomes of
-//! processes that are not in a PID namespace of the container's own.
+//! What a container shares with another one or with the host: `--ipc`, `--pid`, `--uts`.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType as Kind};
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::MountAttrFlags;
-use rustix::process::{Pid, PidfdFlags, Signal};
 use sys::fscontext::FsContext;
 
 use crate::dir::{Dir, Root};
-use crate::remove::KILL_LIMIT;
 use crate::target::Target;
-use crate::{Container, Error, target};
+use crate::{Container, Error};
 
 /// The size of `/dev/shm` where nothing is said.
 const SHM_SIZE: u64 = 64 << 20;
@@ -93,7 +90,7 @@ fn running(root: &Root, id: &str) -> Result<(Container, Target), Error> {
     };
     match Target::of(&dir.state()?)? {
         Some(target) => Ok((container, target)),
-        None => Err(Error::NotRunning { name: container.name, id: container.id }),
+        None => Err(Error::not_running(&container)),
     }
 }
 
@@ -132,58 +129,4 @@ fn make_shm(dir: &Dir, size: u64) -> Result<PathBuf, Error> {
         .map_err(|failure| failed(failure.errno))?;
     sys::mount::attach(&mount, dir.open("shm")?).map_err(failed)?;
     Ok(path)
-}
-
-/// Ends what is left of a container whose first process has ended: nothing, where it was the first of a PID
-/// namespace; else its other processes, which are those that have its root.
-///
-/// # Errors
-/// One of them does not end ([`Error::Unkillable`]); a system call fails.
-pub(crate) fn end_rest(dir: &Dir, container: &Container) -> Result<(), Error> {
-    if container.host_config.pid_mode.is_empty() {
-        return Ok(());
-    }
-    // A process that is just forking may have a child that the list has not: until there is none.
-    loop {
-        let rest = processes(dir)?;
-        if rest.is_empty() {
-            return Ok(());
-        }
-        for (pid, pidfd) in rest {
-            target::send(pidfd.as_fd(), Signal::KILL)?;
-            if !target::ended(pidfd.as_fd(), KILL_LIMIT)? {
-                return Err(Error::Unkillable { pid });
-            }
-        }
-    }
-}
-
-/// The processes that have the container's root for their root and have not ended.
-fn processes(dir: &Dir) -> Result<Vec<(i32, OwnedFd)>, Error> {
-    let upper = format!("upperdir={}", dir.path().join("diff").display());
-    // `mountinfo` of a process begins, mount for mount, with what its root shows.
-    let has_root = |pid: i32| {
-        let bytes = std::fs::read(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
-        let mounts = sys::mountinfo::parse(&bytes).unwrap_or_default();
-        mounts.iter().any(|mount| {
-            let options = mount.super_options.to_string_lossy();
-            mount.target.as_os_str() == "/" && options.split(',').any(|word| word == upper)
-        })
-    };
-    let failed = |error| Error::system("list", "/proc", error);
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir("/proc").map_err(failed)? {
-        let name = entry.map_err(failed)?.file_name();
-        let Some(pid) = name.to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
-        if !has_root(pid) {
-            continue;
-        }
-        let Some(process) = Pid::from_raw(pid) else { continue };
-        let Ok(pidfd) = rustix::process::pidfd_open(process, PidfdFlags::empty()) else { continue };
-        // The descriptor is of the process that has the number now; is that still one of them?
-        if has_root(pid) {
-            found.push((pid, pidfd));
-        }
-    }
-    Ok(found)
 }

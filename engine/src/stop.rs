@@ -2,15 +2,27 @@
 
 use std::time::Duration;
 
-use rustix::process::Signal;
-
-use crate::dir::{Attempt, Dir};
-use crate::remove::{KILL_LIMIT, end, remove};
+use crate::dir::{Attempt, Dir, Lock};
+use crate::remove::{kill, remove};
 use crate::target::Target;
+use crate::tidy::abandoned;
 use crate::{Container, Engine, Error, Status, signal};
 
 /// How long `stop` waits before it kills, if nothing is said, neither here nor by `--stop-timeout`: as Docker.
 const STOP: Duration = Duration::from_secs(10);
+
+/// How often it is looked whether a container in the making runs.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// How a container stands that nobody is just making.
+enum Standing {
+    /// Its supervisor has the lock, and this is its process.
+    Runs(Target),
+    /// The lock was free, and is ours.
+    Rests(Lock),
+    /// It was removed meanwhile.
+    Gone,
+}
 
 impl Engine {
     /// Ends a container: by its own stop signal, and by SIGKILL if it has not ended within `timeout`
@@ -21,16 +33,18 @@ impl Engine {
     /// There is no such container, or its process cannot be signalled or does not end.
     pub fn stop(&self, container: &str, timeout: Option<Duration>) -> Result<(), Error> {
         let (dir, container) = self.find(container)?;
-        let Some(target) = Target::of(&dir.state()?)? else { return settle(&dir) };
-        let stop = container.config.stop_signal.as_deref().unwrap_or("TERM");
-        target.signal(signal::parse(stop)?)?;
+        let target = match standing(&dir)? {
+            Standing::Runs(target) => target,
+            // Its supervisor may have been killed since this program tidied up.
+            Standing::Rests(_lock) => return abandoned(&self.root, &dir),
+            Standing::Gone => return Ok(()),
+        };
+        target.signal(signal::stop(&container)?)?;
         if !target.wait(timeout.unwrap_or_else(|| own_timeout(&container)))? {
-            target.signal(Signal::KILL)?;
-            if !target.wait(KILL_LIMIT)? {
-                return Err(Error::Unkillable { pid: target.pid.as_raw_nonzero().get() });
-            }
+            kill(&target)?;
         }
-        settle(&dir)
+        // Its supervisor tidies up, and lets go.
+        dir.lock().map(drop)
     }
 
     /// Sends a signal (`KILL`, `SIGHUP`, `9` …) to a container's process.
@@ -42,7 +56,7 @@ impl Engine {
         let (dir, container) = self.find(container)?;
         match Target::of(&dir.state()?)? {
             Some(target) if target.signal(signal)? => Ok(()),
-            _ => Err(Error::NotRunning { name: container.name, id: container.id }),
+            _ => Err(Error::not_running(&container)),
         }
     }
 
@@ -53,23 +67,23 @@ impl Engine {
     /// There is no such container, or it runs and `force` is not given ([`Error::Running`]).
     pub fn remove(&self, container: &str, force: bool, volumes: bool) -> Result<(), Error> {
         let (dir, container) = self.find(container)?;
-        let state = dir.state()?;
-        if state.status == Status::Running {
-            if !force {
+        let _lock = match standing(&dir)? {
+            Standing::Runs(_) if !force => {
                 return Err(Error::Running { name: container.name, id: container.id });
             }
-            end(&state)?;
-        }
-        self.remove_ended(&dir, &container, volumes)
-    }
-
-    /// Waits until the supervisor has done its part, and removes what that left.
-    fn remove_ended(&self, dir: &Dir, container: &Container, volumes: bool) -> Result<(), Error> {
-        let Attempt::Taken(_lock) = dir.lock()? else {
-            return Ok(()); // with --rm, its supervisor was faster
+            Standing::Runs(target) => {
+                kill(&target)?;
+                match dir.lock()? {
+                    Attempt::Taken(lock) => lock,
+                    // With --rm, its supervisor was faster.
+                    Attempt::Held | Attempt::Gone => return Ok(()),
+                }
+            }
+            Standing::Rests(lock) => lock,
+            Standing::Gone => return Ok(()),
         };
         let volumes = volumes || container.host_config.auto_remove;
-        remove(&self.root, dir, Some(container), volumes)
+        remove(&self.root, &dir, Some(&container), volumes)
     }
 }
 
@@ -81,7 +95,21 @@ fn own_timeout(container: &Container) -> Duration {
     })
 }
 
-/// Waits until nobody manages the container any more.
-fn settle(dir: &Dir) -> Result<(), Error> {
-    dir.lock().map(drop)
+/// Waits while somebody makes the container, or tidies up behind it. Not for its lock: who makes one
+/// keeps that until the container has ended.
+fn standing(dir: &Dir) -> Result<Standing, Error> {
+    loop {
+        match dir.try_lock()? {
+            Attempt::Taken(lock) => return Ok(Standing::Rests(lock)),
+            Attempt::Gone => return Ok(Standing::Gone),
+            Attempt::Held => {}
+        }
+        let state = dir.state()?;
+        if state.status == Status::Running
+            && let Some(target) = Target::of(&state)?
+        {
+            return Ok(Standing::Runs(target));
+        }
+        std::thread::sleep(LOOK);
+    }
 }

@@ -10,14 +10,16 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::Signal;
+use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer};
 use sys::process::SignalFd;
 
 use crate::dir::{Dir, Lock, Root};
 use crate::log::{Log, Stream};
 use crate::record::now;
-use crate::remove::remove;
+use crate::remove::{release, remove};
 use crate::report::Report;
-use crate::{Container, Error, State, Status, shared, signal, target};
+use crate::tidy::abandoned;
+use crate::{Container, Error, State, Status, group, signal, target};
 
 /// Bytes read of the output at a time.
 const BUFFER: usize = 64 * 1024;
@@ -50,21 +52,27 @@ impl Supervisor {
     /// Runs the container to its end; the exit status of the supervising process.
     pub(crate) fn run(self) -> u8 {
         let Supervisor { root, dir, container, prepared, channel, output, lock } = self;
-        let ended = start(&dir, prepared, channel.as_fd()).and_then(|started| {
-            let watched = watch(started, &dir, &container, channel.as_fd(), output);
-            if let Ok(state) = &watched {
-                // For who waits for a container that goes with its record; that goes on without.
-                let _ = lock.note(state.exit_code);
+        // Where an attempt to tidy up fails, what went wrong first is told, and the next command tries
+        // again.
+        let report = match start(&dir, prepared, channel.as_fd()) {
+            Ok(started) => {
+                let watched = watch(started, &dir, &container, channel.as_fd(), output);
+                if let Ok(state) = &watched {
+                    // For who waits for a container that goes with its record; that goes on without.
+                    let _ = lock.note(state.exit_code);
+                }
+                match tidy(&root, &dir, &container, watched) {
+                    Ok(code) => Report::Exited { code },
+                    Err(error) => {
+                        // Its files are the user's by now, and stay without --rm.
+                        let _ = abandoned(&root, &dir);
+                        Report::failed(&error)
+                    }
+                }
             }
-            tidy(&root, &dir, &container, watched)
-        });
-        let report = match ended {
-            Ok(code) => Report::Exited { code },
             Err(error) => {
-                let report = Report::failed(&error);
-                // What went wrong first is what is told; the next command tries this again.
-                let _ = remove(&root, &dir, Some(&container), container.host_config.auto_remove);
-                report
+                let _ = remove(&root, &dir, Some(&container), true);
+                Report::failed(&error)
             }
         };
         drop(lock);
@@ -92,7 +100,7 @@ fn start(dir: &Dir, prepared: Prepared, channel: BorrowedFd<'_>) -> Result<Start
     let terminal = running.take_terminal();
     let mut descriptors = vec![running.pidfd()];
     descriptors.extend(terminal.as_ref().map(AsFd::as_fd));
-    Report::Started { pid: state.pid }.send(channel, &descriptors)?;
+    Report::Started.send(channel, &descriptors)?;
     Ok(Started { running, terminal, state })
 }
 
@@ -110,18 +118,23 @@ fn watch(
     channel: BorrowedFd<'_>,
     output: Output,
 ) -> Result<State, Error> {
-    let Started { running, terminal, mut state } = started;
+    let Started { running, terminal, state } = started;
     leave_the_starter()?;
     let failed = |errno: Errno| Error::system("wait for", "the container", errno);
     // Who wants to end the supervisor wants to end the container.
     let signals =
         SignalFd::new(&[Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT]).map_err(failed)?;
-    let stop = container.config.stop_signal.as_deref().unwrap_or("TERM");
-    let stop = signal::parse(stop).unwrap_or(Signal::TERM);
+    let stop = signal::stop(container).unwrap_or(Signal::TERM);
     let Output { pipes, stdin, terminal: mut drain } = output;
     let mut taken = Taken::new(pipes, container.log.then(|| Log::open(&dir.log())).transpose()?);
     let mut attached = true;
+    // As long as one slave is open, reading the master does not fail with EIO, even when the process has
+    // none open now and opens one later.
+    let mut slave = None;
     loop {
+        if let (true, None, Some(master)) = (drain, &slave, &terminal) {
+            slave = open_slave(master);
+        }
         let mut fds = vec![
             PollFd::from_borrowed_fd(running.pidfd(), PollFlags::IN),
             PollFd::new(&signals, PollFlags::IN),
@@ -159,15 +172,20 @@ fn watch(
         }
     }
     let exit = running.wait()?;
-    // All writers are gone with the PID namespace: what is there is all.
-    taken.rest();
+    if !container.host_config.pid_mode.is_empty() {
+        // In a PID namespace of its own, they are gone by now.
+        group::remove(dir)?;
+    }
+    // All writers are gone: what is there is all.
+    drop(slave);
+    taken.rest(terminal.as_ref().filter(|_| drain));
     drop(stdin);
-    state.status = Status::Exited;
-    state.pid = 0;
-    state.pid_start = 0;
-    state.exit_code = exit.code();
-    state.finished_at = now();
-    Ok(state)
+    Ok(state.exited(exit.code()))
+}
+
+fn open_slave(master: &OwnedFd) -> Option<OwnedFd> {
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    ioctl_tiocgptpeer(master, flags).ok()
 }
 
 /// The supervisor must not keep the starter's terminal, pipes or directory.
@@ -178,6 +196,7 @@ fn leave_the_starter() -> Result<(), Error> {
     rustix::stdio::dup2_stdin(&null).map_err(failed)?;
     rustix::stdio::dup2_stdout(&null).map_err(failed)?;
     rustix::stdio::dup2_stderr(&null).map_err(failed)?;
+    sys::process::drop_inherited().map_err(failed)?;
     rustix::process::chdir(c"/").map_err(failed)
 }
 
@@ -189,11 +208,10 @@ fn tidy(
     watched: Result<State, Error>,
 ) -> Result<i32, Error> {
     let state = watched?;
-    shared::end_rest(dir, container)?;
     if container.host_config.auto_remove {
         remove(root, dir, Some(container), true)?;
     } else {
-        dir.unmount()?;
+        release(dir)?;
         dir.write_state(&state)?;
     }
     Ok(state.exit_code)
@@ -240,10 +258,14 @@ impl Taken {
         take(master.as_fd(), &mut self.shown, &mut self.log, &mut self.buffer)
     }
 
-    /// Reads what is left in the pipes, and ends the last lines.
-    fn rest(&mut self) {
+    /// Reads what is left in the terminal and the pipes, and ends the last lines.
+    fn rest(&mut self, terminal: Option<&OwnedFd>) {
+        let more = |fd: BorrowedFd<'_>| target::ended(fd, Duration::ZERO).unwrap_or_default();
+        if let Some(master) = terminal {
+            while more(master.as_fd()) && self.terminal(master) {}
+        }
         for source in &mut self.sources {
-            while target::ended(source.fd.as_fd(), Duration::ZERO).unwrap_or_default()
+            while more(source.fd.as_fd())
                 && take(source.fd.as_fd(), &mut source.stream, &mut self.log, &mut self.buffer)
             {
             }

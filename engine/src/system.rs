@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::usage::usage;
 use crate::volume::{Pruned, VolumeView};
-use crate::{Container, Engine, Error, State, Status};
+use crate::{Container, Engine, Error, State, Status, mounts};
 
 /// What takes how much room.
 #[derive(Clone, Debug, Default)]
@@ -110,7 +110,7 @@ impl Engine {
     pub fn prune_containers(&self, chosen: impl Fn(&Container) -> bool) -> Result<Pruned, Error> {
         let mut pruned = Pruned::default();
         for (container, state) in self.list()? {
-            if !matches!(state.status, Status::Created | Status::Exited) || !chosen(&container) {
+            if state.status != Status::Exited || !chosen(&container) {
                 continue;
             }
             let bytes = usage(&self.root.dir(&container.id).path().join("diff"))?;
@@ -223,8 +223,7 @@ fn value_of(text: &str, key: &str) -> Option<String> {
 
 /// The type of the file system that `path` lies on.
 fn backing(path: &Path) -> String {
-    let bytes = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
-    let mounts = sys::mountinfo::parse(&bytes).unwrap_or_default();
+    let mounts = mounts::table("self").unwrap_or_default();
     let above = mounts.iter().filter(|mount| path.starts_with(&mount.target));
     let nearest = above.max_by_key(|mount| mount.target.as_os_str().len());
     nearest.map_or_else(|| "unknown".to_owned(), |mount| mount.fstype.clone())

@@ -1,52 +1,50 @@
 //! What dead supervisors left, tidied up by the next command.
 
 use crate::dir::{Attempt, Dir, Root};
-use crate::record::now;
-use crate::remove::{end, remove};
-use crate::{Error, State, Status, shared};
+use crate::remove::{end, release, remove};
+use crate::{Error, State, Status};
 
 /// Ends and removes, or writes down as ended, what nobody manages any more.
+///
+/// One container that cannot be tidied up (its process hangs in the kernel, the disk is full, a record
+/// is damaged) keeps nobody from the others: what is wrong with it is told to who asks for it.
 pub(crate) fn tidy(root: &Root) -> Result<(), Error> {
     for dir in root.dirs()? {
-        let status = dir.state()?.status;
-        if matches!(status, Status::Created | Status::Exited) {
-            continue;
-        }
-        if status == Status::Creating {
-            // Somebody may just be between making it and locking it.
-            root.settle()?;
-        }
-        if !dir.path().exists() {
-            continue;
-        }
-        match dir.try_lock()? {
-            Attempt::Taken(_lock) => abandoned(root, &dir)?,
-            Attempt::Held => {}
-            Attempt::Gone => root.remove_without_lock(&dir)?,
-        }
+        let _ = look_at(root, &dir);
     }
     Ok(())
 }
 
+fn look_at(root: &Root, dir: &Dir) -> Result<(), Error> {
+    match dir.state()?.status {
+        Status::Exited => return Ok(()),
+        // Somebody may just be between making it and locking it.
+        Status::Creating => root.settle()?,
+        Status::Running | Status::Removing => {}
+    }
+    if !dir.path().exists() {
+        return Ok(());
+    }
+    match dir.try_lock()? {
+        Attempt::Taken(_lock) => abandoned(root, dir),
+        Attempt::Held => Ok(()),
+        Attempt::Gone => root.remove_without_lock(dir),
+    }
+}
+
 /// A container whose lock was free. Its state is read again: it may have come to its end meanwhile.
-fn abandoned(root: &Root, dir: &Dir) -> Result<(), Error> {
+pub(crate) fn abandoned(root: &Root, dir: &Dir) -> Result<(), Error> {
     let state = dir.state()?;
     let container = dir.container()?;
     match (state.status, container) {
-        (Status::Created | Status::Exited, _) => Ok(()),
+        (Status::Exited, _) => Ok(()),
         (Status::Running, Some(container)) if !container.host_config.auto_remove => {
             end(&state)?;
-            shared::end_rest(dir, &container)?;
-            dir.unmount()?;
+            release(dir)?;
             dir.write_state(&State {
-                status: Status::Exited,
-                pid: 0,
-                pid_start: 0,
-                exit_code: 137,
                 error: "the supervising process was killed, and the container was ended after it"
                     .to_owned(),
-                finished_at: now(),
-                ..state
+                ..state.exited(137)
             })
         }
         (_, container) => {

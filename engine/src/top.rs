@@ -28,7 +28,7 @@ impl Engine {
     pub fn top(&self, container: &str, options: &[String]) -> Result<Top, Error> {
         let (dir, container) = self.find(container)?;
         let Some(target) = Target::of(&dir.state()?)? else {
-            return Err(Error::NotRunning { name: container.name, id: container.id });
+            return Err(Error::not_running(&container));
         };
         let pids = pids(&target, container.host_config.pid_mode.is_empty())?;
         let default = [DEFAULT.to_owned()];

@@ -150,8 +150,7 @@ pub(crate) fn of_process(target: &Target, container: &Container) -> Result<Owned
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open(&path, flags, Mode::empty());
     if target.wait(Duration::ZERO)? {
-        let (name, id) = (container.name.clone(), container.id.clone());
-        return Err(Error::NotRunning { name, id });
+        return Err(Error::not_running(container));
     }
     root.map_err(|errno| Error::system("open the container's root at", &path, errno))
 }

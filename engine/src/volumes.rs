@@ -7,7 +7,7 @@ use bindvol::{Bind, Kind, VolumeSpec, Volumes, fill};
 
 use crate::config::{clean, mode};
 use crate::error::shorten;
-use crate::{Container, Error, MountKind, MountPoint, RunRequest};
+use crate::{Container, Error, MountKind, MountPoint, RunRequest, names};
 
 /// Directories of volumes that are to be mounted and not the volumes themselves
 /// (`volume-subpath`), each open and with its target.
@@ -32,14 +32,18 @@ impl Subpaths {
 /// made before the sources of all bind mounts were found; where a later step fails, the volumes that
 /// this call made are removed again.
 ///
+/// `record` is called before a volume is made that is the container's alone, with a container that has
+/// its name: who is killed after that leaves nothing that nobody knows of.
+///
 /// # Errors
 /// Two volumes for one target ([`Error::DuplicateMount`]), a VOLUME of the image with no proper
-/// target ([`Error::Invalid`]), a source that is missing, or what else [`bindvol`] says.
+/// target ([`Error::Invalid`]), a source that is missing, what else [`bindvol`] says, or `record`.
 pub(crate) fn resolve(
     container: &mut Container,
     request: &RunRequest,
     volumes: &Volumes,
     merged: BorrowedFd<'_>,
+    record: impl Fn(&Container) -> Result<(), Error>,
 ) -> Result<Subpaths, Error> {
     let specs = specs(container, request)?;
     for spec in &specs {
@@ -51,8 +55,14 @@ pub(crate) fn resolve(
             Bind::prepare(source, &spec.target, spec.options.recursive, &spec.attributes())?;
         }
     }
+    let planned = specs.iter().map(point).collect::<Result<Vec<_>, _>>()?;
+    container.mounts = planned.iter().filter(|mount| mount.anonymous).cloned().collect();
+    if !container.mounts.is_empty() {
+        record(container)?;
+    }
     let mut made = Making { volumes, merged, new: Vec::new(), subpaths: Subpaths::default() };
-    match specs.iter().map(|spec| made.mount(spec)).collect::<Result<Vec<_>, _>>() {
+    let mounts = specs.iter().zip(planned).map(|(spec, mount)| made.mount(spec, mount));
+    match mounts.collect::<Result<Vec<_>, _>>() {
         Ok(mounts) => {
             container.mounts = mounts;
             Ok(made.subpaths)
@@ -82,7 +92,7 @@ pub(crate) fn add(
         bindvol::create_source(source)?;
     }
     let mut made = Making { volumes, merged, new: Vec::new(), subpaths: Subpaths::default() };
-    let mount = made.mount(spec);
+    let mount = point(spec).and_then(|mount| made.mount(spec, mount));
     let new = made.new.pop();
     match mount {
         Ok(mount) => Ok((mount, made.subpaths, new)),
@@ -160,6 +170,33 @@ pub(crate) fn depth(path: &str) -> usize {
     path.split('/').filter(|part| !part.is_empty()).count()
 }
 
+/// What is known of a mount before anything is made for it.
+fn point(spec: &VolumeSpec) -> Result<MountPoint, Error> {
+    let options = spec.words();
+    let propagation = options.iter().find(|word| {
+        let word = word.strip_prefix('r').unwrap_or(word);
+        matches!(word, "private" | "shared" | "slave")
+    });
+    let (kind, name) = match &spec.kind {
+        Kind::Bind { .. } => (MountKind::Bind, None),
+        Kind::Tmpfs { .. } => (MountKind::Tmpfs, None),
+        Kind::Named { name, .. } => (MountKind::Volume, Some(name.clone())),
+        Kind::Anonymous { .. } => (MountKind::Volume, Some(names::id()?)),
+    };
+    Ok(MountPoint {
+        driver: (kind == MountKind::Volume).then(|| "local".to_owned()),
+        mode: if kind == MountKind::Tmpfs { String::new() } else { mode(spec) },
+        kind,
+        name,
+        source: String::new(),
+        destination: spec.target.clone(),
+        rw: !spec.options.read_only,
+        propagation: propagation.cloned().unwrap_or_default(),
+        anonymous: matches!(spec.kind, Kind::Anonymous { .. }),
+        options,
+    })
+}
+
 /// Volumes being made.
 struct Making<'a> {
     volumes: &'a Volumes,
@@ -170,38 +207,17 @@ struct Making<'a> {
 }
 
 impl Making<'_> {
-    fn mount(&mut self, spec: &VolumeSpec) -> Result<MountPoint, Error> {
-        let options = spec.words();
-        let propagation = options.iter().find(|word| {
-            let word = word.strip_prefix('r').unwrap_or(word);
-            matches!(word, "private" | "shared" | "slave")
-        });
-        let mut mount = MountPoint {
-            kind: MountKind::Bind,
-            name: None,
-            source: String::new(),
-            destination: spec.target.clone(),
-            driver: None,
-            mode: mode(spec),
-            rw: !spec.options.read_only,
-            propagation: propagation.cloned().unwrap_or_default(),
-            anonymous: matches!(spec.kind, Kind::Anonymous { .. }),
-            options,
-        };
-        let (volume, nocopy, subpath) = match &spec.kind {
+    fn mount(&mut self, spec: &VolumeSpec, mut mount: MountPoint) -> Result<MountPoint, Error> {
+        let (nocopy, subpath) = match &spec.kind {
             Kind::Bind { source, .. } => {
                 mount.source = source.to_string_lossy().into_owned();
                 return Ok(mount);
             }
-            Kind::Tmpfs { .. } => {
-                (mount.kind, mount.mode) = (MountKind::Tmpfs, String::new());
-                return Ok(mount);
-            }
-            Kind::Named { name, nocopy, subpath } => {
-                (self.volumes.ensure(name)?, *nocopy, subpath.as_deref())
-            }
-            Kind::Anonymous { nocopy } => (self.volumes.anonymous()?, *nocopy, None),
+            Kind::Tmpfs { .. } => return Ok(mount),
+            Kind::Named { nocopy, subpath, .. } => (*nocopy, subpath.as_deref()),
+            Kind::Anonymous { nocopy } => (*nocopy, None),
         };
+        let volume = self.volumes.ensure(mount.name.as_deref().unwrap_or_default())?;
         if volume.new {
             self.new.push(volume.name.clone());
         }
@@ -218,10 +234,7 @@ impl Making<'_> {
         if subpath.is_some() {
             self.subpaths.0.push((spec.target.clone(), open));
         }
-        mount.kind = MountKind::Volume;
         mount.source = path.to_string_lossy().into_owned();
-        mount.name = Some(volume.name);
-        mount.driver = Some("local".to_owned());
         Ok(mount)
     }
 }

@@ -7,6 +7,7 @@ use rustix::process::WaitOptions;
 fn main() {
     a_panic_stays_in_the_child();
     a_second_process_may_do_all();
+    threads_that_were_joined_do_not_count();
 }
 
 /// With threads the panic's own output could wait for a lock that one of them held at the clone.
@@ -34,4 +35,16 @@ fn a_second_process_may_do_all() {
     assert_eq!(&bytes[..count], b"from the second process");
     let (_, status) = rustix::process::waitpid(Some(pid), WaitOptions::empty()).unwrap().unwrap();
     assert_eq!(status.exit_status(), Some(42));
+}
+
+/// The kernel lists a thread for a moment longer than join waits.
+fn threads_that_were_joined_do_not_count() {
+    for _ in 0..300 {
+        let threads: Vec<_> = (0..4).map(|_| std::thread::spawn(|| {})).collect();
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        let pid = ns_core::split(|| 0).unwrap();
+        rustix::process::waitpid(Some(pid), WaitOptions::empty()).unwrap().unwrap();
+    }
 }

@@ -41,7 +41,7 @@ const PART_MOUNTS: u16 = 16;
 #[derive(Debug)]
 pub struct Prepared {
     namespaces: OwnNamespaces,
-    /// A detached clone of the root's mount, and a second descriptor to look into it.
+    /// A detached clone of the root's mount, by which the root can be looked into afterwards too.
     root: OwnedFd,
     propagation: RootPropagation,
     read_only: bool,
@@ -54,6 +54,7 @@ pub struct Prepared {
     domainname: Option<CString>,
     process: Process,
     oom_score_adj: Option<i32>,
+    cgroup: Option<OwnedFd>,
 }
 
 impl Prepared {
@@ -99,7 +100,15 @@ impl Prepared {
             process: Process::prepare(process, stdio, None)?,
             oom_score_adj: process.oom_score_adj(),
             namespaces,
+            cgroup: None,
         })
+    }
+
+    /// Starts the process in the cgroup (v2) whose directory `fd` is open on.
+    #[must_use]
+    pub fn cgroup(mut self, fd: OwnedFd) -> Self {
+        self.cgroup = Some(fd);
+        self
     }
 
     /// Makes the container's first process and everything around it; its program does not run yet.
@@ -107,7 +116,11 @@ impl Prepared {
     /// # Errors
     /// A step failed; nothing of the container is left.
     pub fn create(self) -> Result<Created, Error> {
-        let mut child = self.namespaces.spawn().spawn(|gate| self.in_child(gate))?;
+        let mut spawn = self.namespaces.spawn();
+        if let Some(fd) = &self.cgroup {
+            spawn = spawn.cgroup(fd.as_fd());
+        }
+        let mut child = spawn.spawn(|gate| self.in_child(gate))?;
         let mut terminal = None;
         loop {
             match child.next()? {

@@ -16,7 +16,7 @@ use sys::{Failure, Step, below};
 use crate::Error;
 use crate::capabilities::Capabilities;
 use crate::container::{PART_COMMAND, PART_CWD, Phase};
-use crate::stdio::{Stdio, put};
+use crate::stdio::{Stdio, own_null, put};
 
 /// Where a command without a slash is looked for when the environment has no PATH (execvp(3)).
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -131,6 +131,9 @@ impl Process {
     /// Child side, in the container's root and namespaces. Becomes the user with its limits and
     /// capabilities, in the working directory. What is left is [`Process::execute`].
     pub(crate) fn become_user(&self, root: BorrowedFd<'_>) -> Result<(), Failure> {
+        if !self.terminal {
+            own_null(root)?;
+        }
         // Magic links are refused: a working directory of /proc/self/fd/N would lead out of the root
         // through a descriptor of the host (CVE-2024-21626).
         let flags = OFlags::PATH | OFlags::DIRECTORY;

@@ -69,7 +69,7 @@ pub(crate) struct ImportArgs {
 pub(crate) fn commit(root: &Path, args: &CommitArgs) -> anyhow::Result<u8> {
     if args.pause == Some(true) && !args.no_pause {
         anyhow::bail!(
-            "--pause is not there yet (it needs cgroups): leave it out to commit while the container \
+            "--pause is not there yet (it needs the freezer of cgroups): leave it out to commit while the container \
              goes on, or stop the container before"
         );
     }

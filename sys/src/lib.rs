@@ -14,12 +14,14 @@
 //! |---|---|
 //! | [`failure`] | the report of a failed step, without allocation |
 //! | [`below`] | open and make paths that cannot leave a root (openat2) |
+//! | [`erase`] | remove a tree, however deep (allocates) |
 //! | [`fscontext`] | fsopen, fsconfig, fsmount, with the kernel's log on failure |
 //! | [`message`] | messages with descriptors between processes |
 //! | [`mount`] | open_tree, move_mount, mount_setattr, umount2 |
 //! | [`mountinfo`] | `/proc/PID/mountinfo`, parsed (allocates) |
 //! | [`exec`] | execve of a program prepared in the parent |
 //! | [`process`] | close_range, signal state, signalfd, a thread with its own working directory |
+//! | [`bpf`] | the devices that a cgroup may use (allocates) |
 //! | [`keyring`] | a session keyring of its own |
 //! | [`net`] | the loopback device |
 //! | [`seccomp`] | install a BPF program |
@@ -35,6 +37,8 @@
 //! ```
 
 pub mod below;
+pub mod bpf;
+pub mod erase;
 pub mod exec;
 pub mod failure;
 pub mod fscontext;

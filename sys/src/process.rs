@@ -3,11 +3,13 @@
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::Signal;
 
-/// The errno that the last libc call of this thread left.
-pub(crate) fn last_errno() -> Errno {
+/// The errno that the last libc call of this thread left: for who makes calls that neither this crate
+/// nor rustix has.
+pub fn last_errno() -> Errno {
     // SAFETY: the location is this thread's own and always valid.
     let location = unsafe { libc::__errno_location() };
     // SAFETY: as above; nothing else writes it meanwhile.
@@ -21,6 +23,34 @@ pub fn cloexec_from(first: u32) -> Result<(), Errno> {
     let result =
         unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
     if result == 0 { Ok(()) } else { Err(last_errno()) }
+}
+
+/// Puts `/dev/null` in the place of every descriptor from 3 on that is not close-on-exec. A program whose
+/// own ones all are has those from whoever started it (a pipe, a lock), and must not keep them open when
+/// it goes on in the background. Allocates; needs `/proc`.
+pub fn drop_inherited() -> Result<(), Errno> {
+    let null = rustix::fs::open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    let mut all = Vec::new();
+    for entry in rustix::fs::Dir::new(rustix::fs::open(
+        c"/proc/self/fd",
+        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?)? {
+        let number = entry?.file_name().to_str().ok().and_then(|name| name.parse().ok());
+        all.extend(number.filter(|number: &i32| *number >= 3));
+    }
+    for number in all {
+        // SAFETY: F_GETFD takes no memory. What is not open any more (the directory) is EBADF.
+        let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
+        if flags < 0 || flags & libc::FD_CLOEXEC != 0 {
+            continue;
+        }
+        // SAFETY: the descriptor stays open, on another file, so that no owner is left with a dead one.
+        if unsafe { libc::dup3(null.as_raw_fd(), number, libc::O_CLOEXEC) } < 0 {
+            return Err(last_errno());
+        }
+    }
+    Ok(())
 }
 
 /// Sets every signal to its default action and unblocks all: what a program may expect at its start

@@ -48,7 +48,14 @@ impl Host {
         let set = image.iter().map(|&path| (path.to_owned(), crate::Empty {})).collect();
         container.config.volumes = Some(set);
         let merged = self.merged.as_fd();
-        let subpaths = resolve(&mut container, &request, &self.volumes, merged)?;
+        let known = |container: &Container| {
+            let names: Vec<_> = anonymous(container).collect();
+            assert!(
+                !names.is_empty() && self.names().iter().all(|name| !names.contains(&&name[..]))
+            );
+            Ok(())
+        };
+        let subpaths = resolve(&mut container, &request, &self.volumes, merged, known)?;
         Ok((container, subpaths))
     }
 

@@ -3,6 +3,7 @@
 use std::os::fd::AsFd;
 
 use ns_core::{Child, Event, Exit, Namespaces, Spawn};
+use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::{done, namespace, turn};
 
@@ -47,6 +48,9 @@ fn all_of_a_process_are_joined_and_the_caller_stays_where_it_is() {
     assert_eq!(namespace(own, "pid"), namespace(own, "pid_for_children"));
     // The end of number 1 ends all in its PID namespace, and waits until they were waited for.
     target.kill().unwrap();
+    // Waiting for it would let it go from its gate first.
+    let mut ended = [PollFd::from_borrowed_fd(joined.pidfd(), PollFlags::IN)];
+    poll(&mut ended, None).unwrap();
     assert_eq!(joined.wait().unwrap(), Exit::Signal(9));
     assert_eq!(target.wait().unwrap(), Exit::Signal(9));
 }

@@ -82,7 +82,6 @@ fn each_field_can_be_named() {
 fn a_status_is_said_in_dockers_words() {
     for (state, text) in [
         (state(Status::Creating), "Created"),
-        (state(Status::Created), "Created"),
         (state(Status::Running), "Up 3 minutes"),
         (state(Status::Exited), "Exited (0) 2 minutes ago"),
         (state(Status::Removing), "Removal In Progress"),

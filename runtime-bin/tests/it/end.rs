@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::harness::{Root, arg, busybox, image, wait_until};
 use crate::host;
+use crate::image::{Archive, Layer};
 
 fn kill(pid: i32) {
     kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
@@ -33,7 +35,9 @@ impl Held {
         let own: Vec<_> = own.into_values().collect();
         let namespaces = host::namespaces(pid).into_values().filter(|n| !own.contains(n)).collect();
         let processes = vec![pid, supervisor(pid)];
-        Held { namespaces, cgroups: host::own_cgroups(pid), processes }
+        let cgroups = host::own_cgroups(pid);
+        assert!(cgroups.iter().any(|group| Path::new(group).exists()), "{cgroups:?}");
+        Held { namespaces, cgroups, processes }
     }
 
     #[track_caller]
@@ -178,6 +182,27 @@ fn after_kill_9_of_a_run_in_the_foreground() {
     // A supervisor of its own may go on, as Docker's daemon does; then `rm -f` ends it.
     for id in list().lines() {
         root.ok(["rm", "-f", id]);
+    }
+    root.assert_nothing_left();
+}
+
+/// Killed while it loads, makes or starts: the next command finds nothing that it cannot tidy up.
+#[test]
+fn after_kill_9_of_a_run_at_any_moment() {
+    let root = Root::new();
+    for millis in [0, 3, 10, 20, 40, 60, 80, 100, 120, 150, 200, 300] {
+        // Another image each time, so that there is something to load.
+        let layer = Layer::new().file("file", 0o644, millis.to_string().repeat(200_000));
+        let archive = Archive::busybox([layer]).write(root.dir(), "x.tar");
+        let args = ["run", "--rm", "-v", "/anonymous", "--name", "box", arg(&archive), "true"];
+        let mut run = root.start(args);
+        std::thread::sleep(Duration::from_millis(millis));
+        run.signal(Signal::KILL);
+        wait_until("the end of run", || run.has_ended());
+        root.ok(["ps"]);
+        root.assert_nothing_left();
+        // The name and the image are free to use.
+        root.ok(["run", "--rm", "--name", "box", arg(&archive), "true"]);
     }
     root.assert_nothing_left();
 }

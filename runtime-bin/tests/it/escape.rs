@@ -154,6 +154,34 @@ fn by_a_device_node() {
     }
 }
 
+/// The same node as a file of the image's layer, tried by the container's first process too.
+#[test]
+fn by_a_device_node_of_the_image() {
+    let root = Root::new();
+    let (major, minor) = host::device_of(root.dir());
+    let layer = crate::image::Layer::new().block_device("disk", major, minor);
+    let image = crate::image::Archive::busybox([layer]).write(root.dir(), "x.tar");
+    for options in [&[][..], &["--cap-add", "ALL"]] {
+        let command = ["sh", "-c", "ls -l /disk; head -c 512 /disk > /dev/null && echo FOUND"];
+        let out = root.call([&["run", "--rm"], options, &[arg(&image)], &command].concat());
+        assert!(out.stdout.starts_with('b'), "{out:?}");
+        assert!(!out.stdout.contains("FOUND"), "the host's disk was read: {out:?}");
+    }
+}
+
+/// A file system of the host's devices, where the container may mount.
+#[test]
+fn by_a_mount_of_devices() {
+    let prison = Prison::new(&["--cap-add", "SYS_ADMIN"]);
+    let (major, minor) = host::device_of(prison.root.dir());
+    prison.try_in_vain(&format!(
+        "mkdir -p /mnt; mount -t devtmpfs x /mnt; for d in /mnt/*; do \
+         [ \"$(stat -c %t:%T $d)\" = {major:x}:{minor:x} ] && head -c 512 $d > /dev/null && \
+         echo FOUND; done; mount -t tmpfs x /mnt && mknod /mnt/disk b {major} {minor} && \
+         head -c 512 /mnt/disk > /dev/null && echo FOUND"
+    ));
+}
+
 #[test]
 fn by_a_mount() {
     let prison = Prison::new(&[]);

@@ -115,6 +115,18 @@ fn privileges() {
     root.assert_nothing_left();
 }
 
+/// A node can be made of any device; the cgroup says which of them can be opened.
+#[test]
+fn only_the_devices_that_were_given_can_be_opened() {
+    let root = Root::new();
+    // Opened for writing, for which the kernel wants no capability.
+    let script = "mknod /node c 1 11; (: > /node) 2>&1 | grep -o 'not permitted' || echo open";
+    assert_eq!(root.shell(&[], script), "not permitted");
+    assert_eq!(root.shell(&["--device", "/dev/kmsg:/dev/x"], script), "open");
+    assert_eq!(root.shell(&["--privileged"], script), "open");
+    root.assert_nothing_left();
+}
+
 #[test]
 fn limits_groups_and_devices() {
     let root = Root::new();

@@ -19,7 +19,7 @@ pub(crate) fn sha256(bytes: &[u8]) -> String {
 /// A file of a tar.
 pub(crate) fn member(archive: &Path, wanted: impl Fn(&str) -> bool) -> Vec<u8> {
     let mut tar = tar::Archive::new(File::open(archive).unwrap());
-    for entry in tar.entries().unwrap() {
+    for entry in tar.entries_with_seek().unwrap() {
         let mut entry = entry.unwrap();
         if wanted(entry.path().unwrap().to_str().unwrap()) && entry.size() > 0 {
             let mut bytes = Vec::new();
@@ -66,6 +66,17 @@ impl Layer {
 
     pub(crate) fn symlink(self, name: &str, to: &str) -> Layer {
         self.add(name, EntryType::Symlink, 0o777, to, b"")
+    }
+
+    pub(crate) fn block_device(mut self, name: &str, major: u32, minor: u32) -> Layer {
+        let mut header = Header::new_ustar();
+        header.set_entry_type(EntryType::Block);
+        header.set_mode(0o666);
+        header.set_size(0);
+        header.set_device_major(major).unwrap();
+        header.set_device_minor(minor).unwrap();
+        self.0.append_data(&mut header, name, &[][..]).unwrap();
+        self
     }
 
     pub(crate) fn fifo(self, name: &str) -> Layer {

@@ -132,6 +132,8 @@ fn progress_is_shown_on_a_terminal_only() {
     assert_eq!((&*out.stdout, &*out.stderr), ("", ""));
     let root = Root::new();
     let mut user = run(&root, &[], &["echo", "ran"]);
+    user.expect("Loading 1 layer");
+    user.expect("\x1b[2K"); // and is wiped away
     user.expect("ran");
     assert_eq!(user.wait(), Some(0));
 }

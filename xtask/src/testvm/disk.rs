@@ -13,9 +13,9 @@ use crate::sh;
 /// Sparse: what the tests do not write takes no room on the host.
 const ROOT_SIZE: &str = "16G";
 /// Programs of the host that tests call, beside busybox's.
-pub(super) const PROGRAMS: [&str; 14] = [
+pub(super) const PROGRAMS: [&str; 16] = [
     "strace", "bash", "mount", "umount", "findmnt", "nsenter", "unshare", "setpriv", "prlimit",
-    "tar", "getfattr", "setfattr", "setcap", "getcap",
+    "setsid", "env", "tar", "getfattr", "setfattr", "setcap", "getcap",
 ];
 /// Files of a small, ordinary system.
 const FILES: [(&str, &str); 8] = [
