@@ -101,6 +101,7 @@ fn merge(
         readonly_rootfs: request.read_only,
         tmpfs: tmpfs(&request.volumes),
         init: request.init,
+        restart_policy: request.restart,
     };
     Ok(Container {
         id: id.to_owned(),
@@ -114,7 +115,7 @@ fn merge(
         args,
         mounts: Vec::new(),
         lowers: image.lowers,
-        log: request.detach,
+        log: true,
     })
 }
 

@@ -6,7 +6,7 @@ use oci_runtime::{PreparedExec, Stdio};
 use rustix::fs::{Mode, OFlags};
 
 use crate::target::Target;
-use crate::{Engine, Error, ExecRequest, Session, attach, process, run};
+use crate::{Engine, Error, ExecRequest, Session, attach, bundle, process};
 
 impl Engine {
     /// Runs a further program in the container of this name or id. Unless `request.detach`, the
@@ -27,7 +27,7 @@ impl Engine {
         let root = rustix::fs::open(&path, flags, Mode::empty())
             .map_err(|errno| Error::system("open the container's root at", &path, errno))?;
         let mut process = process::exec(&container, request, root.as_fd())?;
-        run::set_size(&mut process);
+        bundle::set_size(&mut process);
         let stdio = match (request.detach, request.interactive) {
             (true, _) => Stdio::null()?,
             (false, true) => Stdio::inherit()?,

@@ -61,6 +61,9 @@ pub(crate) struct RunArgs {
     /// Mount the container's root filesystem as read only
     #[arg(long)]
     read_only: bool,
+    /// Restart policy to apply when a container exits: no, on-failure[:N], always, unless-stopped
+    #[arg(long, value_name = "string", default_value = "no")]
+    restart: String,
     /// Automatically remove the container and its associated anonymous volumes when it exits
     #[arg(long)]
     rm: bool,
@@ -114,6 +117,7 @@ impl RunArgs {
             platform: given(self.platform).map(|text| text.parse()).transpose()?,
             labels: self.label,
             stop_signal: given(self.stop_signal),
+            restart: self.restart.parse()?,
         })
     }
 }
@@ -146,6 +150,13 @@ pub(crate) fn run(root: &Path, args: Box<RunArgs>) -> anyhow::Result<u8> {
     let (stdin, stdout) = (io::stdin(), io::stdout());
     let status = engine::attach(session, stdin.as_fd(), stdout.as_fd(), request.interactive)?;
     Ok(exit_status(status))
+}
+
+/// Makes a container, and prints its id.
+pub(crate) fn create(root: &Path, args: Box<RunArgs>) -> anyhow::Result<u8> {
+    let id = Engine::open(root)?.create(&args.request()?, &Bar::hidden())?;
+    output::print(&format!("{id}\n"))?;
+    Ok(0)
 }
 
 /// A process's exit status as this program's: its lower 8 bits, as the kernel has it.

@@ -125,6 +125,7 @@ fn every_option_is_read() {
         platform: Some("linux/arm64/v8".parse().unwrap()),
         labels: vec!["a=b".to_owned(), "c".to_owned()],
         stop_signal: text("QUIT"),
+        restart: engine::RestartPolicy::No,
     };
     assert_eq!(format!("{:?}", request(&long)), format!("{expected:?}"));
     assert_eq!(format!("{:?}", request(&short)), format!("{expected:?}"));
