@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
+use sys::erase::{empty, names};
 use sys::{Failure, Step, below};
 
-use crate::erase::{empty, names};
 use crate::target::c_string;
 use crate::volumes::{DATA, DIRECTORY, Locked};
 use crate::words::clean_target;

@@ -39,7 +39,6 @@
 mod bind;
 mod copy;
 mod csv;
-mod erase;
 mod error;
 mod fill;
 mod parse_mount;

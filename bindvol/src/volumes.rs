@@ -9,10 +9,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, Dir, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::rand::GetRandomFlags;
-use sys::below;
+use sys::{below, erase};
 
 use crate::Error;
-use crate::erase::erase;
 use crate::target::c_string;
 
 /// The directory with a volume's content.
@@ -164,7 +163,7 @@ impl Volumes {
 
     fn erase(&self, name: &str) -> Result<(), Errno> {
         // The names are ours, and have no NUL.
-        erase(self.dir.as_fd(), &CString::new(name).map_err(|_| Errno::INVAL)?)
+        erase::erase(self.dir.as_fd(), &CString::new(name).map_err(|_| Errno::INVAL)?)
     }
 
     fn checked(&self, name: &str) -> Result<CString, Error> {

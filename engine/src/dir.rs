@@ -6,9 +6,11 @@
 //! lock file's and its own, are under it too: so that nobody sees one without the other, unless
 //! somebody was killed in between, and nobody locks a file that another has removed.
 
+use std::ffi::CString;
 use std::fs::{DirBuilder, File};
 use std::io::{self, ErrorKind, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -277,13 +279,17 @@ impl Dir {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
             other => other?,
         };
+        let own = File::open(&self.path)?;
         for entry in entries {
             let entry = entry?;
             if entry.file_name() == LOCK {
                 continue;
             }
             match entry.file_type()?.is_dir() {
-                true => std::fs::remove_dir_all(entry.path())?,
+                // What a program has made there may be nested deeper than descriptors last.
+                true => {
+                    sys::erase::erase(own.as_fd(), &CString::new(entry.file_name().as_bytes())?)?
+                }
                 false => std::fs::remove_file(entry.path())?,
             }
         }

@@ -1,12 +1,13 @@
 //! `exec`: a further process in a container that runs.
 
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use oci_runtime::{PreparedExec, Stdio};
 use rustix::fs::{Mode, OFlags};
 
 use crate::target::Target;
-use crate::{Engine, Error, ExecRequest, Session, attach, bundle, process};
+use crate::{Container, Engine, Error, ExecRequest, Session, State, attach, bundle, process};
 
 impl Engine {
     /// Runs a further program in the container of this name or id. Unless `request.detach`, the
@@ -19,26 +20,43 @@ impl Engine {
     pub fn exec(&self, container: &str, request: &ExecRequest) -> Result<Session, Error> {
         let (dir, container) = self.find(container)?;
         let state = dir.state()?;
-        let Some(target) = Target::of(&state)? else {
-            return Err(Error::NotRunning { name: container.name, id: container.id });
-        };
-        let path = format!("/proc/{}/root", state.pid);
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = rustix::fs::open(&path, flags, Mode::empty())
-            .map_err(|errno| Error::system("open the container's root at", &path, errno))?;
-        let mut process = process::exec(&container, request, root.as_fd())?;
-        bundle::set_size(&mut process);
-        let stdio = match (request.detach, request.interactive) {
-            (true, _) => Stdio::null()?,
-            (false, true) => Stdio::inherit()?,
-            (false, false) => {
-                Stdio::new(Stdio::null_device()?, std::io::stdout(), std::io::stderr())?
+        let Some(target) = Target::of(&state)? else { return Err(not_running(&container)) };
+        match start(&container, request, target) {
+            // Whatever failed then failed for that. (A command that is missing is missing all the same.)
+            Err(error) if error.exit_code() == 125 && has_ended(&state)? => {
+                Err(not_running(&container))
             }
-        };
-        if !request.detach {
-            attach::hold_signals()?;
+            started => started,
         }
-        let prepared = PreparedExec::new(target.pidfd, target.pid, &process, stdio)?;
-        Ok(Session::child(&container.id, prepared.start()?))
     }
+}
+
+/// How long a process that ends may be there without a root and namespaces.
+const ENDING: Duration = Duration::from_millis(50);
+
+fn has_ended(state: &State) -> Result<bool, Error> {
+    Target::of(state)?.map_or(Ok(true), |target| target.wait(ENDING))
+}
+
+fn not_running(container: &Container) -> Error {
+    Error::NotRunning { name: container.name.clone(), id: container.id.clone() }
+}
+
+fn start(container: &Container, request: &ExecRequest, target: Target) -> Result<Session, Error> {
+    let path = format!("/proc/{}/root", target.pid.as_raw_nonzero());
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open(&path, flags, Mode::empty())
+        .map_err(|errno| Error::system("open the container's root at", &path, errno))?;
+    let mut process = process::exec(container, request, root.as_fd())?;
+    bundle::set_size(&mut process);
+    let stdio = match (request.detach, request.interactive) {
+        (true, _) => Stdio::null()?,
+        (false, true) => Stdio::inherit()?,
+        (false, false) => Stdio::new(Stdio::null_device()?, std::io::stdout(), std::io::stderr())?,
+    };
+    if !request.detach {
+        attach::hold_signals()?;
+    }
+    let prepared = PreparedExec::new(target.pidfd, target.pid, &process, stdio)?;
+    Ok(Session::child(&container.id, prepared.start()?))
 }

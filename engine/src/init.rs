@@ -1,14 +1,16 @@
 //! The small init behind `--init`: process 1 of a container that would rather not be one.
 
-use std::ffi::OsString;
+use std::ffi::{CString, OsStr, OsString};
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
+use ns_core::{Event, Spawn};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process};
+use sys::Step;
+use sys::exec::Program;
 use sys::process::SignalFd;
 
 use crate::attach::passed_on;
@@ -69,18 +71,11 @@ pub fn init(args: impl IntoIterator<Item = OsString>) -> Result<u8, InitError> {
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
             .map_err(fail("become the reaper of orphans"))?;
     }
-    // Before the start, so that none is lost. (Command unblocks all of them for the child.)
+    // Before the start, so that none is lost.
     let mut signals = passed_on();
     signals.extend([Signal::WINCH, Signal::CHILD]);
     let signals = SignalFd::new(&signals).map_err(fail("open a descriptor for signals"))?;
-    // A process group of its own, in the foreground of the terminal if there is one: else Ctrl-C
-    // would reach the command twice, from the terminal and from here.
-    let child = Command::new(&program)
-        .args(args)
-        .process_group(0)
-        .spawn()
-        .map_err(|source| InitError::Execute { program, source })?;
-    let child = i32::try_from(child.id()).ok().and_then(Pid::from_raw).unwrap_or(Pid::INIT);
+    let child = start(program, args)?;
     if rustix::termios::tcsetpgrp(rustix::stdio::stdin(), child).is_ok() {
         // It may have read the terminal before it was in the foreground, and been stopped for it.
         let _ = kill_process(child, Signal::CONT);
@@ -108,6 +103,49 @@ pub fn init(args: impl IntoIterator<Item = OsString>) -> Result<u8, InitError> {
     }
 }
 
+/// Starts the command in a process group of its own, since Ctrl-C would reach it twice, from the
+/// terminal and from here; and without the signals that are blocked here, which std's `Command` would
+/// leave blocked for good.
+fn start(program: OsString, args: impl Iterator<Item = OsString>) -> Result<Pid, InitError> {
+    let failed = |source: io::Error| InitError::Execute { program: program.clone(), source };
+    let c_string = |bytes: Vec<u8>| CString::new(bytes).map_err(|error| failed(error.into()));
+    let candidates = candidates(&program).map(c_string).collect::<Result<_, _>>()?;
+    let argv = std::iter::once(program.clone()).chain(args);
+    let argv = argv.map(|arg| c_string(arg.into_vec())).collect::<Result<_, _>>()?;
+    let env = std::env::vars_os()
+        .map(|(name, value)| c_string([name.as_bytes(), b"=", value.as_bytes()].concat()));
+    let prepared = Program::new(candidates, argv, env.collect::<Result<_, _>>()?);
+    let spawned = Spawn::new().spawn(|_gate| {
+        rustix::process::setpgid(None, None).step("making a process group")?;
+        sys::process::reset_signals().step("resetting the signals")?;
+        Err(prepared.exec())
+    });
+    let fail = |error| InitError::System { op: "start a process", source: io::Error::other(error) };
+    let mut child = spawned.map_err(fail)?;
+    match child.next().map_err(fail)? {
+        Event::Failed(report) => {
+            child.wait().map_err(fail)?;
+            Err(failed(report.errno.into()))
+        }
+        Event::Executed | Event::Phase(..) => Ok(child.pid()),
+    }
+}
+
+/// The paths to try, as execvp(3) does.
+fn candidates(program: &OsStr) -> impl Iterator<Item = Vec<u8>> {
+    let path = match program.as_bytes().contains(&b'/') {
+        true => OsString::new(), // one directory, which is none
+        false => std::env::var_os("PATH").unwrap_or_else(|| "/bin:/usr/bin".into()),
+    };
+    let dirs: Vec<Vec<u8>> =
+        path.as_bytes().split(|byte| *byte == b':').map(<[u8]>::to_vec).collect();
+    let name = program.as_bytes().to_vec();
+    dirs.into_iter().map(move |dir| match dir.is_empty() {
+        true => name.clone(),
+        false => [&dir[..], b"/", &name].concat(),
+    })
+}
+
 /// Takes the status of all children that have ended; the exit status of `child` if it is among them.
 fn reap(child: Pid) -> Result<Option<u8>, Errno> {
     loop {
@@ -130,7 +168,7 @@ fn exit_code(status: WaitStatus) -> u8 {
 mod tests {
     use super::*;
     use std::io::{Read, Write};
-    use std::process::{Child, Stdio};
+    use std::process::{Child, Command, Stdio};
 
     /// The init as a program of its own.
     #[test]
@@ -166,6 +204,12 @@ mod tests {
         assert!(output(program("exit 0")).contains("status 0,"));
         assert!(output(program("exit 7")).contains("status 7,"));
         assert!(output(program("kill -KILL $$")).contains("status 137,"));
+    }
+
+    #[test]
+    fn the_command_has_all_signals() {
+        let text = output(program("exec grep -E 'SigBlk|SigIgn' /proc/self/status"));
+        assert!(text.contains("SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000"), "{text}");
     }
 
     #[test]

@@ -111,10 +111,14 @@ impl Taken {
         take(master.as_fd(), &mut self.shown, &mut self.log, &mut self.buffer)
     }
 
-    /// Reads what is left in the pipes, and ends the last lines.
-    pub(crate) fn rest(&mut self) {
+    /// Reads what is left in the terminal and the pipes, and ends the last lines.
+    pub(crate) fn rest(&mut self, terminal: Option<&OwnedFd>) {
+        let more = |fd: BorrowedFd<'_>| target::ended(fd, Duration::ZERO).unwrap_or_default();
+        if let Some(master) = terminal {
+            while more(master.as_fd()) && self.terminal(master) {}
+        }
         for source in &mut self.sources {
-            while target::ended(source.fd.as_fd(), Duration::ZERO).unwrap_or_default()
+            while more(source.fd.as_fd())
                 && take(source.fd.as_fd(), &mut source.stream, &mut self.log, &mut self.buffer)
             {
             }

@@ -10,6 +10,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::Signal;
+use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer};
 use sys::process::SignalFd;
 
 use crate::dir::{Dir, Lock, Root};
@@ -201,7 +202,13 @@ impl Watcher<'_> {
         let stop = signal::parse(stop).unwrap_or(Signal::TERM);
         let Output { pipes, stdin, terminal: mut drain } = output;
         taken.begin(pipes);
+        // As long as one slave is open, reading the master does not fail with EIO, even when the process
+        // has none open now and opens one later.
+        let mut slave = None;
         loop {
+            if let (true, None, Some(master)) = (drain, &slave, &terminal) {
+                slave = open_slave(master);
+            }
             let mut fds = vec![
                 PollFd::from_borrowed_fd(running.pidfd(), PollFlags::IN),
                 PollFd::new(&self.signals, PollFlags::IN),
@@ -242,7 +249,8 @@ impl Watcher<'_> {
         }
         let exit = running.wait()?;
         // All writers are gone with the PID namespace: what is there is all.
-        taken.rest();
+        drop(slave);
+        taken.rest(terminal.as_ref().filter(|_| drain));
         drop(stdin);
         state.status = Status::Exited;
         state.pid = 0;
@@ -271,6 +279,11 @@ impl Watcher<'_> {
         }
         Ok(told)
     }
+}
+
+fn open_slave(master: &OwnedFd) -> Option<OwnedFd> {
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    ioctl_tiocgptpeer(master, flags).ok()
 }
 
 /// The supervisor must not keep the starter's terminal, pipes or directory.

@@ -23,15 +23,13 @@ impl Stdio {
     /// Copies of the three given.
     ///
     /// # Errors
-    /// The limit on descriptors is reached.
+    /// The limit on descriptors is reached; one is a directory, through which the program would get out
+    /// of its root.
     pub fn new(stdin: impl AsFd, stdout: impl AsFd, stderr: impl AsFd) -> Result<Self, Error> {
-        let copy = |errno: Result<OwnedFd, Errno>, what| {
-            errno.map_err(|errno| Error::io("copying the descriptor of", what)(errno.into()))
-        };
         Ok(Self {
-            stdin: copy(rustix::io::fcntl_dupfd_cloexec(stdin, FIRST), "standard input")?,
-            stdout: copy(rustix::io::fcntl_dupfd_cloexec(stdout, FIRST), "standard output")?,
-            stderr: copy(rustix::io::fcntl_dupfd_cloexec(stderr, FIRST), "standard error")?,
+            stdin: copy(stdin.as_fd(), "standard input")?,
+            stdout: copy(stdout.as_fd(), "standard output")?,
+            stderr: copy(stderr.as_fd(), "standard error")?,
         })
     }
 
@@ -65,6 +63,17 @@ impl Stdio {
     pub(crate) fn apply(&self) -> Result<(), Failure> {
         put(&self.stdin, &self.stdout, &self.stderr)
     }
+}
+
+fn copy(fd: BorrowedFd<'_>, what: &str) -> Result<OwnedFd, Error> {
+    let failed = |errno: Errno| Error::io("copying the descriptor of", what)(errno.into());
+    let kind = FileType::from_raw_mode(rustix::fs::fstat(fd).map_err(failed)?.st_mode);
+    if kind == FileType::Directory {
+        let reason = "it is a directory, through which the program would get at all of the host; give \
+                      it a file, a pipe or a terminal";
+        return Err(Error::io("passing on", what)(std::io::Error::other(reason)));
+    }
+    rustix::io::fcntl_dupfd_cloexec(fd, FIRST).map_err(failed)
 }
 
 /// Child side. Where 0, 1 or 2 is the host's null device, puts the container's own in its place: through
@@ -108,4 +117,24 @@ pub(crate) fn put(stdin: &OwnedFd, stdout: &OwnedFd, stderr: &OwnedFd) -> Result
     rustix::stdio::dup2_stdin(stdin).step("setting standard input")?;
     rustix::stdio::dup2_stdout(stdout).step("setting standard output")?;
     rustix::stdio::dup2_stderr(stderr).step("setting standard error")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_no_way_out() {
+        let root = rustix::fs::open(c"/", OFlags::RDONLY, Mode::empty()).unwrap();
+        let null = Stdio::null_device().unwrap();
+        for (stdio, name) in [
+            (Stdio::new(&root, &null, &null), "standard input"),
+            (Stdio::new(&null, &root, &null), "standard output"),
+            (Stdio::new(&null, &null, &root), "standard error"),
+        ] {
+            let error = stdio.unwrap_err().to_string();
+            assert!(error.contains(name) && error.contains("is a directory"), "{error}");
+        }
+        Stdio::new(&null, &null, &null).unwrap();
+    }
 }

@@ -14,6 +14,7 @@
 //! |---|---|
 //! | [`failure`] | the report of a failed step, without allocation |
 //! | [`below`] | open and make paths that cannot leave a root (openat2) |
+//! | [`erase`] | remove a tree, however deep (allocates) |
 //! | [`fscontext`] | fsopen, fsconfig, fsmount, with the kernel's log on failure |
 //! | [`message`] | messages with descriptors between processes |
 //! | [`mount`] | open_tree, move_mount, mount_setattr, umount2 |
@@ -35,6 +36,7 @@
 //! ```
 
 pub mod below;
+pub mod erase;
 pub mod exec;
 pub mod failure;
 pub mod fscontext;

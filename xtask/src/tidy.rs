@@ -80,7 +80,7 @@ struct Member {
     /// The root files of its libraries and programs.
     roots: Vec<PathBuf>,
     library: bool,
-    examples: usize,
+    examples: Vec<String>,
 }
 
 /// Runs `cargo xtask tidy`.
@@ -93,6 +93,7 @@ pub(crate) fn run(_args: Args) -> Result<()> {
         .context("cannot ask cargo for the workspace's crates")?;
     let members = members(&metadata, root);
     let mut findings = edges(&members);
+    findings.extend(example_names(&members));
     for member in &members {
         findings.extend(files_of(member, root)?);
     }
@@ -139,7 +140,7 @@ fn members(metadata: &Metadata, root: &Path) -> Vec<Member> {
                 .collect(),
             roots: programs.map(|target| below(target.src_path.as_std_path())).collect(),
             library: of_kind(TargetKind::Lib).next().is_some(),
-            examples: of_kind(TargetKind::Example).count(),
+            examples: of_kind(TargetKind::Example).map(|target| target.name.clone()).collect(),
         }
     };
     metadata.workspace_packages().into_iter().map(member).collect()
@@ -173,6 +174,17 @@ fn edges(members: &[Member]) -> Vec<Finding> {
     findings
 }
 
+/// Examples of one name: cargo builds all of a workspace into one folder, where one replaces the other.
+fn example_names(members: &[Member]) -> Vec<Finding> {
+    let all = || members.iter().flat_map(|member| member.examples.iter().map(move |x| (member, x)));
+    let twice = all().enumerate().filter_map(|(at, (member, name))| {
+        let (other, _) = all().take(at).find(|(_, earlier)| *earlier == name)?;
+        let sentence = format!("{} has an example named {name} too", other.name);
+        Some(finding(member.folder.join("examples"), 1, sentence))
+    });
+    twice.collect()
+}
+
 /// What a crate consists of.
 fn files_of(member: &Member, root: &Path) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
@@ -181,7 +193,7 @@ fn files_of(member: &Member, root: &Path) -> Result<Vec<Finding>> {
     if !root.join(folder).join("README.md").is_file() {
         findings.push(finding(folder.join("README.md"), 1, format!("{name} has no README")));
     }
-    if member.library && member.examples == 0 {
+    if member.library && member.examples.is_empty() {
         let sentence = format!("the library {name} has no example below examples/");
         findings.push(finding(folder.join("examples"), 1, sentence));
     }

@@ -4,16 +4,17 @@ use serde_json::Value;
 
 use crate::harness::{Root, arg, image, wait_until};
 use crate::host::{self, ASK, mount_table};
+use crate::image::member;
 
 const FORMATS: [&str; 5] =
     ["docker-legacy", "docker-oci", "docker-containerd", "oci-gzip", "oci-zstd"];
 
-/// The id that `cargo xtask images` noted.
-fn recorded_id(name: &str) -> String {
-    let archive = image(name, "docker-oci");
-    let record = archive.with_file_name(format!("{name}.json"));
-    let record: Value = serde_json::from_slice(&std::fs::read(record).unwrap()).unwrap();
-    record["config"].as_str().unwrap().to_owned()
+/// The image's id, as `docker save` writes it: the digest of the configuration, in all formats.
+fn id(name: &str) -> String {
+    let manifest = member(&image(name, "docker-legacy"), |file| file == "manifest.json");
+    let manifest: Value = serde_json::from_slice(&manifest).unwrap();
+    let config = manifest[0]["Config"].as_str().unwrap();
+    format!("sha256:{}", config.strip_suffix(".json").unwrap())
 }
 
 /// nginx: start, page, mount table, stop.
@@ -26,7 +27,7 @@ fn serves(name: &str, page: &str, layers: usize, format: &str) {
         answer.contains("200 OK")
     });
     assert!(answer.contains(page), "{answer}");
-    assert_eq!(root.inspect("web")["Image"], recorded_id(name));
+    assert_eq!(root.inspect("web")["Image"], id(name));
     let table = mount_table(&root.ok(["exec", "web", "mount"]));
     assert_eq!(table[0].value("lowerdir").unwrap().split(':').count(), layers);
     for target in ["/proc", "/dev", "/dev/pts", "/sys", "/dev/mqueue", "/dev/shm", "/srv/volume"] {

@@ -19,7 +19,7 @@ pub(crate) fn sha256(bytes: &[u8]) -> String {
 /// A file of a tar.
 pub(crate) fn member(archive: &Path, wanted: impl Fn(&str) -> bool) -> Vec<u8> {
     let mut tar = tar::Archive::new(File::open(archive).unwrap());
-    for entry in tar.entries().unwrap() {
+    for entry in tar.entries_with_seek().unwrap() {
         let mut entry = entry.unwrap();
         if wanted(entry.path().unwrap().to_str().unwrap()) && entry.size() > 0 {
             let mut bytes = Vec::new();

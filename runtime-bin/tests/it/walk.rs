@@ -149,6 +149,7 @@ fn check_table(root: &Root, server: &Server) {
         ("/proc/fs", "proc", "proc", "ro,nosuid,nodev,noexec,relatime"),
         ("/proc/irq", "proc", "proc", "ro,nosuid,nodev,noexec,relatime"),
         ("/proc/sys", "proc", "proc", "ro,nosuid,nodev,noexec,relatime"),
+        ("/proc/sysrq-trigger", "proc", "proc", "ro,nosuid,nodev,noexec,relatime"),
     ] {
         if target.starts_with("/proc/") && !Path::new(target).exists() {
             continue; // /proc/bus and the like: not in every kernel

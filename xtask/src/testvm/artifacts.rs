@@ -53,14 +53,14 @@ pub(super) fn build(
         selection = vec!["--workspace"];
     }
     let mut found = Artifacts { programs: Vec::new(), binaries: Vec::new(), init: PathBuf::new() };
-    for what in [&["build", "--bins"][..], &["test", "--no-run"]] {
-        let mut command = cargo(what);
-        for artifact in messages(command.args(&selection))? {
-            take(metadata, packages, artifact, &mut found)?;
-        }
+    // In one command: programs alone would be built without the features that the tests' dependencies switch on, so
+    // that most crates would be built twice.
+    let mut command = cargo(&["build", "--bins", "--tests", "--examples"]);
+    for artifact in messages(command.args(&selection))? {
+        take(metadata, packages, artifact, &mut found)?;
     }
     if found.init.as_os_str().is_empty() {
-        bail!("`cargo build -p xtask` built no xtask");
+        bail!("`cargo build --bins` built no xtask");
     }
     found.programs.extend(build_doc_tests(metadata, packages, &selection, &found.init, doc_tests)?);
     found.programs.sort_by(|a, b| (rank(a), &a.id).cmp(&(rank(b), &b.id)));

@@ -22,6 +22,9 @@ const UNPRIVILEGED: (&str, u32, &str) = ("unprivileged", 1000, "/home/user");
 const MOST_OUTPUT: usize = 1 << 20;
 /// What a test's end may take to be complete: processes that it has killed, mounts that go with them.
 const GRACE: Duration = Duration::from_secs(2);
+/// How often orphans' exit statuses are taken while a test runs. As on any machine: else a PID namespace
+/// that one of them has joined would not end.
+const REAPING: Duration = Duration::from_millis(50);
 
 /// Runs all tests of the plan.
 pub(super) fn run(plan: &Plan, port: &mut Port) -> anyhow::Result<Event> {
@@ -209,7 +212,8 @@ impl Runner<'_> {
         let (mut output, mut status, mut open, mut killed) = (String::new(), None, true, false);
         let mut deadline = begin + limit;
         while open || status.is_none() {
-            match mail.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match mail.recv_timeout(left.min(REAPING)) {
                 Ok(News::Output(text)) => {
                     if output.len() <= MOST_OUTPUT {
                         if stream {
@@ -225,6 +229,7 @@ impl Runner<'_> {
                     deadline = Instant::now() + GRACE;
                 }
                 Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) if left > REAPING => reap_all_but(group),
                 Err(RecvTimeoutError::Timeout) if status.is_some() => break,
                 Err(RecvTimeoutError::Timeout) if killed => {
                     anyhow::bail!(
@@ -310,6 +315,15 @@ fn read(mut pipe: std::io::PipeReader, news: &Sender<News>) {
 /// Init inherits orphans: takes their exit statuses. No test is running here, so none is taken from a `Child`.
 fn reap() {
     while let Ok(Some(_)) = rustix::process::wait(WaitOptions::NOHANG) {}
+}
+
+/// The same while a test runs, whose own status its `Child` is to have.
+fn reap_all_but(test: Pid) {
+    let children = fs::read_to_string("/proc/1/task/1/children").unwrap_or_default();
+    let children = children.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?));
+    for orphan in children.filter(|pid| *pid != test) {
+        let _ = rustix::process::waitpid(Some(orphan), WaitOptions::NOHANG);
+    }
 }
 
 /// What a test can leave on the machine.

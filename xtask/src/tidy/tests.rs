@@ -42,6 +42,17 @@ fn a_crate_of_others_in_the_wrong_place_is_found() {
 }
 
 #[test]
+fn two_examples_of_one_name_are_found() {
+    let mut members = vec![member("sys", &[]), member("overlay", &[])];
+    members[0].examples = vec!["a".into(), "b".into()];
+    members[1].examples = vec!["c".into()];
+    assert!(example_names(&members).is_empty());
+    members[1].examples.push("b".into());
+    let found = sentences(&example_names(&members));
+    assert_eq!(found, ["overlay/examples:1: sys has an example named b too"]);
+}
+
+#[test]
 fn the_table_has_no_circle() {
     // Every row names only rows above it.
     for (at, (name, allowed)) in EDGES.iter().enumerate() {
@@ -131,7 +142,7 @@ fn what_a_crate_lacks_is_found() {
     fs::write(root.join("overlay/README.md"), "# overlay\n").unwrap();
     fs::write(root.join("overlay/Cargo.toml"), "[lints]\nworkspace = true\n").unwrap();
     fs::write(root.join("overlay/src/lib.rs"), "#![forbid(unsafe_code)]\n").unwrap();
-    assert!(files_of(&Member { examples: 1, ..poor }, root).unwrap().is_empty());
+    assert!(files_of(&Member { examples: vec!["x".into()], ..poor }, root).unwrap().is_empty());
 }
 
 #[test]

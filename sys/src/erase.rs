@@ -1,17 +1,18 @@
-//! Removing a directory with all that it holds, however deep, and following nothing.
+//! Removing a directory with all that it holds, however deep, and following nothing. Allocates.
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd};
 
-use rustix::fs::{AtFlags, Dir, Mode, RenameFlags};
+use rustix::fs::{AtFlags, Dir, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-use crate::volumes::DIRECTORY;
+const DIRECTORY: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// Removes directory `name` of `dir`, and what lies in it. What a container has written may be
 /// nested deeper than descriptors or the stack last, so what lies two levels deep is moved up to
 /// the first, until nothing is left. Others may remove it at the same time.
-pub(crate) fn erase(dir: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> {
+pub fn erase(dir: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> {
     let top = match rustix::fs::openat(dir, name, DIRECTORY, Mode::empty()) {
         Err(Errno::NOENT) => return Ok(()),
         result => result?,
@@ -21,7 +22,7 @@ pub(crate) fn erase(dir: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> {
 }
 
 /// Removes all that lies in `top`.
-pub(crate) fn empty(top: BorrowedFd<'_>) -> Result<(), Errno> {
+pub fn empty(top: BorrowedFd<'_>) -> Result<(), Errno> {
     let mut moved = 0_u64;
     loop {
         let entries = names(top)?;
@@ -83,7 +84,7 @@ fn missing_is_fine(result: Result<(), Errno>) -> Result<(), Errno> {
 }
 
 /// What is in `dir`, without `.` and `..`.
-pub(crate) fn names(dir: BorrowedFd<'_>) -> Result<Vec<CString>, Errno> {
+pub fn names(dir: BorrowedFd<'_>) -> Result<Vec<CString>, Errno> {
     let mut names = Vec::new();
     for entry in Dir::read_from(dir)? {
         let entry = entry?;
