@@ -16,6 +16,7 @@ mod formats;
 mod init;
 mod isolation;
 mod kernel;
+mod lifecycle;
 mod namespace;
 mod options;
 mod review;
