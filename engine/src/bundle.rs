@@ -8,7 +8,7 @@ use overlay::Overlay;
 use rustix::fs::{Mode, OFlags};
 
 use crate::dir::{Dir, Root};
-use crate::{Container, Error, attach, etc, spec, volumes};
+use crate::{Container, Error, attach, etc, group, spec, volumes};
 
 /// Mounts the image's layers and the container's own directory at `merged`, on the host.
 pub(crate) fn mount(root: &Root, dir: &Dir, container: &Container) -> Result<(), Error> {
@@ -25,7 +25,7 @@ pub(crate) fn mount(root: &Root, dir: &Dir, container: &Container) -> Result<(),
     Ok(())
 }
 
-/// Writes the bundle of a container whose root is mounted, and prepares its start.
+/// Writes the bundle of a container whose root is mounted, and prepares its start, in a new cgroup.
 pub(crate) fn prepare(
     root: &Root,
     dir: &Dir,
@@ -43,7 +43,9 @@ pub(crate) fn prepare(
         set_size(process);
     }
     dir.write("config.json", &spec)?;
-    Ok(Prepared::new(dir.path(), &spec, stdio)?)
+    // That of the last run, where this is a further one.
+    group::remove(dir)?;
+    Ok(Prepared::new(dir.path(), &spec, stdio)?.cgroup(group::make(dir)?))
 }
 
 /// Gives a process's terminal the size of the starter's.

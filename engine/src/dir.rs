@@ -23,6 +23,7 @@ use crate::{Container, Error, State};
 
 const CONTAINER: &str = "container.json";
 const STATE: &str = "state.json";
+const GROUP: &str = "cgroup.json";
 const LOCK: &str = "lock";
 /// There while the container is stopped on purpose.
 const STOPPED: &str = "stopped";
@@ -308,6 +309,15 @@ impl Dir {
     /// The state; that of one in the making where there is none.
     pub(crate) fn state(&self) -> Result<State, Error> {
         Ok(self.read(STATE)?.unwrap_or_default())
+    }
+
+    /// The path of the container's cgroup below the hierarchy; `None` where it has none (yet).
+    pub(crate) fn group(&self) -> Result<Option<PathBuf>, Error> {
+        self.read(GROUP)
+    }
+
+    pub(crate) fn write_group(&self, path: &Path) -> Result<(), Error> {
+        self.write(GROUP, &path)
     }
 
     pub(crate) fn write_state(&self, state: &State) -> Result<(), Error> {

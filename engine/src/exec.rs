@@ -6,8 +6,11 @@ use std::time::Duration;
 use oci_runtime::{PreparedExec, Stdio};
 use rustix::fs::{Mode, OFlags};
 
+use crate::dir::Dir;
 use crate::target::Target;
-use crate::{Container, Engine, Error, ExecRequest, Session, State, attach, bundle, process};
+use crate::{
+    Container, Engine, Error, ExecRequest, Session, State, attach, bundle, group, process,
+};
 
 impl Engine {
     /// Runs a further program in the container of this name or id. Unless `request.detach`, the
@@ -21,7 +24,7 @@ impl Engine {
         let (dir, container) = self.find(container)?;
         let state = dir.state()?;
         let Some(target) = Target::of(&state)? else { return Err(not_running(&container)) };
-        match start(&container, request, target) {
+        match start(&dir, &container, request, target) {
             // Whatever failed then failed for that. (A command that is missing is missing all the same.)
             Err(error) if error.exit_code() == 125 && has_ended(&state)? => {
                 Err(not_running(&container))
@@ -42,7 +45,12 @@ fn not_running(container: &Container) -> Error {
     Error::NotRunning { name: container.name.clone(), id: container.id.clone() }
 }
 
-fn start(container: &Container, request: &ExecRequest, target: Target) -> Result<Session, Error> {
+fn start(
+    dir: &Dir,
+    container: &Container,
+    request: &ExecRequest,
+    target: Target,
+) -> Result<Session, Error> {
     let path = format!("/proc/{}/root", target.pid.as_raw_nonzero());
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open(&path, flags, Mode::empty())
@@ -58,5 +66,6 @@ fn start(container: &Container, request: &ExecRequest, target: Target) -> Result
         attach::hold_signals()?;
     }
     let prepared = PreparedExec::new(target.pidfd, target.pid, &process, stdio)?;
+    let prepared = prepared.cgroup(group::open(dir)?);
     Ok(Session::child(&container.id, prepared.start()?))
 }

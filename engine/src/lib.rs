@@ -39,6 +39,7 @@ mod env;
 mod error;
 mod etc;
 mod exec;
+mod group;
 mod init;
 mod init_binary;
 mod inspect;

@@ -6,7 +6,7 @@ use rustix::process::Signal;
 
 use crate::dir::{Dir, Root};
 use crate::target::Target;
-use crate::{Container, Error, State, Status, volumes};
+use crate::{Container, Error, State, Status, group, volumes};
 
 /// How long a killed process may take to be gone: it ends at once, unless the kernel holds it.
 const KILL_LIMIT: Duration = Duration::from_secs(10);
@@ -24,6 +24,7 @@ pub(crate) fn remove(
     let state = dir.state()?;
     end(&state)?;
     dir.unmount()?;
+    group::remove(dir)?;
     if dir.path().exists() {
         let removing = State { status: Status::Removing, pid: 0, pid_start: 0, ..state };
         // So that a removal that is interrupted goes on, as it does without a state. That takes no room

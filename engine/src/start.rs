@@ -8,7 +8,7 @@ use crate::output::{Attached, Output};
 use crate::report::Report;
 use crate::stop::Standing;
 use crate::supervise::Supervisor;
-use crate::{Container, Engine, Error, RestartPolicy, Session, attach, bundle};
+use crate::{Container, Engine, Error, RestartPolicy, Session, attach, bundle, group};
 
 /// Who gets the input and output of a container that is started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,6 +46,7 @@ impl Engine {
         if started.is_err() {
             // Where the supervisor has done it already there is nothing to do.
             let _ = dir.unmount();
+            let _ = group::remove(&dir);
         }
         started.map(Some)
     }

@@ -21,7 +21,7 @@ use crate::remove::remove;
 use crate::report::Report;
 use crate::restart::Backoff;
 use crate::tidy::abandoned;
-use crate::{Container, Error, State, Status, bundle, signal, target};
+use crate::{Container, Error, State, Status, bundle, group, signal, target};
 
 /// How often it is looked, between two starts, whether the container is to be stopped.
 const LOOK: Duration = Duration::from_millis(50);
@@ -81,6 +81,7 @@ fn not_started(dir: &Dir, error: &Error) -> Result<(), Error> {
     let state = dir.state()?;
     crate::remove::end(&state)?;
     dir.unmount()?;
+    group::remove(dir)?;
     dir.write_state(&State {
         status: Status::Exited,
         pid: 0,
@@ -310,6 +311,7 @@ fn tidy(
         remove(root, dir, Some(container), true)?;
     } else {
         dir.unmount()?;
+        group::remove(dir)?;
         dir.write_state(&state)?;
     }
     Ok(state.exit_code)

@@ -3,7 +3,7 @@
 use crate::dir::{Attempt, Dir, Root};
 use crate::record::now;
 use crate::remove::{end, remove};
-use crate::{Error, State, Status};
+use crate::{Error, State, Status, group};
 
 /// Ends and removes, or writes down as ended, what nobody manages any more.
 ///
@@ -44,6 +44,7 @@ pub(crate) fn abandoned(root: &Root, dir: &Dir) -> Result<(), Error> {
         {
             end(&state)?;
             dir.unmount()?;
+            group::remove(dir)?;
             dir.write_state(&State {
                 status: Status::Exited,
                 pid: 0,

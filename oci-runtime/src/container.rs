@@ -50,6 +50,7 @@ pub struct Prepared {
     domainname: Option<CString>,
     process: Process,
     oom_score_adj: Option<i32>,
+    cgroup: Option<OwnedFd>,
 }
 
 impl Prepared {
@@ -94,7 +95,15 @@ impl Prepared {
             process: Process::prepare(process, stdio, None)?,
             oom_score_adj: process.oom_score_adj(),
             namespaces,
+            cgroup: None,
         })
+    }
+
+    /// Starts the process in the cgroup (v2) whose directory `fd` is open on.
+    #[must_use]
+    pub fn cgroup(mut self, fd: OwnedFd) -> Self {
+        self.cgroup = Some(fd);
+        self
     }
 
     /// Makes the container's first process and everything around it; its program does not run yet.
@@ -102,8 +111,11 @@ impl Prepared {
     /// # Errors
     /// A step failed; nothing of the container is left.
     pub fn create(self) -> Result<Created, Error> {
-        let mut child =
-            Spawn::new().namespaces(self.namespaces).spawn(|gate| self.in_child(gate))?;
+        let mut spawn = Spawn::new().namespaces(self.namespaces);
+        if let Some(fd) = &self.cgroup {
+            spawn = spawn.cgroup(fd.as_fd());
+        }
+        let mut child = spawn.spawn(|gate| self.in_child(gate))?;
         let mut terminal = None;
         loop {
             match child.next()? {

@@ -19,6 +19,7 @@ pub struct PreparedExec {
     target: OwnedFd,
     root: OwnedFd,
     process: Process,
+    cgroup: Option<OwnedFd>,
 }
 
 /// All that a container can have of its own; what it shares with the caller is joined as well.
@@ -50,7 +51,15 @@ impl PreparedExec {
             let errno = rustix::io::Errno::SRCH;
             return Err(Error::io("finding the container's process at", path)(errno.into()));
         }
-        Ok(Self { target: pidfd, root, process: Process::prepare(process, stdio, None)? })
+        let process = Process::prepare(process, stdio, None)?;
+        Ok(Self { target: pidfd, root, process, cgroup: None })
+    }
+
+    /// Starts the process in the cgroup (v2) whose directory `fd` is open on: the container's.
+    #[must_use]
+    pub fn cgroup(mut self, fd: OwnedFd) -> Self {
+        self.cgroup = Some(fd);
+        self
     }
 
     /// Runs it.
@@ -58,8 +67,11 @@ impl PreparedExec {
     /// # Errors
     /// A step failed, or the program cannot be executed ([`Error::Command`]).
     pub fn start(self) -> Result<Running, Error> {
-        let mut child =
-            Spawn::new().join(self.target.as_fd(), JOINED).spawn(|gate| self.in_child(gate))?;
+        let mut spawn = Spawn::new().join(self.target.as_fd(), JOINED);
+        if let Some(fd) = &self.cgroup {
+            spawn = spawn.cgroup(fd.as_fd());
+        }
+        let mut child = spawn.spawn(|gate| self.in_child(gate))?;
         let mut terminal = None;
         loop {
             match child.next()? {

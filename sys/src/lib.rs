@@ -21,6 +21,7 @@
 //! | [`mountinfo`] | `/proc/PID/mountinfo`, parsed (allocates) |
 //! | [`exec`] | execve of a program prepared in the parent |
 //! | [`process`] | close_range, signal state, signalfd, a thread with its own working directory |
+//! | [`bpf`] | the devices that a cgroup may use (allocates) |
 //! | [`keyring`] | a session keyring of its own |
 //! | [`net`] | the loopback device |
 //! | [`seccomp`] | install a BPF program |
@@ -36,6 +37,7 @@
 //! ```
 
 pub mod below;
+pub mod bpf;
 pub mod erase;
 pub mod exec;
 pub mod failure;

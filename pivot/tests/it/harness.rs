@@ -2,15 +2,12 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
 use pivot::RootPropagation;
-use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
-use rustix::pipe::{PipeFlags, pipe_with};
 use sys::fscontext::FsContext;
 use sys::mountinfo::{self, Mount};
-use sys::{Failure, Report, Step};
+use sys::{Failure, Report};
 
 /// A detached tmpfs, in which tests make an image by its path.
 pub(crate) struct Image {
@@ -32,33 +29,13 @@ impl Image {
 /// A child that waits, after its set-up, for the test to look at it.
 pub(crate) struct Container {
     child: super::child::Child,
-    _gate: OwnedFd,
 }
 
 impl Container {
     /// Runs `setup` in a child that is in new mount, PID, IPC, network and cgroup namespaces; what it
     /// failed with is the error.
     pub(crate) fn start(setup: impl FnOnce() -> Result<(), Failure>) -> Result<Self, Report> {
-        // A child that another test starts meanwhile would hold these pipes open.
-        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-        let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-        let (ready, tell) = pipe_with(PipeFlags::CLOEXEC).unwrap();
-        let (wait, gate) = pipe_with(PipeFlags::CLOEXEC).unwrap();
-        let child = super::child::Child::spawn(|| {
-            let done = || {
-                setup()?;
-                rustix::io::write(&tell, b"r").step("telling the test")?;
-                // It has the gate's other end too, so this ends when the test kills it.
-                rustix::io::read(&wait, &mut [0_u8; 1]).step("waiting for the test")
-            };
-            done().err().unwrap_or(Failure::new("the end of the test", Errno::CANCELED))
-        });
-        drop(tell);
-        drop(turn);
-        match rustix::io::read(&ready, &mut [0_u8; 1]) {
-            Ok(1) => Ok(Self { child, _gate: gate }),
-            _ => Err(child.report()),
-        }
+        super::child::Child::start(setup).map(|child| Self { child })
     }
 
     /// As [`Container::start`]: enter, `below` on the root's descriptor, pivot, `after` on it.

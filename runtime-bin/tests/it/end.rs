@@ -35,7 +35,9 @@ impl Held {
         let own: Vec<_> = own.into_values().collect();
         let namespaces = host::namespaces(pid).into_values().filter(|n| !own.contains(n)).collect();
         let processes = vec![pid, supervisor(pid)];
-        Held { namespaces, cgroups: host::own_cgroups(pid), processes }
+        let cgroups = host::own_cgroups(pid);
+        assert!(cgroups.iter().any(|group| Path::new(group).exists()), "{cgroups:?}");
+        Held { namespaces, cgroups, processes }
     }
 
     #[track_caller]

@@ -174,7 +174,13 @@ pub(crate) fn own_cgroups(pid: i32) -> Vec<String> {
         .map(|line| {
             let mut parts = line.splitn(3, ':').skip(1);
             let controllers = parts.next().unwrap().replace("name=", "");
-            format!("/sys/fs/cgroup/{controllers}{}", parts.next().unwrap())
+            let path = parts.next().unwrap();
+            // The second version's hierarchy is beside those of the first on a hybrid machine.
+            let v2 = || mounts_of("self").into_iter().find(|mount| mount.kind == "cgroup2");
+            match controllers.is_empty() {
+                true => v2().unwrap().target + path,
+                false => format!("/sys/fs/cgroup/{controllers}{path}"),
+            }
         })
         .collect()
 }

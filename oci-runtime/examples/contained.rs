@@ -1,5 +1,5 @@
 //! Runs a command in a container whose root is the host's own, read-only. As root:
-//! `cargo run -p oci-runtime --example run -- sh -c 'mount; ps ax'`
+//! `cargo run -p oci-runtime --example contained -- sh -c 'mount; ps ax'`
 
 use std::error::Error;
 use std::path::Path;

@@ -1,0 +1,143 @@
+//! A container's cgroup (v2), and which devices its processes may use. With CAP_MKNOD, which Docker
+//! gives, a process can make a node of any disk; that it cannot open it is the cgroup's doing.
+//!
+//! The group lies below that of whoever starts the container. It is in the container's record before it
+//! is made, so that whoever tidies up finds it.
+
+use std::fs::DirBuilder;
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::mount::MountAttrFlags;
+use sys::bpf::CharDevice;
+use sys::fscontext::FsContext;
+
+use crate::Error;
+use crate::dir::Dir;
+
+/// As Docker: null, zero, full, random, urandom; tty, console, ptmx; the terminals.
+const DEVICES: [CharDevice; 9] = [
+    (1, Some(3)),
+    (1, Some(5)),
+    (1, Some(7)),
+    (1, Some(8)),
+    (1, Some(9)),
+    (5, Some(0)),
+    (5, Some(1)),
+    (5, Some(2)),
+    (136, None),
+];
+
+/// How long a group may be busy after its last process has ended.
+const BUSY: Duration = Duration::from_secs(2);
+
+/// Makes the cgroup of a container and sets what its processes may use; a descriptor of it.
+pub(crate) fn make(dir: &Dir) -> Result<OwnedFd, Error> {
+    let hierarchy = Hierarchy::find()?;
+    let path = own()?.join(format!("runtime-bin-{}", dir.id()));
+    dir.write_group(&path)?;
+    let place = hierarchy.place(&path);
+    DirBuilder::new()
+        .mode(0o755)
+        .create(&place)
+        .map_err(|error| Error::system("make the cgroup", &place, error))?;
+    let group = open_at(&place)?;
+    sys::bpf::allow_devices(group.as_fd(), &DEVICES)
+        .map_err(|errno| Error::system("limit the devices of the cgroup", &place, errno))?;
+    Ok(group)
+}
+
+/// A descriptor of a running container's cgroup.
+pub(crate) fn open(dir: &Dir) -> Result<OwnedFd, Error> {
+    match dir.group()? {
+        Some(path) => open_at(&Hierarchy::find()?.place(&path)),
+        None => {
+            let error = io::Error::from(ErrorKind::NotFound);
+            Err(Error::system("find the cgroup of", dir.path(), error))
+        }
+    }
+}
+
+/// Removes the cgroup of a container whose processes have ended, if it has one.
+pub(crate) fn remove(dir: &Dir) -> Result<(), Error> {
+    let Some(path) = dir.group()? else { return Ok(()) };
+    let place = Hierarchy::find()?.place(&path);
+    let start = Instant::now();
+    loop {
+        match remove_tree(&place) {
+            Err(error) if error.kind() == ErrorKind::ResourceBusy && start.elapsed() < BUSY => {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(Error::system("remove the cgroup", place, error));
+            }
+            _ => return Ok(()),
+        }
+    }
+}
+
+/// Removes a group and those that the container may have made in it; a group's files go with it.
+fn remove_tree(group: &Path) -> io::Result<()> {
+    match std::fs::remove_dir(group) {
+        Err(error) if error.kind() == ErrorKind::ResourceBusy => {}
+        done => return done,
+    }
+    for entry in std::fs::read_dir(group)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove_tree(&entry.path())?;
+        }
+    }
+    std::fs::remove_dir(group)
+}
+
+fn open_at(place: &Path) -> Result<OwnedFd, Error> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    rustix::fs::open(place, flags, Mode::empty())
+        .map_err(|errno| Error::system("open the cgroup", place, errno))
+}
+
+/// The caller's own group in the hierarchy (cgroups(7), `/proc/PID/cgroup`).
+fn own() -> Result<PathBuf, Error> {
+    let path = "/proc/self/cgroup";
+    let text = std::fs::read_to_string(path).map_err(|error| Error::system("read", path, error))?;
+    Ok(text.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/").into())
+}
+
+/// The hierarchy of cgroup v2.
+struct Hierarchy {
+    /// Keeps a mount of its own there.
+    _mount: Option<OwnedFd>,
+    root: PathBuf,
+    /// What of the hierarchy is mounted at `root`.
+    shown: PathBuf,
+}
+
+impl Hierarchy {
+    /// Where it is mounted, on a hybrid machine too; mounted here alone where it is not.
+    fn find() -> Result<Hierarchy, Error> {
+        let path = "/proc/thread-self/mountinfo";
+        let bytes = std::fs::read(path).map_err(|error| Error::system("read", path, error))?;
+        let mounts = sys::mountinfo::parse(&bytes)
+            .map_err(|error| Error::system("read", path, io::Error::other(error)))?;
+        if let Some(mount) = mounts.into_iter().find(|mount| mount.fstype == "cgroup2") {
+            return Ok(Hierarchy { _mount: None, root: mount.target, shown: mount.root });
+        }
+        // Not where it is mounted already, for this sets the options of all its mounts anew.
+        let mount = FsContext::open(c"cgroup2")
+            .and_then(|context| context.mount(MountAttrFlags::empty()))
+            .map_err(|failure| Error::system("mount", "cgroup2", failure.errno))?;
+        let root = sys::process::proc_path(&mount);
+        Ok(Hierarchy { _mount: Some(mount), root, shown: "/".into() })
+    }
+
+    /// Where a group is to be found.
+    fn place(&self, group: &Path) -> PathBuf {
+        let below = group.strip_prefix(&self.shown).or_else(|_| group.strip_prefix("/"));
+        self.root.join(below.unwrap_or(group))
+    }
+}
