@@ -78,6 +78,7 @@ pub use image_store::{Platform, Progress, StoredImage};
 pub use init::{InitError, init};
 pub use logs::{LogLine, LogsRequest};
 pub use mounts::{LayerView, MountView, Origin};
+pub use oci_runtime::shield;
 pub use record::{
     Config, Container, Empty, HostConfig, Lower, MountKind, MountPoint, State, Status, ZERO_TIME,
 };

@@ -39,6 +39,12 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(usage) => return usage.report(),
     };
+    if let Verb::Run(_) | Verb::Start(_) | Verb::Restart(_) | Verb::Exec(_) = cli.verb
+        && let Err(error) = engine::shield()
+    {
+        output::complain("runtime-bin", &error.into());
+        return ExitCode::from(125);
+    }
     let is_exec = matches!(cli.verb, Verb::Exec(_));
     let default =
         if matches!(cli.verb, Verb::Run(_) | Verb::Create(_) | Verb::Exec(_)) { 125 } else { 1 };

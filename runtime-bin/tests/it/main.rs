@@ -19,6 +19,7 @@ mod kernel;
 mod lifecycle;
 mod namespace;
 mod options;
+mod own_program;
 mod review;
 mod sources;
 mod terminal;
