@@ -147,7 +147,7 @@ impl Root {
 
     /// Gives `name` to the container `id`; the id of the one that has it, if it is taken.
     pub(crate) fn take_name(&self, name: &str, id: &str) -> Result<Option<String>, Error> {
-        let link = self.path.join("names").join(name);
+        let link = self.link(name);
         let failed = |error| Error::system("make the name", &link, error);
         let _held = self.lock()?;
         loop {
@@ -164,9 +164,13 @@ impl Root {
         }
     }
 
+    fn link(&self, name: &str) -> PathBuf {
+        self.path.join("names").join(name)
+    }
+
     /// The id of the container that has `name`.
     pub(crate) fn named(&self, name: &str) -> Result<Option<String>, Error> {
-        let link = self.path.join("names").join(name);
+        let link = self.link(name);
         match std::fs::read_link(&link) {
             Ok(id) => Ok(id.to_str().map(str::to_owned)),
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidInput) => {
@@ -202,7 +206,7 @@ impl Root {
     }
 
     fn unlink_name(&self, name: &str) -> Result<(), Error> {
-        let link = self.path.join("names").join(name);
+        let link = self.link(name);
         unlink(&link).map_err(|error| Error::system("remove the name", link, error))
     }
 }

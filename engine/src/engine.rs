@@ -129,16 +129,10 @@ impl Engine {
         let (dir, container) = self.find(container)?;
         let state = dir.state()?;
         if Target::of(&state)?.is_none() {
-            return Err(Error::NotRunning { name: container.name, id: container.id });
+            return Err(Error::not_running(&container));
         }
-        let read = |pid: &str| {
-            let path = format!("/proc/{pid}/mountinfo");
-            let bytes =
-                std::fs::read(&path).map_err(|error| Error::system("read", &path, error))?;
-            sys::mountinfo::parse(&bytes)
-                .map_err(|error| Error::system("read", &path, std::io::Error::other(error)))
-        };
-        let (inside, host) = (read(&state.pid.to_string())?, read("self")?);
+        let inside = mounts::table(&state.pid.to_string())?;
+        let host = mounts::table("self")?;
         Ok(mounts::view(&container, &inside, &host, self.root.path(), dir.path()))
     }
 

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::Container;
+
 /// A request that cannot be met.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -268,6 +270,11 @@ impl Error {
         source: impl Into<io::Error>,
     ) -> Error {
         Error::System { op, path: path.into(), source: source.into() }
+    }
+
+    /// An [`Error::NotRunning`].
+    pub(crate) fn not_running(container: &Container) -> Error {
+        Error::NotRunning { name: container.name.clone(), id: container.id.clone() }
     }
 
     /// An [`Error::Invalid`].

@@ -23,11 +23,11 @@ impl Engine {
     pub fn exec(&self, container: &str, request: &ExecRequest) -> Result<Session, Error> {
         let (dir, container) = self.find(container)?;
         let state = dir.state()?;
-        let Some(target) = Target::of(&state)? else { return Err(not_running(&container)) };
+        let Some(target) = Target::of(&state)? else { return Err(Error::not_running(&container)) };
         match start(&dir, &container, request, target) {
             // Whatever failed then failed for that. (A command that is missing is missing all the same.)
             Err(error) if error.exit_code() == 125 && has_ended(&state)? => {
-                Err(not_running(&container))
+                Err(Error::not_running(&container))
             }
             started => started,
         }
@@ -39,10 +39,6 @@ const ENDING: Duration = Duration::from_millis(50);
 
 fn has_ended(state: &State) -> Result<bool, Error> {
     Target::of(state)?.map_or(Ok(true), |target| target.wait(ENDING))
-}
-
-fn not_running(container: &Container) -> Error {
-    Error::NotRunning { name: container.name.clone(), id: container.id.clone() }
 }
 
 fn start(

@@ -16,8 +16,8 @@ use rustix::mount::MountAttrFlags;
 use sys::bpf::CharDevice;
 use sys::fscontext::FsContext;
 
-use crate::Error;
 use crate::dir::Dir;
+use crate::{Error, mounts};
 
 /// As Docker: null, zero, full, random, urandom; tty, console, ptmx; the terminals.
 const DEVICES: [CharDevice; 9] = [
@@ -120,10 +120,7 @@ struct Hierarchy {
 impl Hierarchy {
     /// Where it is mounted, on a hybrid machine too; mounted here alone where it is not.
     fn find() -> Result<Hierarchy, Error> {
-        let path = "/proc/thread-self/mountinfo";
-        let bytes = std::fs::read(path).map_err(|error| Error::system("read", path, error))?;
-        let mounts = sys::mountinfo::parse(&bytes)
-            .map_err(|error| Error::system("read", path, io::Error::other(error)))?;
+        let mounts = mounts::table("thread-self")?;
         if let Some(mount) = mounts.into_iter().find(|mount| mount.fstype == "cgroup2") {
             return Ok(Hierarchy { _mount: None, root: mount.target, shown: mount.root });
         }

@@ -8,8 +8,16 @@ use std::path::Path;
 use serde::Serialize;
 use sys::mountinfo::Mount;
 
-use crate::Container;
+use crate::{Container, Error};
 use origin::Known;
+
+/// The mounts that `/proc/PROCESS/mountinfo` lists; `process` is a number, `self` or `thread-self`.
+pub(crate) fn table(process: &str) -> Result<Vec<Mount>, Error> {
+    let path = format!("/proc/{process}/mountinfo");
+    let bytes = std::fs::read(&path).map_err(|error| Error::system("read", &path, error))?;
+    sys::mountinfo::parse(&bytes)
+        .map_err(|error| Error::system("read", &path, std::io::Error::other(error)))
+}
 
 /// A mount of a container's mount namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

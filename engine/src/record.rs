@@ -239,6 +239,20 @@ impl Default for State {
     }
 }
 
+impl State {
+    /// The state after the process has ended with this status, now.
+    pub(crate) fn exited(self, exit_code: i32) -> State {
+        State {
+            status: Status::Exited,
+            pid: 0,
+            pid_start: 0,
+            exit_code,
+            finished_at: now(),
+            ..self
+        }
+    }
+}
+
 impl Container {
     /// The first 12 digits of the id, as Docker shows it.
     pub fn short_id(&self) -> &str {

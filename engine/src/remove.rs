@@ -23,8 +23,7 @@ pub(crate) fn remove(
 ) -> Result<(), Error> {
     let state = dir.state()?;
     end(&state)?;
-    dir.unmount()?;
-    group::remove(dir)?;
+    release(dir)?;
     if dir.path().exists() {
         let removing = State { status: Status::Removing, pid: 0, pid_start: 0, ..state };
         // So that a removal that is interrupted goes on, as it does without a state. That takes no room
@@ -48,6 +47,12 @@ pub(crate) fn remove(
         root.drop_names_of(dir.id())?;
     }
     root.remove(dir)
+}
+
+/// Takes away what a container whose process has ended has on the host: its mount and its cgroup.
+pub(crate) fn release(dir: &Dir) -> Result<(), Error> {
+    dir.unmount()?;
+    group::remove(dir)
 }
 
 /// Ends the process that a state names, if there is one, and waits until it is gone.

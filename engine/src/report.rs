@@ -14,10 +14,7 @@ const MAX: usize = 32 * 1024;
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Report {
     /// The program runs. With it come the process's descriptor and its terminal's master.
-    Started {
-        /// Its number on the host.
-        pid: i32,
-    },
+    Started,
     /// There is no container.
     Failed {
         /// Why, as a sentence.

@@ -99,9 +99,7 @@ impl Session {
             End::Supervisor { channel, .. } => match Report::receive(channel.as_fd())? {
                 Some((Report::Exited { code }, _)) => Ok(code),
                 Some((Report::Failed { message, code }, _)) => Err(Error::Start { message, code }),
-                Some((Report::Started { .. }, _)) | None => {
-                    Err(Error::Supervisor { container: self.id })
-                }
+                Some((Report::Started, _)) | None => Err(Error::Supervisor { container: self.id }),
             },
         }
     }

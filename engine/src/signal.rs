@@ -3,8 +3,8 @@
 use rustix::process::Signal;
 use sys::signal::{REALTIME_MAX, REALTIME_MIN, from_number};
 
-use crate::Error;
 use crate::error::shorten;
+use crate::{Container, Error};
 
 /// The names of signal(7) that are in Docker's table, without `SIG`.
 const NAMES: [(&str, Signal); 35] = [
@@ -56,6 +56,14 @@ pub(crate) fn parse(text: &str) -> Result<Signal, Error> {
         Err(_) => named(&text.to_ascii_uppercase()),
     };
     found.ok_or_else(|| Error::Signal(shorten(text)))
+}
+
+/// The signal that ends a container: its own, or TERM.
+///
+/// # Errors
+/// As [`parse`].
+pub(crate) fn stop(container: &Container) -> Result<Signal, Error> {
+    parse(container.config.stop_signal.as_deref().unwrap_or("TERM"))
 }
 
 fn named(text: &str) -> Option<Signal> {

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use crate::dir::{Dir, Lock};
 use crate::output::{Attached, Output};
+use crate::remove::release;
 use crate::report::Report;
 use crate::stop::Standing;
 use crate::supervise::Supervisor;
-use crate::{Container, Engine, Error, RestartPolicy, Session, attach, bundle, group};
+use crate::{Container, Engine, Error, RestartPolicy, Session, attach, bundle};
 
 /// Who gets the input and output of a container that is started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,8 +46,7 @@ impl Engine {
         let started = self.launch(&dir, lock, container, attached, false);
         if started.is_err() {
             // Where the supervisor has done it already there is nothing to do.
-            let _ = dir.unmount();
-            let _ = group::remove(&dir);
+            let _ = release(&dir);
         }
         started.map(Some)
     }
@@ -103,7 +103,7 @@ impl Engine {
         let lost = || Error::Supervisor { container: dir.id().to_owned() };
         let own = own.ok_or_else(lost)?;
         match Report::receive(own.as_fd())? {
-            Some((Report::Started { .. }, [Some(pidfd), terminal])) => {
+            Some((Report::Started, [Some(pidfd), terminal])) => {
                 Ok(Session::supervised(dir.id(), terminal, pidfd, own))
             }
             Some((Report::Failed { message, code }, _)) => Err(Error::Start { message, code }),

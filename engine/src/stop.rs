@@ -8,7 +8,7 @@ use crate::dir::{Attempt, Dir, Lock};
 use crate::remove::{kill, remove};
 use crate::target::Target;
 use crate::tidy::abandoned;
-use crate::{Container, Engine, Error, Status, signal};
+use crate::{Engine, Error, Status, signal};
 
 /// How long `stop` waits before it kills, if nothing is said: as Docker.
 const STOP: Duration = Duration::from_secs(10);
@@ -47,7 +47,7 @@ impl Engine {
             Standing::Rests(_lock) => return abandoned(&self.root, &dir),
             Standing::Gone => return Ok(()),
         };
-        target.signal(stop_signal(&container).unwrap_or(Signal::TERM))?;
+        target.signal(signal::stop(&container)?)?;
         if !target.wait(timeout.unwrap_or(STOP))? {
             kill(&target)?;
         }
@@ -62,12 +62,12 @@ impl Engine {
     pub fn kill(&self, container: &str, signal: &str) -> Result<(), Error> {
         let signal = signal::parse(signal)?;
         let (dir, container) = self.find(container)?;
-        if signal == Signal::KILL || Some(signal) == stop_signal(&container) {
+        if signal == Signal::KILL || signal == signal::stop(&container)? {
             dir.mark_stopped()?; // as Docker
         }
         match Target::of(&dir.state()?)? {
             Some(target) if target.signal(signal)? => Ok(()),
-            _ => Err(Error::NotRunning { name: container.name, id: container.id }),
+            _ => Err(Error::not_running(&container)),
         }
     }
 
@@ -122,9 +122,4 @@ impl Engine {
             std::thread::sleep(LOOK);
         }
     }
-}
-
-/// The signal that ends a container, where its configuration names one.
-fn stop_signal(container: &Container) -> Option<Signal> {
-    container.config.stop_signal.as_deref().and_then(|text| signal::parse(text).ok())
 }

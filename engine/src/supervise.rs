@@ -17,11 +17,11 @@ use crate::dir::{Dir, Lock, Root};
 use crate::log::{Limits, Log};
 use crate::output::{Attached, Output, Taken};
 use crate::record::now;
-use crate::remove::remove;
+use crate::remove::{end, release, remove};
 use crate::report::Report;
 use crate::restart::Backoff;
 use crate::tidy::abandoned;
-use crate::{Container, Error, State, Status, bundle, group, signal, target};
+use crate::{Container, Error, State, Status, bundle, signal, target};
 
 /// How often it is looked, between two starts, whether the container is to be stopped.
 const LOOK: Duration = Duration::from_millis(50);
@@ -79,18 +79,9 @@ impl Supervisor {
 /// Writes down that a container that was there before could not be started.
 fn not_started(dir: &Dir, error: &Error) -> Result<(), Error> {
     let state = dir.state()?;
-    crate::remove::end(&state)?;
-    dir.unmount()?;
-    group::remove(dir)?;
-    dir.write_state(&State {
-        status: Status::Exited,
-        pid: 0,
-        pid_start: 0,
-        exit_code: error.exit_code().into(),
-        error: error.to_string(),
-        finished_at: now(),
-        ..state
-    })
+    end(&state)?;
+    release(dir)?;
+    dir.write_state(&State { error: error.to_string(), ..state.exited(error.exit_code().into()) })
 }
 
 /// Makes and starts the container's process, and writes that down.
@@ -124,7 +115,7 @@ impl Started {
     fn tell(self, channel: BorrowedFd<'_>) -> Result<Started, Error> {
         let mut descriptors = vec![self.running.pidfd()];
         descriptors.extend(self.terminal.as_ref().map(AsFd::as_fd));
-        Report::Started { pid: self.state.pid }.send(channel, &descriptors)?;
+        Report::Started.send(channel, &descriptors)?;
         Ok(self)
     }
 }
@@ -162,10 +153,12 @@ fn live(
             state.status = Status::Exited;
             return Ok(state);
         }
-        let (stdio, again) = Output::open(container, Attached::Supervisor)?;
-        let prepared = bundle::prepare(root, dir, container, stdio)?;
-        started = match start(dir, prepared, state.restart_count + 1) {
-            Ok(started) => started,
+        let again = Output::open(container, Attached::Supervisor).and_then(|(stdio, output)| {
+            let prepared = bundle::prepare(root, dir, container, stdio)?;
+            Ok((start(dir, prepared, state.restart_count + 1)?, output))
+        });
+        (started, output) = match again {
+            Ok(again) => again,
             Err(error) => {
                 state.status = Status::Exited;
                 state.error = error.to_string();
@@ -173,7 +166,6 @@ fn live(
                 return Ok(state);
             }
         };
-        output = again;
     }
 }
 
@@ -198,9 +190,8 @@ impl Watcher<'_> {
         output: Output,
         taken: &mut Taken,
     ) -> Result<State, Error> {
-        let Started { running, terminal, mut state, .. } = started;
-        let stop = self.container.config.stop_signal.as_deref().unwrap_or("TERM");
-        let stop = signal::parse(stop).unwrap_or(Signal::TERM);
+        let Started { running, terminal, state, .. } = started;
+        let stop = signal::stop(self.container).unwrap_or(Signal::TERM);
         let Output { pipes, stdin, terminal: mut drain } = output;
         taken.begin(pipes);
         // As long as one slave is open, reading the master does not fail with EIO, even when the process
@@ -253,12 +244,7 @@ impl Watcher<'_> {
         drop(slave);
         taken.rest(terminal.as_ref().filter(|_| drain));
         drop(stdin);
-        state.status = Status::Exited;
-        state.pid = 0;
-        state.pid_start = 0;
-        state.exit_code = exit.code();
-        state.finished_at = now();
-        Ok(state)
+        Ok(state.exited(exit.code()))
     }
 
     /// Waits before the next start; whether the container is to be stopped meanwhile.
@@ -310,8 +296,7 @@ fn tidy(
     if container.host_config.auto_remove {
         remove(root, dir, Some(container), true)?;
     } else {
-        dir.unmount()?;
-        group::remove(dir)?;
+        release(dir)?;
         dir.write_state(&state)?;
     }
     Ok(state.exit_code)

@@ -1,9 +1,8 @@
 //! What dead supervisors left, tidied up by the next command.
 
 use crate::dir::{Attempt, Dir, Root};
-use crate::record::now;
-use crate::remove::{end, remove};
-use crate::{Error, State, Status, group};
+use crate::remove::{end, release, remove};
+use crate::{Error, State, Status};
 
 /// Ends and removes, or writes down as ended, what nobody manages any more.
 ///
@@ -43,17 +42,11 @@ pub(crate) fn abandoned(root: &Root, dir: &Dir) -> Result<(), Error> {
             if !container.host_config.auto_remove =>
         {
             end(&state)?;
-            dir.unmount()?;
-            group::remove(dir)?;
+            release(dir)?;
             dir.write_state(&State {
-                status: Status::Exited,
-                pid: 0,
-                pid_start: 0,
-                exit_code: 137,
                 error: "the supervising process was killed, and the container was ended after it"
                     .to_owned(),
-                finished_at: now(),
-                ..state
+                ..state.exited(137)
             })
         }
         (_, container) => {

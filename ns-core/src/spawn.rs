@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use rustix::io::Errno;
 use rustix::process::Pid;
+use sys::process::last_errno;
 use sys::{Failure, Step};
 
 use crate::channel::Gate;
@@ -146,10 +147,14 @@ impl<'fd> Spawn<'fd> {
     /// `None` in the child.
     fn clone_process(&self) -> Result<Option<(Pid, OwnedFd)>, Errno> {
         let mut pidfd: libc::c_int = -1;
-        let mut flags = u64::from(self.namespaces.bits()) | libc::CLONE_PIDFD as u64;
+        let mut namespaces = self.namespaces;
+        let mut flags = libc::CLONE_PIDFD as u64;
         if self.cgroup.is_some() {
+            // The clone would root the new namespace at the caller's group, before it enters its own.
+            namespaces -= Namespaces::CGROUP;
             flags |= CLONE_INTO_CGROUP;
         }
+        flags |= u64::from(namespaces.bits());
         let arguments = libc::clone_args {
             flags,
             pidfd: (&raw mut pidfd) as u64,
@@ -198,6 +203,9 @@ impl<'fd> Spawn<'fd> {
             if self.namespaces.contains(Namespaces::USER) {
                 gate.opened()?;
             }
+            if self.cgroup.is_some() && self.namespaces.contains(Namespaces::CGROUP) {
+                new_cgroup_namespace().step("making the cgroup namespace")?;
+            }
             for (fd, kinds) in &self.joins {
                 let kinds = *kinds - Namespaces::PID;
                 if !kinds.is_empty() {
@@ -211,6 +219,15 @@ impl<'fd> Spawn<'fd> {
             Err(failure) => gate.fail(&failure),
         }
         exit_now(1)
+    }
+}
+
+/// A namespace whose root is the group that the process is in.
+fn new_cgroup_namespace() -> Result<(), Errno> {
+    // SAFETY: unshare takes no memory, and a cgroup namespace is no resource that other threads hold.
+    match unsafe { libc::unshare(libc::CLONE_NEWCGROUP) } {
+        0 => Ok(()),
+        _ => Err(last_errno()),
     }
 }
 
@@ -235,11 +252,4 @@ impl Drop for ExitGuard {
 pub(crate) fn exit_now(status: u8) -> ! {
     // SAFETY: _exit has no precondition and does not return.
     unsafe { libc::_exit(libc::c_int::from(status)) }
-}
-
-pub(crate) fn last_errno() -> Errno {
-    // SAFETY: the location is this thread's own and always valid.
-    let location = unsafe { libc::__errno_location() };
-    // SAFETY: as above; nothing else writes it meanwhile.
-    Errno::from_raw_os_error(unsafe { *location })
 }

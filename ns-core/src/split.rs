@@ -33,7 +33,7 @@ pub fn split(body: impl FnOnce() -> u8) -> Result<Pid, Error> {
     match unsafe { libc::fork() } {
         -1 => Err(Error::System {
             op: "making a second process (fork)",
-            errno: crate::spawn::last_errno(),
+            errno: sys::process::last_errno(),
         }),
         0 => {
             let guard = crate::spawn::ExitGuard(101);

@@ -38,7 +38,7 @@ const PART_MOUNTS: u16 = 16;
 #[derive(Debug)]
 pub struct Prepared {
     namespaces: Namespaces,
-    /// A detached clone of the root's mount, and a second descriptor to look into it.
+    /// A detached clone of the root's mount, by which the root can be looked into afterwards too.
     root: OwnedFd,
     propagation: RootPropagation,
     read_only: bool,

@@ -7,8 +7,9 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::Signal;
 
-/// The errno that the last libc call of this thread left.
-pub(crate) fn last_errno() -> Errno {
+/// The errno that the last libc call of this thread left: for who makes calls that neither this crate
+/// nor rustix has.
+pub fn last_errno() -> Errno {
     // SAFETY: the location is this thread's own and always valid.
     let location = unsafe { libc::__errno_location() };
     // SAFETY: as above; nothing else writes it meanwhile.

@@ -206,6 +206,24 @@ fn nothing_of_the_caller_is_inherited() {
     root.assert_nothing_left();
 }
 
+/// Its cgroup is the root of what it sees of them, and it can change nothing there.
+#[test]
+fn the_cgroup_is_the_containers_own() {
+    let root = Root::new();
+    let id = root.sleeper("box", &[]);
+    let groups = host::own_cgroups(root.pid("box"));
+    assert!(groups.iter().any(|group| group.ends_with(&id)), "{groups:?}");
+    let own = "grep ^0: /proc/self/cgroup; grep ^0: /proc/1/cgroup";
+    assert_eq!(root.ok(["exec", "box", "sh", "-c", own]), "0::/\n0::/");
+    let script = "find /sys/fs/cgroup -name 'runtime-bin-*'; mkdir /sys/fs/cgroup/x 2>/dev/null && \
+        echo made; for f in $(find /sys/fs/cgroup -name cgroup.procs); do (echo 1 > $f) 2>/dev/null \
+        && echo wrote $f; done; true";
+    assert_eq!(root.ok(["exec", "box", "sh", "-c", script]), "");
+    root.ok(["kill", "box"]);
+    root.wait_for_exit("box");
+    assert!(groups.iter().all(|group| !Path::new(group).exists()), "{groups:?}");
+}
+
 /// Two roots never meet.
 #[test]
 fn two_roots() {

@@ -103,7 +103,7 @@ fn nginx_and_httpd_side_by_side() {
         [&nginx, &httpd].into_iter().flat_map(|server| host::own_cgroups(server.pid())).collect();
     root.ok(["stop", "nginx", "httpd"]);
     root.assert_nothing_left();
-    assert!(!host::is_held(&namespaces), "a namespace is left");
+    wait_until("the end of the namespaces", || !host::is_held(&namespaces));
     assert!(groups.iter().all(|group| !Path::new(group).exists()), "{groups:?}");
     for server in [&nginx, &httpd] {
         let file = server.volume.join(format!("{}_file", server.name));

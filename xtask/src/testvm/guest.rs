@@ -150,6 +150,10 @@ fn mount_the_rest(plan: &Plan) -> anyhow::Result<()> {
     }
     // As on a machine with systemd.
     write("/sys/fs/cgroup/cgroup.subtree_control", "+cpuset +cpu +io +memory +pids")?;
+    // And a group that stays: with the first one and after the last one the kernel rewrites its own code (the
+    // static key of cpusets, in each allocation of a page), and QEMU, with a thread for each processor, now and
+    // then executes what stood there meanwhile: an int3 that nobody expects, and a panic.
+    fs::create_dir("/sys/fs/cgroup/system.slice").context("making a cgroup")?;
     rustix::mount::mount_change(
         "/",
         rustix::mount::MountPropagationFlags::SHARED | rustix::mount::MountPropagationFlags::REC,
