@@ -98,6 +98,25 @@ pub enum Error {
          again; leave --rm out"
     )]
     RestartAndRemove,
+    /// A value of an option that cannot be understood.
+    #[error("invalid {option} {value:?}: {why}")]
+    Option {
+        /// the option
+        option: &'static str,
+        /// as typed, cut
+        value: String,
+        /// what is wrong, and what to write
+        why: &'static str,
+    },
+    /// A container whose output nobody keeps.
+    #[error(
+        "the container {name} has no log: it was made with --log-driver none, which keeps no output; make \
+         it without that to read what it prints"
+    )]
+    LogDriver {
+        /// its name
+        name: String,
+    },
     /// The output of a container was its starter's.
     #[error(
         "the container {name} has no log: it was not started in the background (-d) yet, so that its \
@@ -275,6 +294,11 @@ impl Error {
     /// An [`Error::NotRunning`].
     pub(crate) fn not_running(container: &Container) -> Error {
         Error::NotRunning { name: container.name.clone(), id: container.id.clone() }
+    }
+
+    /// An [`Error::Option`].
+    pub(crate) fn option(option: &'static str, value: &str, why: &'static str) -> Error {
+        Error::Option { option, value: shorten(value), why }
     }
 
     /// An [`Error::Invalid`].

@@ -44,6 +44,7 @@ mod init;
 mod init_binary;
 mod inspect;
 mod log;
+mod log_options;
 mod logs;
 mod mounts;
 mod names;
@@ -80,7 +81,8 @@ pub use logs::{LogLine, LogsRequest};
 pub use mounts::{LayerView, MountView, Origin};
 pub use oci_runtime::shield;
 pub use record::{
-    Config, Container, Empty, HostConfig, Lower, MountKind, MountPoint, State, Status, ZERO_TIME,
+    Config, Container, Empty, HostConfig, LogConfig, Lower, MountKind, MountPoint, State, Status,
+    ZERO_TIME,
 };
 pub use request::{ExecRequest, ImageArg, Network, RunRequest};
 pub use restart::RestartPolicy;

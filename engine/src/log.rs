@@ -32,12 +32,19 @@ pub(crate) struct Log {
 }
 
 /// How large a log may become.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Limits {
-    /// `max-size`: bytes of one file; `None` without a limit.
+    /// `max-size`: bytes of one file; `None` without a limit. A single record may be longer.
     pub(crate) size: Option<u64>,
-    /// `max-file`: files in all; 0 counts as 1.
+    /// `max-file`: files in all, from 1 on.
     pub(crate) files: u32,
+}
+
+impl Default for Limits {
+    /// Docker's: one file without a limit.
+    fn default() -> Limits {
+        Limits { size: None, files: 1 }
+    }
 }
 
 /// The name of an older file: 1 is the one before the newest.
@@ -68,16 +75,26 @@ impl Log {
         Ok(Log { path: path.to_owned(), file, size, limits })
     }
 
-    fn write(&mut self, records: &[u8]) -> std::io::Result<()> {
-        if records.is_empty() {
-            return Ok(());
+    /// Writes as many of the records at a time as the file has room for.
+    fn write(&mut self, mut records: &[u8]) -> std::io::Result<()> {
+        while !records.is_empty() {
+            let count = match self.limits.size {
+                None => records.len(),
+                Some(most) => fitting(records, most.saturating_sub(self.size)),
+            };
+            let count = match count {
+                0 if self.size > 0 => {
+                    self.rotate()?;
+                    continue;
+                }
+                0 => first(records),
+                count => count,
+            };
+            let (now, later) = records.split_at(count);
+            self.file.write_all(now)?;
+            self.size += count as u64;
+            records = later;
         }
-        let full = self.limits.size.is_some_and(|most| self.size + records.len() as u64 > most);
-        if full && self.size > 0 {
-            self.rotate()?;
-        }
-        self.file.write_all(records)?;
-        self.size += records.len() as u64;
         Ok(())
     }
 
@@ -89,11 +106,17 @@ impl Log {
                 _ => {}
             }
         }
-        match self.limits.files {
-            0 | 1 => std::fs::remove_file(&self.path)?,
-            _ => std::fs::rename(&self.path, rotated(&self.path, 1))?,
+        if self.limits.files > 1 {
+            std::fs::rename(&self.path, rotated(&self.path, 1))?;
+            self.file = open(&self.path)?;
+        } else {
+            // There is one at any moment, for who reads.
+            let mut new = self.path.as_os_str().to_owned();
+            new.push(".new");
+            let file = open(Path::new(&new))?;
+            std::fs::rename(&new, &self.path)?;
+            self.file = file;
         }
-        self.file = open(&self.path)?;
         self.size = 0;
         Ok(())
     }
@@ -130,6 +153,17 @@ impl Log {
 fn open(path: &Path) -> std::io::Result<File> {
     let mut options = OpenOptions::new();
     options.append(true).create(true).mode(0o640).open(path)
+}
+
+/// The bytes of the whole records at the front of `records` that have room.
+fn fitting(records: &[u8], room: u64) -> usize {
+    let room = usize::try_from(room).unwrap_or(usize::MAX).min(records.len());
+    records[..room].iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1)
+}
+
+/// The length of the first record.
+fn first(records: &[u8]) -> usize {
+    records.iter().position(|&byte| byte == b'\n').map_or(records.len(), |end| end + 1)
 }
 
 /// Where a long line is cut: not within a character.

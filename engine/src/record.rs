@@ -113,6 +113,20 @@ pub struct HostConfig {
     pub init: bool,
     /// `--restart`
     pub restart_policy: RestartPolicy,
+    /// `--log-driver` and `--log-opt`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_config: Option<LogConfig>,
+}
+
+/// Where the output goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct LogConfig {
+    /// `json-file` or `none`.
+    #[serde(rename = "Type")]
+    pub kind: String,
+    /// `max-size` and `max-file`.
+    pub config: BTreeMap<String, String>,
 }
 
 /// Docker's `.Mounts[]`, and how it is mounted.

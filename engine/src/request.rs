@@ -138,6 +138,10 @@ pub struct RunRequest {
     pub stop_signal: Option<String>,
     /// `--restart`
     pub restart: RestartPolicy,
+    /// `--log-driver`
+    pub log_driver: Option<String>,
+    /// `--log-opt`, `key=value`
+    pub log_options: Vec<String>,
 }
 
 /// `exec`: a further process in a container that runs.

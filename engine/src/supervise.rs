@@ -14,14 +14,14 @@ use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer};
 use sys::process::SignalFd;
 
 use crate::dir::{Dir, Lock, Root};
-use crate::log::{Limits, Log};
+use crate::log::Log;
 use crate::output::{Attached, Output, Taken};
 use crate::record::now;
 use crate::remove::{end, release, remove};
 use crate::report::Report;
 use crate::restart::Backoff;
 use crate::tidy::abandoned;
-use crate::{Container, Error, State, Status, bundle, signal, target};
+use crate::{Container, Error, LogConfig, State, Status, bundle, signal, target};
 
 /// How often it is looked, between two starts, whether the container is to be stopped.
 const LOOK: Duration = Duration::from_millis(50);
@@ -135,7 +135,8 @@ fn live(
         .map_err(|errno| Error::system("open a descriptor for", "signals", errno))?;
     // Where the starter takes the output there is nothing to write down.
     let logs = container.log && (output.terminal || !output.pipes.is_empty());
-    let log = logs.then(|| Log::open(&dir.log(), Limits::default())).transpose()?;
+    let limits = container.host_config.log_config.as_ref().map(LogConfig::limits);
+    let log = logs.then(|| Log::open(&dir.log(), limits.unwrap_or_default())).transpose()?;
     let mut watcher = Watcher { dir, container, channel: Some(channel), signals };
     let mut taken = Taken::new(log);
     let mut backoff = Backoff::new();

@@ -49,6 +49,12 @@ pub(crate) struct RunArgs {
     /// Set meta data on a container
     #[arg(short, long, value_name = "list", allow_hyphen_values = true)]
     label: Vec<String>,
+    /// Logging driver for the container: json-file or none
+    #[arg(long, value_name = "string")]
+    log_driver: Option<String>,
+    /// Log driver options: max-size=SIZE, max-file=N
+    #[arg(long, value_name = "list")]
+    log_opt: Vec<String>,
     /// Assign a name to the container
     #[arg(long, value_name = "string", allow_hyphen_values = true)]
     name: Option<String>,
@@ -61,7 +67,7 @@ pub(crate) struct RunArgs {
     /// Mount the container's root filesystem as read only
     #[arg(long)]
     read_only: bool,
-    /// Restart policy to apply when a container exits: no, on-failure[:N], always, unless-stopped
+    /// Restart policy to apply when a container exits: no, on-failure, on-failure:N, always, unless-stopped
     #[arg(long, value_name = "string", default_value = "no")]
     restart: String,
     /// Automatically remove the container and its associated anonymous volumes when it exits
@@ -118,6 +124,8 @@ impl RunArgs {
             labels: self.label,
             stop_signal: given(self.stop_signal),
             restart: self.restart.parse()?,
+            log_driver: self.log_driver,
+            log_options: self.log_opt,
         })
     }
 }

@@ -113,6 +113,37 @@ fn a_policy_brings_a_container_back() {
     root.assert_nothing_left();
 }
 
+/// The signal that stops a container, as `kill` sends it, is meant to end it.
+#[test]
+fn a_container_that_is_killed_by_its_stop_signal_stays_ended() {
+    let root = loaded();
+    let script = "trap 'exit 7' TERM; touch /ready; while :; do sleep 0.05; done";
+    root.ok(["run", "-d", "--name", "box", "--restart", "always", "busybox", "sh", "-c", script]);
+    wait_until("the trap", || root.call(["exec", "box", "test", "-e", "/ready"]).code == 0);
+    root.ok(["kill", "-s", "TERM", "box"]);
+    assert_eq!(root.wait_for_exit("box"), 7);
+    assert_eq!(
+        (status(&root, "box"), root.inspect("box")["RestartCount"].as_i64()),
+        ("exited".to_owned(), Some(0))
+    );
+}
+
+#[test]
+fn a_policy_that_cannot_be_followed_says_why() {
+    let root = loaded();
+    let source = root.host_dir("source");
+    root.sleeper("box", &["--restart", "always", "-v", &format!("{}:/v", source.display())]);
+    fs::remove_dir(&source).unwrap();
+    kill_process(Pid::from_raw(root.pid("box")).unwrap(), Signal::KILL).unwrap();
+    wait_until("its end", || status(&root, "box") == "exited");
+    let state = root.inspect("box")["State"].clone();
+    let error = state["Error"].as_str().unwrap();
+    assert!(error.contains("source") && error.contains("does not exist"), "{state}");
+    assert_eq!(state["ExitCode"], 125);
+    assert!(host::mounts_below(root.dir()).is_empty());
+    assert!(host::processes_of(root.dir()).is_empty());
+}
+
 #[test]
 fn a_policy_counts_failures() {
     let root = loaded();

@@ -17,6 +17,7 @@ mod init;
 mod isolation;
 mod kernel;
 mod lifecycle;
+mod log_options;
 mod namespace;
 mod options;
 mod own_program;
