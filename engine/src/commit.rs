@@ -90,7 +90,7 @@ impl Engine {
         let words = [&container.path].into_iter().chain(&container.args);
         let command = words.map(String::as_str).collect::<Vec<_>>().join(" ");
         let step = step(request, Some(command), String::new());
-        self.create(Some(&base), &layer, image, step, request, progress)
+        self.create_image(Some(&base), &layer, image, step, request, progress)
     }
 
     /// What a container's upper directory has, as a layer.
@@ -147,10 +147,10 @@ impl Engine {
         }
         // As Docker: the path is the host's, and none of the image's business.
         let step = step(request, None, "Imported from -".to_owned());
-        self.create(None, &layer, image, step, request, progress)
+        self.create_image(None, &layer, image, step, request, progress)
     }
 
-    fn create(
+    fn create_image(
         &self,
         base: Option<&StoredImage>,
         layer: &LayerTar,

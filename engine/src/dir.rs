@@ -28,6 +28,8 @@ const GROUP: &str = "cgroup.json";
 const LOCK: &str = "lock";
 const VOLUMES: &str = "volumes.json";
 const VOLUMES_LOCK: &str = "volumes.lock";
+/// There while the container is stopped on purpose.
+const STOPPED: &str = "stopped";
 /// The lock of the root.
 const ROOT_LOCK: &str = "engine.lock";
 
@@ -216,6 +218,18 @@ fn unlink(path: &Path) -> io::Result<()> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         result => result,
+    }
+}
+
+fn unmount(place: &Path) -> Result<(), Error> {
+    use rustix::mount::UnmountFlags;
+    loop {
+        match rustix::mount::unmount(place, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
+            Ok(()) => {}
+            // EINVAL: nothing is mounted there.
+            Err(Errno::INVAL | Errno::NOENT) => return Ok(()),
+            Err(errno) => return Err(Error::system("unmount", place, errno)),
+        }
     }
 }
 
@@ -423,6 +437,23 @@ impl Dir {
         write().map_err(|error| Error::system("write", &path, error))
     }
 
+    /// Writes down that the container is stopped on purpose, so that no policy starts it again.
+    pub(crate) fn mark_stopped(&self) -> Result<(), Error> {
+        let path = self.path.join(STOPPED);
+        File::create(&path).map(drop).map_err(|error| Error::system("make", path, error))
+    }
+
+    /// Whether that was written down since the last start.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.path.join(STOPPED).exists()
+    }
+
+    /// Forgets it.
+    pub(crate) fn clear_stopped(&self) -> Result<(), Error> {
+        let path = self.path.join(STOPPED);
+        unlink(&path).map_err(|error| Error::system("remove", path, error))
+    }
+
     /// Makes a directory in it.
     pub(crate) fn make(&self, name: &str) -> Result<(), Error> {
         let path = self.path.join(name);
@@ -441,19 +472,13 @@ impl Dir {
     /// Unmounts the container's root, and what others share of it, from the host, if they are mounted
     /// there.
     pub(crate) fn unmount(&self) -> Result<(), Error> {
-        use rustix::mount::UnmountFlags;
-        for place in [self.merged(), self.shm()] {
-            loop {
-                let flags = UnmountFlags::DETACH | UnmountFlags::NOFOLLOW;
-                match rustix::mount::unmount(&place, flags) {
-                    Ok(()) => {}
-                    // EINVAL: nothing is mounted there.
-                    Err(Errno::INVAL | Errno::NOENT) => break,
-                    Err(errno) => return Err(Error::system("unmount", place, errno)),
-                }
-            }
-        }
-        Ok(())
+        unmount(&self.merged())?;
+        self.unmount_shm()
+    }
+
+    /// Unmounts what others share of it alone.
+    pub(crate) fn unmount_shm(&self) -> Result<(), Error> {
+        unmount(&self.shm())
     }
 
     /// Gives the upper directory the attributes of the image's root, which the container's root

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use crate::config::clean;
 use crate::dir::Dir;
 use crate::target::Target;
+use crate::volumes::Subpaths;
 use crate::{Container, Engine, Error, mounts, spec, view, volumes};
 
 impl Engine {
@@ -34,11 +35,13 @@ impl Engine {
             return Err(Error::TargetTaken { target, name: container.name });
         }
         let volumes = Volumes::open(&self.root.volumes())?;
-        let (point, subpaths, new) = volumes::add(volume, &volumes, dir.open("merged")?.as_fd())?;
+        let (point, new) = volumes::add(volume, &volumes, dir.open("merged")?.as_fd())?;
         let before = dir.volume_changes()?;
         let mut changes = before.clone();
         changes.add(point.clone());
         let add = || {
+            let mut subpaths = Subpaths::default();
+            subpaths.open(&point, &volumes)?;
             let mount = spec::volume(&point, &subpaths)?;
             // Recorded first: of a mount that nobody knows of, nobody could say where it came from.
             dir.write_volume_changes(&changes)?;

@@ -30,6 +30,7 @@
 #![forbid(unsafe_code)]
 
 mod attach;
+mod bundle;
 mod caps;
 mod changes;
 mod commit;
@@ -52,10 +53,13 @@ mod init_binary;
 mod inspect;
 mod inspect_image;
 mod log;
+mod log_options;
+mod logs;
 mod mounts;
 mod names;
 mod near;
 mod options;
+mod output;
 mod process;
 mod record;
 mod reference;
@@ -63,11 +67,13 @@ mod remove;
 mod rename;
 mod report;
 mod request;
+mod restart;
 mod run;
 mod session;
 mod shared;
 mod signal;
 mod spec;
+mod start;
 mod stop;
 mod supervise;
 mod system;
@@ -95,14 +101,18 @@ pub use error::Error;
 pub use image_store::{Error as StoreError, Platform, Progress, SaveFormat, StoredImage};
 pub use images::{HistoryEntry, RemovedImage};
 pub use init::{InitError, init};
+pub use logs::{LogLine, LogsRequest};
 pub use mounts::{LayerView, MountView, Origin};
+pub use oci_runtime::shield;
 pub use options::HostOptions;
 pub use record::{
     Config, Container, DeviceMapping, Empty, HostConfig, LogConfig, Lower, MountKind, MountPoint,
     State, Status, Ulimit, ZERO_TIME,
 };
 pub use request::{ExecRequest, ImageArg, Network, RunRequest};
+pub use restart::RestartPolicy;
 pub use session::Session;
+pub use start::StartRequest;
 pub use system::{DiskUsage, ImageUsage};
 pub use top::Top;
 pub use volume::{Pruned, VolumeView};

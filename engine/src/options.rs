@@ -8,8 +8,8 @@ use std::path::PathBuf;
 
 use crate::config::IdOf;
 use crate::error::shorten;
-use crate::record::{DeviceMapping, LogConfig, Ulimit};
-use crate::{Error, HostConfig, Network};
+use crate::record::{DeviceMapping, Ulimit};
+use crate::{Error, HostConfig, Network, log_options};
 
 pub(crate) use values::bytes;
 
@@ -81,7 +81,7 @@ pub(crate) fn host_config(
         dns_search: words("--dns-search", &options.dns_search)?,
         dns_options: words("--dns-option", &options.dns_options)?,
         shm_size: options.shm_size.as_deref().map(shm_size).transpose()?.filter(|size| *size > 0),
-        log_config: log_config(options)?,
+        log_config: log_options::read(options.log_driver.as_deref(), &options.log_options)?,
         sysctls: sysctls(options, network)?,
         ipc_mode: mode(
             "--ipc",
@@ -271,35 +271,6 @@ fn oom_score_adj(value: i32) -> Result<i32, Error> {
             let why = "it is a number from -1000 to 1000";
             Err(Error::option("--oom-score-adj", &value.to_string(), why))
         }
-    }
-}
-
-/// The driver and its options, where something is said of them.
-fn log_config(options: &HostOptions) -> Result<Option<LogConfig>, Error> {
-    let driver = options.log_driver.as_deref().filter(|driver| !driver.is_empty());
-    let mut config = BTreeMap::new();
-    for text in &options.log_options {
-        let bad = |why| Error::option("--log-opt", text, why);
-        let (key, value) = text.split_once('=').ok_or_else(|| bad("write KEY=VALUE"))?;
-        let right = match key {
-            "max-size" => value == "-1" || bytes(value).is_some_and(|size| size > 0),
-            "max-file" => value.parse::<u32>().is_ok_and(|count| count > 0),
-            _ => return Err(bad("the driver json-file has max-size and max-file here")),
-        };
-        if !right {
-            return Err(bad("max-size is a size as 10m, and max-file a number from 1 on"));
-        }
-        config.insert(key.to_owned(), value.to_owned());
-    }
-    match driver {
-        Some("none") if !config.is_empty() => {
-            let text = &options.log_options[0];
-            Err(Error::option("--log-opt", text, "the driver none has no options"))
-        }
-        None if config.is_empty() => Ok(None),
-        None | Some("json-file") => Ok(Some(LogConfig { kind: "json-file".to_owned(), config })),
-        Some("none") => Ok(Some(LogConfig { kind: "none".to_owned(), config })),
-        Some(other) => Err(Error::option("--log-driver", other, "there are json-file and none")),
     }
 }
 

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use bindvol::VolumeSpec;
 use image_store::Platform;
 
-use crate::{Error, HostOptions};
+use crate::{Error, HostOptions, RestartPolicy};
 
 /// Endings of archives' names. A name with one of them is a path even where it could be an image's.
 const ARCHIVE_ENDINGS: [&str; 8] =
@@ -136,6 +136,8 @@ pub struct RunRequest {
     pub labels: Vec<String>,
     /// `--stop-signal`
     pub stop_signal: Option<String>,
+    /// `--restart`
+    pub restart: RestartPolicy,
     /// `--stop-timeout`, seconds; -1 is no limit.
     pub stop_timeout: Option<i64>,
     /// `--domainname`

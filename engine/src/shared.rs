@@ -111,6 +111,8 @@ fn namespace(target: &Target, kind: &str) -> Result<OwnedFd, Error> {
 fn make_shm(dir: &Dir, size: u64) -> Result<PathBuf, Error> {
     let path = dir.shm();
     let failed = |errno: rustix::io::Errno| Error::system("mount a tmpfs at", &path, errno);
+    // That of the run before.
+    dir.unmount_shm()?;
     if !path.exists() {
         dir.make("shm")?;
     }

@@ -110,7 +110,7 @@ impl Engine {
     pub fn prune_containers(&self, chosen: impl Fn(&Container) -> bool) -> Result<Pruned, Error> {
         let mut pruned = Pruned::default();
         for (container, state) in self.list()? {
-            if state.status != Status::Exited || !chosen(&container) {
+            if !matches!(state.status, Status::Created | Status::Exited) || !chosen(&container) {
                 continue;
             }
             let bytes = usage(&self.root.dir(&container.id).path().join("diff"))?;
@@ -170,10 +170,7 @@ impl Engine {
     /// A record is damaged; a system call fails.
     pub fn info(&self) -> Result<Value, Error> {
         let containers = self.list()?;
-        let count = |status: &str| {
-            containers.iter().filter(|(_, state)| state.status.as_str() == status).count()
-        };
-        let (running, paused) = (count("running"), count("paused"));
+        let running = containers.iter().filter(|(_, state)| state.status.runs()).count();
         let uname = rustix::system::uname();
         let text = |text: &std::ffi::CStr| text.to_string_lossy().into_owned();
         let system =
@@ -186,8 +183,8 @@ impl Engine {
             "ID": "",
             "Containers": containers.len(),
             "ContainersRunning": running,
-            "ContainersPaused": paused,
-            "ContainersStopped": containers.len() - running - paused,
+            "ContainersPaused": 0,
+            "ContainersStopped": containers.len() - running,
             "Images": self.images()?.len(),
             "Driver": "overlay2",
             "DriverStatus": [["Backing Filesystem", backing(self.root.path())]],

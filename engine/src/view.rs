@@ -5,12 +5,11 @@ use std::time::{Duration, Instant};
 
 use bindvol::Volumes;
 use oci_runtime::View;
-use overlay::Overlay;
 use rustix::fs::{Mode, OFlags};
 
 use crate::dir::{Attempt, Dir, Lock};
 use crate::target::Target;
-use crate::{Container, Engine, Error, MountKind, spec, volumes};
+use crate::{Container, Engine, Error, MountKind, bundle, spec, volumes};
 
 /// How long a container may be between two states.
 const BETWEEN: Duration = Duration::from_secs(10);
@@ -93,33 +92,6 @@ impl Engine {
         }
     }
 
-    /// Mounts the image's layers, and over them the container's own directory, at `merged`.
-    ///
-    /// # Errors
-    /// A layer is not there; the kernel refuses the overlay.
-    pub(crate) fn mount_root(&self, dir: &Dir, container: &Container) -> Result<(), Error> {
-        if container.host_config.auto_remove {
-            // The kernel's mark that a volatile overlay was mounted, which no second mount passes
-            // (overlayfs.rst, "Volatile mount"). Since then only this container's life went on.
-            let mark = dir.path().join("work/work/incompat/volatile");
-            match std::fs::remove_dir_all(&mark) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(Error::system("remove", mark, error));
-                }
-                _ => {}
-            }
-        }
-        let lowers = container.lowers.iter().map(|lower| self.root.path().join(&lower.link));
-        let overlay = Overlay::new()
-            .lowers(lowers.collect::<Vec<_>>())
-            .upper(dir.path().join("diff"))
-            .work(dir.path().join("work"))
-            // What is thrown away at the end need not reach the disk before.
-            .volatile(container.host_config.auto_remove);
-        overlay.mount_at(dir.open("merged")?.as_fd(), self.store.dir())?;
-        Ok(())
-    }
-
     fn stopped(&self, dir: &Dir, container: &Container, extent: Extent) -> Result<View, Error> {
         let mut mounts = Vec::new();
         let subpaths;
@@ -132,7 +104,7 @@ impl Engine {
             mounts.sort_by_key(|mount| volumes::depth(&mount.destination().to_string_lossy()));
         }
         // Moved from the host's own namespace, where the kernel takes every form of the options.
-        self.mount_root(dir, container)?;
+        bundle::mount(&self.root, dir, container)?;
         let merged = dir.open("merged")?;
         let tree = sys::mount::clone_tree(&merged, c"", false)
             .map_err(|errno| Error::system("clone the mount of", dir.merged(), errno));

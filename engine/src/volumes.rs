@@ -23,6 +23,22 @@ impl Subpaths {
         let found = self.0.iter().find(|(other, _)| other == target);
         found.map(|(_, open)| sys::process::proc_path(open))
     }
+
+    /// Opens that of one mount, if it has one.
+    ///
+    /// # Errors
+    /// As [`reopen`].
+    pub(crate) fn open(&mut self, mount: &MountPoint, volumes: &Volumes) -> Result<(), Error> {
+        let Some(name) = mount.name.as_deref() else { return Ok(()) };
+        let Some(volume) = volumes.get(name)? else {
+            return Err(bindvol::Error::NoVolume { name: name.to_owned() }.into());
+        };
+        let below = Path::new(&mount.source).strip_prefix(&volume.path).ok();
+        if let Some(below) = below.and_then(Path::to_str).filter(|below| !below.is_empty()) {
+            self.0.push((mount.destination.clone(), volume.open(Some(below))?));
+        }
+        Ok(())
+    }
 }
 
 /// Decides what is mounted, makes the volumes that are missing, fills them from the image, whose
@@ -44,7 +60,7 @@ pub(crate) fn resolve(
     volumes: &Volumes,
     merged: BorrowedFd<'_>,
     record: impl Fn(&Container) -> Result<(), Error>,
-) -> Result<Subpaths, Error> {
+) -> Result<(), Error> {
     let specs = specs(container, request)?;
     for spec in &specs {
         if let Kind::Bind { source, create_source } = &spec.kind {
@@ -60,12 +76,12 @@ pub(crate) fn resolve(
     if !container.mounts.is_empty() {
         record(container)?;
     }
-    let mut made = Making { volumes, merged, new: Vec::new(), subpaths: Subpaths::default() };
+    let mut made = Making { volumes, merged, new: Vec::new() };
     let mounts = specs.iter().zip(planned).map(|(spec, mount)| made.mount(spec, mount));
     match mounts.collect::<Result<Vec<_>, _>>() {
         Ok(mounts) => {
             container.mounts = mounts;
-            Ok(made.subpaths)
+            Ok(())
         }
         Err(error) => {
             for name in &made.new {
@@ -78,8 +94,8 @@ pub(crate) fn resolve(
 }
 
 /// One more volume, for a container whose root on the host is `merged`: made where it is missing, and
-/// filled. With its record comes what has to stay open until it is mounted, and the name of the volume
-/// if it is new, for the caller to remove where a later step fails.
+/// filled. With its record comes the name of the volume if it is new, for the caller to remove where a
+/// later step fails.
 ///
 /// # Errors
 /// As [`resolve`].
@@ -87,15 +103,15 @@ pub(crate) fn add(
     spec: &VolumeSpec,
     volumes: &Volumes,
     merged: BorrowedFd<'_>,
-) -> Result<(MountPoint, Subpaths, Option<String>), Error> {
+) -> Result<(MountPoint, Option<String>), Error> {
     if let Kind::Bind { source, create_source: true } = &spec.kind {
         bindvol::create_source(source)?;
     }
-    let mut made = Making { volumes, merged, new: Vec::new(), subpaths: Subpaths::default() };
+    let mut made = Making { volumes, merged, new: Vec::new() };
     let mount = point(spec).and_then(|mount| made.mount(spec, mount));
     let new = made.new.pop();
     match mount {
-        Ok(mount) => Ok((mount, made.subpaths, new)),
+        Ok(mount) => Ok((mount, new)),
         Err(error) => {
             if let Some(name) = new {
                 // As in `resolve`.
@@ -106,21 +122,14 @@ pub(crate) fn add(
     }
 }
 
-/// The directories of volumes that a container's record has mounts of, opened again.
+/// Opens the directories below volumes that are to be mounted, for a start.
 ///
 /// # Errors
-/// The volume, or what is mounted of it, is not there any more.
+/// A volume is gone ([`bindvol::Error::NoVolume`]), or its subdirectory is, or leads out of it.
 pub(crate) fn reopen(container: &Container, volumes: &Volumes) -> Result<Subpaths, Error> {
     let mut subpaths = Subpaths::default();
     for mount in &container.mounts {
-        let Some(name) = &mount.name else { continue };
-        let none = || bindvol::Error::NoVolume { name: name.clone() };
-        let volume = volumes.get(name)?.ok_or_else(none)?;
-        let below = Path::new(&mount.source).strip_prefix(&volume.path).ok();
-        let below = below.and_then(Path::to_str).filter(|below| !below.is_empty());
-        if let Some(below) = below {
-            subpaths.0.push((mount.destination.clone(), volume.open(Some(below))?));
-        }
+        subpaths.open(mount, volumes)?;
     }
     Ok(subpaths)
 }
@@ -203,7 +212,6 @@ struct Making<'a> {
     merged: BorrowedFd<'a>,
     /// Names of those that were not there before.
     new: Vec<String>,
-    subpaths: Subpaths,
 }
 
 impl Making<'_> {
@@ -231,9 +239,6 @@ impl Making<'_> {
         let recursive = spec.options.recursive;
         // As for a bind mount: only tried out.
         Bind::of_descriptor(open.as_fd(), &path, &spec.target, recursive, &attributes)?;
-        if subpath.is_some() {
-            self.subpaths.0.push((spec.target.clone(), open));
-        }
         mount.source = path.to_string_lossy().into_owned();
         Ok(mount)
     }

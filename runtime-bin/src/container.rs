@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::archive::ExportArgs;
-use crate::cli::{KillArgs, MountsArgs, RmArgs, StopArgs, Verb};
+use crate::cli::{KillArgs, LogsArgs, MountsArgs, RmArgs, StartArgs, StopArgs, Verb};
 use crate::commit::CommitArgs;
 use crate::cp::CpArgs;
 use crate::diff::DiffArgs;
@@ -32,6 +32,8 @@ pub(crate) enum ContainerVerb {
     Commit(CommitArgs),
     /// Copy files/folders between a container and the local filesystem
     Cp(CpArgs),
+    /// Create a new container
+    Create(Box<RunArgs>),
     /// Inspect changes to files or directories on a container's filesystem
     Diff(DiffArgs),
     /// Execute a command in a running container
@@ -45,6 +47,8 @@ pub(crate) enum ContainerVerb {
     /// List containers
     #[command(visible_aliases = ["list", "ps"])]
     Ls(PsArgs),
+    /// Fetch the logs of a container
+    Logs(LogsArgs),
     /// Add volumes to a running container
     Mount(MountArgs),
     /// Show where each mount of a container comes from
@@ -55,11 +59,15 @@ pub(crate) enum ContainerVerb {
     Prune(PruneArgs),
     /// Rename a container
     Rename(RenameArgs),
+    /// Restart one or more containers
+    Restart(StopArgs),
     /// Remove one or more containers
     #[command(visible_alias = "remove")]
     Rm(RmArgs),
     /// Create and run a new container from an image
     Run(Box<RunArgs>),
+    /// Start one or more stopped containers
+    Start(StartArgs),
     /// Stop one or more running containers
     Stop(StopArgs),
     /// Display the running processes of a container
@@ -76,17 +84,21 @@ impl ContainerVerb {
         match self {
             ContainerVerb::Commit(args) => Verb::Commit(args),
             ContainerVerb::Cp(args) => Verb::Cp(args),
+            ContainerVerb::Create(args) => Verb::Create(args),
             ContainerVerb::Diff(args) => Verb::Diff(args),
             ContainerVerb::Exec(args) => Verb::Exec(args),
             ContainerVerb::Export(args) => Verb::Export(args),
             ContainerVerb::Kill(args) => Verb::Kill(args),
             ContainerVerb::Ls(args) => Verb::Ps(args),
+            ContainerVerb::Logs(args) => Verb::Logs(args),
             ContainerVerb::Mount(args) => Verb::Mount(args),
             ContainerVerb::Mounts(args) => Verb::Mounts(args),
             ContainerVerb::Port(args) => Verb::Port(args),
             ContainerVerb::Rename(args) => Verb::Rename(args),
+            ContainerVerb::Restart(args) => Verb::Restart(args),
             ContainerVerb::Rm(args) => Verb::Rm(args),
             ContainerVerb::Run(args) => Verb::Run(args),
+            ContainerVerb::Start(args) => Verb::Start(args),
             ContainerVerb::Stop(args) => Verb::Stop(args),
             ContainerVerb::Top(args) => Verb::Top(args),
             ContainerVerb::Umount(args) => Verb::Umount(args),

@@ -24,6 +24,7 @@ mod inspect;
 mod listing;
 mod load;
 mod log;
+mod logs;
 mod mount;
 mod mounts;
 mod options;
@@ -33,6 +34,7 @@ mod prune;
 mod ps;
 mod run;
 mod several;
+mod start;
 mod system;
 mod table;
 mod template;
@@ -57,8 +59,15 @@ fn main() -> ExitCode {
     };
     let level = if cli.quiet { log::Level::Error } else { cli.log_level };
     log::choose(level, cli.log_format);
+    if let Verb::Run(_) | Verb::Start(_) | Verb::Restart(_) | Verb::Exec(_) = cli.verb
+        && let Err(error) = engine::shield()
+    {
+        output::complain("runtime-bin", &error.into());
+        return ExitCode::from(125);
+    }
     let is_exec = matches!(cli.verb, Verb::Exec(_));
-    let default = if matches!(cli.verb, Verb::Run(_) | Verb::Exec(_)) { 125 } else { 1 };
+    let default =
+        if matches!(cli.verb, Verb::Run(_) | Verb::Create(_) | Verb::Exec(_)) { 125 } else { 1 };
     match act(cli) {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
@@ -82,6 +91,10 @@ fn act(cli: Cli) -> anyhow::Result<u8> {
     let root = &cli.root;
     match cli.verb {
         Verb::Run(args) => run::run(root, args),
+        Verb::Create(args) => run::create(root, args),
+        Verb::Start(args) => start::start(root, &args),
+        Verb::Restart(args) => several::restart(root, &args),
+        Verb::Logs(args) => logs::logs(root, &args),
         Verb::Exec(args) => exec::exec(root, args),
         Verb::Ps(args) => ps::ps(root, &args),
         Verb::Inspect(args) => inspect::inspect(root, &args),

@@ -63,6 +63,9 @@ pub(crate) struct RunArgs {
     /// Mount the container's root filesystem as read only
     #[arg(long)]
     read_only: bool,
+    /// Restart policy to apply when a container exits: no, on-failure, on-failure:N, always, unless-stopped
+    #[arg(long, value_name = "string", default_value = "no")]
+    restart: String,
     /// Automatically remove the container and its associated anonymous volumes when it exits
     #[arg(long)]
     rm: bool,
@@ -126,6 +129,7 @@ impl RunArgs {
             platform: given(self.platform).map(|text| text.parse()).transpose()?,
             labels,
             stop_signal: given(self.stop_signal),
+            restart: self.restart.parse()?,
             stop_timeout: self.host.stop_timeout,
             domainname: given(self.host.domainname),
             host,
@@ -170,6 +174,18 @@ pub(crate) fn run(root: &Path, args: Box<RunArgs>) -> anyhow::Result<u8> {
     let (stdin, stdout) = (io::stdin(), io::stdout());
     let status = engine::attach(session, stdin.as_fd(), stdout.as_fd(), request.interactive)?;
     Ok(exit_status(status))
+}
+
+/// Makes a container, and prints its id.
+pub(crate) fn create(root: &Path, args: Box<RunArgs>) -> anyhow::Result<u8> {
+    let request = args.request()?;
+    let id_file = request.host.id_file.as_deref().map(Reserved::id).transpose()?;
+    let id = Engine::open(root)?.create(&request, &Bar::hidden())?;
+    if let Some(file) = id_file {
+        file.write(&id)?;
+    }
+    output::print(&format!("{id}\n"))?;
+    Ok(0)
 }
 
 /// A process's exit status as this program's: its lower 8 bits, as the kernel has it.

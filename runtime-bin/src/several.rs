@@ -14,6 +14,12 @@ pub(crate) fn stop(root: &Path, args: &StopArgs) -> anyhow::Result<u8> {
     each(&args.containers, |container| engine.stop(container, timeout))
 }
 
+pub(crate) fn restart(root: &Path, args: &StopArgs) -> anyhow::Result<u8> {
+    let engine = Engine::open(root)?;
+    let timeout = args.timeout.map(timeout);
+    each(&args.containers, |container| engine.restart(container, timeout))
+}
+
 /// `-1` is no limit: more than a hundred years, which every clock can still add.
 fn timeout(seconds: i64) -> Duration {
     Duration::from_secs(u64::try_from(seconds).unwrap_or(u32::MAX.into()))

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use clap::{Args, Subcommand};
-use engine::{DiskUsage, Engine, Status};
+use engine::{DiskUsage, Engine};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
@@ -107,12 +107,11 @@ fn summary(usage: &DiskUsage) -> Vec<Row> {
     };
     let images = usage.images.iter();
     let active = images.filter(|image| image.containers > 0).count();
-    let runs = |status: Status| status == Status::Running;
-    let running = usage.containers.iter().filter(|(_, state, _)| runs(state.status)).count();
+    let running = usage.containers.iter().filter(|(_, state, _)| state.status.runs()).count();
     let (mut written, mut idle) = (0, 0);
     for (_, state, bytes) in &usage.containers {
         written += bytes;
-        idle += if runs(state.status) { 0 } else { *bytes };
+        idle += if state.status.runs() { 0 } else { *bytes };
     }
     let used = usage.volumes.iter().filter(|(_, _, users)| *users > 0).count();
     let (mut stored, mut unused) = (0, 0);
