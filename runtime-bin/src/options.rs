@@ -77,7 +77,7 @@ pub(crate) struct HostArgs {
     /// Sysctl options: kernel parameters of the container's own namespaces
     #[arg(long, value_name = "map")]
     sysctl: Vec<String>,
-    /// Ulimit options: NAME=SOFT[:HARD]
+    /// Ulimit options: NAME=SOFT or NAME=SOFT:HARD
     #[arg(long, value_name = "ulimit")]
     ulimit: Vec<String>,
     /// UTS namespace to use: host
