@@ -7,8 +7,10 @@ use bindvol::{Kind, VolumeSpec};
 use image_store::{Digest, StoredImage};
 use oci_spec::image::ImageConfiguration;
 
-use crate::record::{Empty, now};
-use crate::{Config, Container, Error, HostConfig, Lower, RunRequest, caps, env, signal};
+use crate::record::{Empty, LogConfig, now};
+use crate::{
+    Config, Container, Error, HostConfig, Lower, RunRequest, caps, env, log_options, signal,
+};
 
 /// Longest host name (HOST_NAME_MAX, sethostname(2)).
 const HOSTNAME_MAX: usize = 64;
@@ -101,7 +103,10 @@ fn merge(
         readonly_rootfs: request.read_only,
         tmpfs: tmpfs(&request.volumes),
         init: request.init,
+        restart_policy: request.restart,
+        log_config: log_options::read(request.log_driver.as_deref(), &request.log_options)?,
     };
+    let logged = !host_config.log_config.as_ref().is_some_and(LogConfig::is_none);
     Ok(Container {
         id: id.to_owned(),
         name: name.to_owned(),
@@ -114,7 +119,7 @@ fn merge(
         args,
         mounts: Vec::new(),
         lowers: image.lowers,
-        log: request.detach,
+        log: logged,
     })
 }
 

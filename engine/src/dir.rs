@@ -25,6 +25,8 @@ const CONTAINER: &str = "container.json";
 const STATE: &str = "state.json";
 const GROUP: &str = "cgroup.json";
 const LOCK: &str = "lock";
+/// There while the container is stopped on purpose.
+const STOPPED: &str = "stopped";
 /// The lock of the root.
 const ROOT_LOCK: &str = "engine.lock";
 
@@ -352,6 +354,23 @@ impl Dir {
             std::fs::rename(&new, &path)
         };
         write().map_err(|error| Error::system("write", &path, error))
+    }
+
+    /// Writes down that the container is stopped on purpose, so that no policy starts it again.
+    pub(crate) fn mark_stopped(&self) -> Result<(), Error> {
+        let path = self.path.join(STOPPED);
+        File::create(&path).map(drop).map_err(|error| Error::system("make", path, error))
+    }
+
+    /// Whether that was written down since the last start.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.path.join(STOPPED).exists()
+    }
+
+    /// Forgets it.
+    pub(crate) fn clear_stopped(&self) -> Result<(), Error> {
+        let path = self.path.join(STOPPED);
+        unlink(&path).map_err(|error| Error::system("remove", path, error))
     }
 
     /// Makes a directory in it.

@@ -87,6 +87,45 @@ pub enum Error {
         /// its id
         id: String,
     },
+    /// A container that is started again has nobody at its terminal.
+    #[error(
+        "a container with a restart policy runs in the background: use -d, or leave --restart out"
+    )]
+    Unattended,
+    /// A container that goes at its end cannot be started again.
+    #[error(
+        "Conflicting options: a container with --rm is removed when it ends, and cannot be started \
+         again; leave --rm out"
+    )]
+    RestartAndRemove,
+    /// A value of an option that cannot be understood.
+    #[error("invalid {option} {value:?}: {why}")]
+    Option {
+        /// the option
+        option: &'static str,
+        /// as typed, cut
+        value: String,
+        /// what is wrong, and what to write
+        why: &'static str,
+    },
+    /// A container whose output nobody keeps.
+    #[error(
+        "the container {name} has no log: it was made with --log-driver none, which keeps no output; make \
+         it without that to read what it prints"
+    )]
+    LogDriver {
+        /// its name
+        name: String,
+    },
+    /// The output of a container was its starter's.
+    #[error(
+        "the container {name} has no log: it was not started in the background (-d) yet, so that its \
+         output went to whoever started it"
+    )]
+    NoLog {
+        /// its name
+        name: String,
+    },
     /// A container that must not run does.
     #[error(
         "cannot remove container {name} ({id}): it is running; stop it before, or use -f to kill it"
@@ -255,6 +294,11 @@ impl Error {
     /// An [`Error::NotRunning`].
     pub(crate) fn not_running(container: &Container) -> Error {
         Error::NotRunning { name: container.name.clone(), id: container.id.clone() }
+    }
+
+    /// An [`Error::Option`].
+    pub(crate) fn option(option: &'static str, value: &str, why: &'static str) -> Error {
+        Error::Option { option, value: shorten(value), why }
     }
 
     /// An [`Error::Invalid`].

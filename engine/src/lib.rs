@@ -30,6 +30,7 @@
 #![forbid(unsafe_code)]
 
 mod attach;
+mod bundle;
 mod caps;
 mod config;
 mod dir;
@@ -43,19 +44,24 @@ mod init;
 mod init_binary;
 mod inspect;
 mod log;
+mod log_options;
+mod logs;
 mod mounts;
 mod names;
 mod near;
+mod output;
 mod process;
 mod record;
 mod reference;
 mod remove;
 mod report;
 mod request;
+mod restart;
 mod run;
 mod session;
 mod signal;
 mod spec;
+mod start;
 mod stop;
 mod supervise;
 mod target;
@@ -71,9 +77,14 @@ pub use engine::Engine;
 pub use error::Error;
 pub use image_store::{Platform, Progress, StoredImage};
 pub use init::{InitError, init};
+pub use logs::{LogLine, LogsRequest};
 pub use mounts::{LayerView, MountView, Origin};
+pub use oci_runtime::shield;
 pub use record::{
-    Config, Container, Empty, HostConfig, Lower, MountKind, MountPoint, State, Status, ZERO_TIME,
+    Config, Container, Empty, HostConfig, LogConfig, Lower, MountKind, MountPoint, State, Status,
+    ZERO_TIME,
 };
 pub use request::{ExecRequest, ImageArg, Network, RunRequest};
+pub use restart::RestartPolicy;
 pub use session::Session;
+pub use start::StartRequest;

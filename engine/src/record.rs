@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use image_store::Digest;
 use serde::{Deserialize, Serialize};
 
+use crate::RestartPolicy;
+
 /// Docker's zero time: when what has not happened yet happened.
 pub const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
 
@@ -34,7 +36,7 @@ pub struct Container {
     pub mounts: Vec<MountPoint>,
     /// The image's layers, the topmost first.
     pub lowers: Vec<Lower>,
-    /// Whether the output goes to the container's log (`-d`).
+    /// Whether the output goes to the container's log, where no starter takes it.
     pub log: bool,
 }
 
@@ -109,6 +111,22 @@ pub struct HostConfig {
     pub tmpfs: Option<BTreeMap<String, String>>,
     /// `--init`
     pub init: bool,
+    /// `--restart`
+    pub restart_policy: RestartPolicy,
+    /// `--log-driver` and `--log-opt`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_config: Option<LogConfig>,
+}
+
+/// Where the output goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct LogConfig {
+    /// `json-file` or `none`.
+    #[serde(rename = "Type")]
+    pub kind: String,
+    /// `max-size` and `max-file`.
+    pub config: BTreeMap<String, String>,
 }
 
 /// Docker's `.Mounts[]`, and how it is mounted.
@@ -172,8 +190,12 @@ pub enum Status {
     /// Its directory is there; it has not run yet.
     #[default]
     Creating,
+    /// All is there, and its process was never started.
+    Created,
     /// Its process runs.
     Running,
+    /// Its process has ended, and is about to be started again.
+    Restarting,
     /// Its process has ended.
     Exited,
     /// It is being removed.
@@ -184,7 +206,8 @@ impl Status {
     /// Docker's word for it, `.State.Status`. Docker has no `creating`: it is `created`.
     pub fn as_str(self) -> &'static str {
         match self {
-            Status::Creating => "created",
+            Status::Creating | Status::Created => "created",
+            Status::Restarting => "restarting",
             Status::Running => "running",
             Status::Exited => "exited",
             Status::Removing => "removing",
@@ -210,6 +233,9 @@ pub struct State {
     pub started_at: String,
     /// When its process ended, or [`ZERO_TIME`].
     pub finished_at: String,
+    /// How often its policy has started it again since it was started.
+    #[serde(default)]
+    pub restart_count: u32,
 }
 
 impl Default for State {
@@ -222,6 +248,7 @@ impl Default for State {
             error: String::new(),
             started_at: ZERO_TIME.to_owned(),
             finished_at: ZERO_TIME.to_owned(),
+            restart_count: 0,
         }
     }
 }

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use bindvol::VolumeSpec;
 use image_store::Platform;
 
-use crate::Error;
+use crate::{Error, RestartPolicy};
 
 /// Endings of archives' names. A name with one of them is a path even where it could be an image's.
 const ARCHIVE_ENDINGS: [&str; 8] =
@@ -136,6 +136,12 @@ pub struct RunRequest {
     pub labels: Vec<String>,
     /// `--stop-signal`
     pub stop_signal: Option<String>,
+    /// `--restart`
+    pub restart: RestartPolicy,
+    /// `--log-driver`
+    pub log_driver: Option<String>,
+    /// `--log-opt`, `key=value`
+    pub log_options: Vec<String>,
 }
 
 /// `exec`: a further process in a container that runs.

@@ -1,7 +1,7 @@
 //! What is mounted beside the standard mounts: the user's volumes and the image's.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bindvol::{Bind, Kind, VolumeSpec, Volumes, fill};
 
@@ -44,7 +44,7 @@ pub(crate) fn resolve(
     volumes: &Volumes,
     merged: BorrowedFd<'_>,
     record: impl Fn(&Container) -> Result<(), Error>,
-) -> Result<Subpaths, Error> {
+) -> Result<(), Error> {
     let specs = specs(container, request)?;
     for spec in &specs {
         if let Kind::Bind { source, create_source } = &spec.kind {
@@ -60,12 +60,12 @@ pub(crate) fn resolve(
     if !container.mounts.is_empty() {
         record(container)?;
     }
-    let mut made = Making { volumes, merged, new: Vec::new(), subpaths: Subpaths::default() };
+    let mut made = Making { volumes, merged, new: Vec::new() };
     let mounts = specs.iter().zip(planned).map(|(spec, mount)| made.mount(spec, mount));
     match mounts.collect::<Result<Vec<_>, _>>() {
         Ok(mounts) => {
             container.mounts = mounts;
-            Ok(made.subpaths)
+            Ok(())
         }
         Err(error) => {
             for name in &made.new {
@@ -75,6 +75,25 @@ pub(crate) fn resolve(
             Err(error)
         }
     }
+}
+
+/// Opens the directories below volumes that are to be mounted, for a start.
+///
+/// # Errors
+/// A volume is gone ([`bindvol::Error::NoVolume`]), or its subdirectory is, or leads out of it.
+pub(crate) fn reopen(container: &Container, volumes: &Volumes) -> Result<Subpaths, Error> {
+    let mut subpaths = Subpaths::default();
+    for mount in &container.mounts {
+        let Some(name) = mount.name.as_deref() else { continue };
+        let Some(volume) = volumes.get(name)? else {
+            return Err(bindvol::Error::NoVolume { name: name.to_owned() }.into());
+        };
+        let below = Path::new(&mount.source).strip_prefix(&volume.path).ok();
+        if let Some(below) = below.and_then(Path::to_str).filter(|below| !below.is_empty()) {
+            subpaths.0.push((mount.destination.clone(), volume.open(Some(below))?));
+        }
+    }
+    Ok(subpaths)
 }
 
 /// The names of the volumes that go with the container.
@@ -149,7 +168,6 @@ struct Making<'a> {
     merged: BorrowedFd<'a>,
     /// Names of those that were not there before.
     new: Vec<String>,
-    subpaths: Subpaths,
 }
 
 impl Making<'_> {
@@ -177,9 +195,6 @@ impl Making<'_> {
         let recursive = spec.options.recursive;
         // As for a bind mount: only tried out.
         Bind::of_descriptor(open.as_fd(), &path, &spec.target, recursive, &attributes)?;
-        if subpath.is_some() {
-            self.subpaths.0.push((spec.target.clone(), open));
-        }
         mount.source = path.to_string_lossy().into_owned();
         Ok(mount)
     }

@@ -49,6 +49,7 @@ mod exec;
 mod explain;
 mod mounts;
 mod process;
+mod shield;
 mod stdio;
 mod supported;
 
@@ -63,4 +64,5 @@ pub use container::{Created, Prepared, Running};
 pub use error::{CommandProblem, Error};
 pub use exec::PreparedExec;
 pub use ns_core::Exit;
+pub use shield::{own_path, shield};
 pub use stdio::Stdio;

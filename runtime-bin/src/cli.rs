@@ -44,6 +44,14 @@ pub(crate) struct Cli {
 pub(crate) enum Verb {
     /// Create and run a new container from an image
     Run(Box<RunArgs>),
+    /// Create a new container
+    Create(Box<RunArgs>),
+    /// Start one or more stopped containers
+    Start(StartArgs),
+    /// Restart one or more containers
+    Restart(StopArgs),
+    /// Fetch the logs of a container
+    Logs(LogsArgs),
     /// Execute a command in a running container
     Exec(ExecArgs),
     /// List containers
@@ -64,6 +72,45 @@ pub(crate) enum Verb {
     Mounts(MountsArgs),
     /// Show the version information
     Version,
+}
+
+/// `start`
+#[derive(Debug, Args)]
+#[command(args_override_self = true)]
+pub(crate) struct StartArgs {
+    /// Attach STDOUT/STDERR and forward signals
+    #[arg(short, long)]
+    pub(crate) attach: bool,
+    /// Attach container's STDIN
+    #[arg(short, long)]
+    pub(crate) interactive: bool,
+    /// Names or ids of containers
+    #[arg(required = true, value_name = "CONTAINER")]
+    pub(crate) containers: Vec<String>,
+}
+
+/// `logs`
+#[derive(Debug, Args)]
+#[command(args_override_self = true)]
+pub(crate) struct LogsArgs {
+    /// Follow log output
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// Show logs since timestamp (e.g. "2013-01-02T13:23:37Z") or relative (e.g. "42m" for 42 minutes)
+    #[arg(long, value_name = "string")]
+    pub(crate) since: Option<String>,
+    /// Number of lines to show from the end of the logs
+    #[arg(short = 'n', long, value_name = "string", default_value = "all")]
+    pub(crate) tail: String,
+    /// Show timestamps
+    #[arg(short, long)]
+    pub(crate) timestamps: bool,
+    /// Show logs before a timestamp (e.g. "2013-01-02T13:23:37Z") or relative (e.g. "42m" for 42 minutes)
+    #[arg(long, value_name = "string")]
+    pub(crate) until: Option<String>,
+    /// The container's name or id
+    #[arg(value_name = "CONTAINER")]
+    pub(crate) container: String,
 }
 
 /// `ps`

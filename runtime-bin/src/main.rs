@@ -12,12 +12,14 @@ mod format;
 mod images;
 mod inspect;
 mod load;
+mod logs;
 mod mounts;
 mod output;
 mod progress;
 mod ps;
 mod run;
 mod several;
+mod start;
 mod table;
 mod volumes;
 
@@ -37,8 +39,15 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(usage) => return usage.report(),
     };
+    if let Verb::Run(_) | Verb::Start(_) | Verb::Restart(_) | Verb::Exec(_) = cli.verb
+        && let Err(error) = engine::shield()
+    {
+        output::complain("runtime-bin", &error.into());
+        return ExitCode::from(125);
+    }
     let is_exec = matches!(cli.verb, Verb::Exec(_));
-    let default = if matches!(cli.verb, Verb::Run(_) | Verb::Exec(_)) { 125 } else { 1 };
+    let default =
+        if matches!(cli.verb, Verb::Run(_) | Verb::Create(_) | Verb::Exec(_)) { 125 } else { 1 };
     match act(cli) {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
@@ -62,6 +71,10 @@ fn act(cli: Cli) -> anyhow::Result<u8> {
     let root = &cli.root;
     match cli.verb {
         Verb::Run(args) => run::run(root, args),
+        Verb::Create(args) => run::create(root, args),
+        Verb::Start(args) => start::start(root, &args),
+        Verb::Restart(args) => several::restart(root, &args),
+        Verb::Logs(args) => logs::logs(root, &args),
         Verb::Exec(args) => exec::exec(root, args),
         Verb::Ps(args) => ps::ps(root, &args),
         Verb::Inspect(args) => inspect::inspect(root, &args),

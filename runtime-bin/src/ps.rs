@@ -54,7 +54,10 @@ fn ago(time: &str, now: OffsetDateTime) -> String {
 /// `Up 3 minutes`, `Exited (0) 2 hours ago`
 fn status(state: &State, now: OffsetDateTime) -> String {
     match state.status {
-        Status::Creating => "Created".to_owned(),
+        Status::Creating | Status::Created => "Created".to_owned(),
+        Status::Restarting => {
+            format!("Restarting ({}) {}", state.exit_code, ago(&state.finished_at, now))
+        }
         Status::Running => {
             let seconds = seconds_since(&state.started_at, now).unwrap_or(0);
             format!("Up {}", duration(seconds))

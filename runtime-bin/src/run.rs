@@ -49,6 +49,12 @@ pub(crate) struct RunArgs {
     /// Set meta data on a container
     #[arg(short, long, value_name = "list", allow_hyphen_values = true)]
     label: Vec<String>,
+    /// Logging driver for the container: json-file or none
+    #[arg(long, value_name = "string")]
+    log_driver: Option<String>,
+    /// Log driver options: max-size=SIZE, max-file=N
+    #[arg(long, value_name = "list")]
+    log_opt: Vec<String>,
     /// Assign a name to the container
     #[arg(long, value_name = "string", allow_hyphen_values = true)]
     name: Option<String>,
@@ -61,6 +67,9 @@ pub(crate) struct RunArgs {
     /// Mount the container's root filesystem as read only
     #[arg(long)]
     read_only: bool,
+    /// Restart policy to apply when a container exits: no, on-failure, on-failure:N, always, unless-stopped
+    #[arg(long, value_name = "string", default_value = "no")]
+    restart: String,
     /// Automatically remove the container and its associated anonymous volumes when it exits
     #[arg(long)]
     rm: bool,
@@ -114,6 +123,9 @@ impl RunArgs {
             platform: given(self.platform).map(|text| text.parse()).transpose()?,
             labels: self.label,
             stop_signal: given(self.stop_signal),
+            restart: self.restart.parse()?,
+            log_driver: self.log_driver,
+            log_options: self.log_opt,
         })
     }
 }
@@ -146,6 +158,13 @@ pub(crate) fn run(root: &Path, args: Box<RunArgs>) -> anyhow::Result<u8> {
     let (stdin, stdout) = (io::stdin(), io::stdout());
     let status = engine::attach(session, stdin.as_fd(), stdout.as_fd(), request.interactive)?;
     Ok(exit_status(status))
+}
+
+/// Makes a container, and prints its id.
+pub(crate) fn create(root: &Path, args: Box<RunArgs>) -> anyhow::Result<u8> {
+    let id = Engine::open(root)?.create(&args.request()?, &Bar::hidden())?;
+    output::print(&format!("{id}\n"))?;
+    Ok(0)
 }
 
 /// A process's exit status as this program's: its lower 8 bits, as the kernel has it.

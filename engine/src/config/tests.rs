@@ -59,7 +59,7 @@ fn the_image_says_what_the_request_does_not() {
     assert_eq!(json["Volumes"], serde_json::json!({"/var/cache": {}}));
     assert_eq!(json["Labels"], serde_json::json!({"a": "image", "b": "image"}));
     assert_eq!((config.attach_stdout, config.attach_stdin, config.tty), (true, false, false));
-    assert!(!container.log);
+    assert!(container.log);
     assert_eq!(container.host_config.network_mode, "none");
 }
 
