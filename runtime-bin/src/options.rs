@@ -14,7 +14,7 @@ pub(crate) struct HostArgs {
     /// Write the container ID to the file
     #[arg(long, value_name = "string")]
     pub(crate) cidfile: Option<PathBuf>,
-    /// Add a host device to the container: SRC[:DST[:rwm]]
+    /// Add a host device to the container: SRC, SRC:DST or SRC:DST:rwm
     #[arg(long, value_name = "list")]
     device: Vec<String>,
     /// Set custom DNS servers
