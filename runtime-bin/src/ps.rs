@@ -128,7 +128,7 @@ fn chosen(engine: &Engine, args: &PsArgs) -> anyhow::Result<Vec<(Container, Stat
     containers.retain(|(container, state)| {
         (all || state.status.runs())
             && filters.any("id", |id| container.id.starts_with(id))
-            && (names.is_empty() || names.iter().any(|name| name.is_match(&container.name)))
+            && (names.is_empty() || names.iter().any(|name| is_named(name, container)))
             && filters.labels(&container.config.labels)
             && filters.any("status", |status| state.status.as_str() == status)
             && filters.any("exited", |code| {
@@ -146,6 +146,11 @@ fn chosen(engine: &Engine, args: &PsArgs) -> anyhow::Result<Vec<(Container, Stat
     });
     containers.truncate(last.unwrap_or(usize::MAX));
     Ok(containers)
+}
+
+/// As Docker: with the slash before the name, as `inspect` shows it, or without.
+fn is_named(name: &regex_lite::Regex, container: &Container) -> bool {
+    name.is_match(&container.name) || name.is_match(&format!("/{}", container.name))
 }
 
 /// Refuses values that can never be met.

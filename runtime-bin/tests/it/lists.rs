@@ -33,6 +33,9 @@ fn ps_filters_and_formats() {
         ("name=we", "web"),
         ("name=^ld$", ""),
         ("name=^(old|web)$", "old\nweb"),
+        // With the slash that names have in inspect, and without.
+        ("name=^/web$", "web"),
+        ("name=/", "old\nweb"),
         ("label=tier", "old\nweb"),
         ("label=tier=back", "old"),
         ("label=x", "web"),
