@@ -418,6 +418,11 @@ impl Error {
         }
     }
 
+    /// Whether an option's value is what is wrong.
+    pub fn is_of_option(&self) -> bool {
+        matches!(self, Error::Option { .. } | Error::NotYet { .. } | Error::Mode { .. })
+    }
+
     /// An [`Error::System`].
     pub(crate) fn system(
         op: &'static str,

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::archive::{ExportArgs, SaveArgs};
@@ -297,13 +297,12 @@ pub(crate) struct Usage {
 
 /// Reads a command line, the program's own name first.
 pub(crate) fn parse(args: Vec<OsString>) -> Result<Cli, Usage> {
-    let status = if matches!(verb(&args), Some("run" | "exec")) { 125 } else { 1 };
     let form = log_format(&args);
     let command = help::with_examples(Cli::command());
     let read = command.try_get_matches_from(args);
     let mut cli = read
         .and_then(|matches| Cli::from_arg_matches(&matches))
-        .map_err(|error| Usage { error, status, form })?;
+        .map_err(|error| Usage { status: status(&error), error, form })?;
     cli.verb = match cli.verb {
         Verb::Container(verb) => verb.short(),
         Verb::Image(verb) => verb.short(),
@@ -327,17 +326,16 @@ fn log_format(args: &[OsString]) -> LogFormat {
     form
 }
 
-/// The first word that is neither an option nor an option's value, for a command line that cannot
-/// be parsed.
-fn verb(args: &[OsString]) -> Option<&str> {
-    let mut args = args.iter().skip(1).map(|arg| arg.to_str().unwrap_or_default());
-    loop {
-        match args.next()? {
-            "--root" | "--log-level" | "--log-format" => drop(args.next()),
-            "container" => {}
-            option if option.starts_with('-') => {}
-            verb => return Some(verb),
-        }
+/// As Docker: 125 for an option that is not known or has a wrong value, 1 for words that are too few or
+/// too many, or are no verb. But a wrong level for messages, which Docker reads later, is 1.
+fn status(error: &clap::Error) -> u8 {
+    let of_option = |argument: &ContextValue| match argument {
+        ContextValue::String(name) => name.starts_with('-') && !name.starts_with("--log-level"),
+        _ => false,
+    };
+    match error.get(ContextKind::InvalidArg) {
+        Some(argument) if of_option(argument) => 125,
+        _ => 1,
     }
 }
 

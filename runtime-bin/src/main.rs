@@ -66,6 +66,7 @@ fn main() -> ExitCode {
         return ExitCode::from(125);
     }
     let is_exec = matches!(cli.verb, Verb::Exec(_));
+    let is_create = matches!(cli.verb, Verb::Create(_));
     let default =
         if matches!(cli.verb, Verb::Run(_) | Verb::Create(_) | Verb::Exec(_)) { 125 } else { 1 };
     match act(cli) {
@@ -79,6 +80,8 @@ fn main() -> ExitCode {
                     | engine::Error::AmbiguousContainer { .. }
                     | engine::Error::NotRunning { .. },
                 ) if is_exec => 1,
+                // Docker's daemon says these, and they are told as those of any other verb.
+                Some(error) if is_create && !error.is_of_option() => 1,
                 Some(error) if default == 125 => error.exit_code(),
                 _ => default,
             })

@@ -32,7 +32,11 @@ pub(crate) fn kill(root: &Path, args: &KillArgs) -> anyhow::Result<u8> {
 
 pub(crate) fn rm(root: &Path, args: &RmArgs) -> anyhow::Result<u8> {
     let engine = Engine::open(root)?;
-    each(&args.containers, |container| engine.remove(container, args.force, args.volumes))
+    let remove = |container: &str| engine.remove(container, args.force, args.volumes);
+    // As Docker: with -f it is told that there is nothing to remove, and no failure.
+    each_but(&args.containers, remove, |error| {
+        args.force && matches!(error, Error::NoSuchContainer { .. })
+    })
 }
 
 /// Does it for each, and prints the name as it was typed; what failed is told at the end.
@@ -40,17 +44,29 @@ pub(crate) fn each(
     containers: &[String],
     act: impl Fn(&str) -> Result<(), Error>,
 ) -> anyhow::Result<u8> {
-    let mut errors = Vec::new();
+    each_but(containers, act, |_| false)
+}
+
+/// As [`each`]; errors that are `harmless` are told, and do not count.
+fn each_but(
+    containers: &[String],
+    act: impl Fn(&str) -> Result<(), Error>,
+    harmless: impl Fn(&Error) -> bool,
+) -> anyhow::Result<u8> {
+    let (mut errors, mut failed) = (Vec::new(), false);
     for container in containers {
         match act(container) {
             Ok(()) => output::print(&format!("{}\n", output::printable(container)))?,
-            Err(error) => errors.push(error.into()),
+            Err(error) => {
+                failed |= !harmless(&error);
+                errors.push(error.into());
+            }
         }
     }
     for error in &errors {
         output::complain("runtime-bin", error);
     }
-    Ok(u8::from(!errors.is_empty()))
+    Ok(u8::from(failed))
 }
 
 #[cfg(test)]

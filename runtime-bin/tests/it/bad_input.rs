@@ -216,7 +216,7 @@ fn options_that_are_wrong() {
         root.fails(125, words, args);
         root.assert_nothing_left();
     }
-    root.fails(125, &[], ["run"]);
+    root.fails(1, &[], ["run"]);
 }
 
 #[test]

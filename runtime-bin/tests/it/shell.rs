@@ -11,12 +11,50 @@ use crate::harness::{BIN, Root, Started, arg, busybox};
 fn a_mistyped_word_has_suggestions() {
     let root = Root::new();
     root.fails(1, &["'mounts'"], ["muonts", "x"]);
-    root.fails(1, &["'--all'"], ["ps", "--al"]);
+    root.fails(125, &["'--all'"], ["ps", "--al"]);
     root.fails(125, &["--detach"], ["run", "--detatch", "x"]);
     root.fails(1, &["required"], ["cp", "x"]);
     let image = busybox();
     root.ok(["run", "--name", "web-server", arg(&image), "true"]);
     root.fails(1, &["web-server"], ["inspect", "web-sever"]);
+}
+
+/// As `docker` 28: 125 for an option that is wrong, whatever the verb; 1 for words too few or too many, and
+/// for what the engine says, but for `run` and `exec`.
+#[test]
+fn exit_statuses_are_dockers() {
+    let root = Root::new();
+    root.ok(["load", "-q", "-i", arg(&busybox())]);
+    for args in [
+        &["ps", "--nope"][..],
+        &["--nope"],
+        &["create", "--nope"],
+        &["logs", "--tail"],
+        &["run", "--rm=x", "busybox"],
+        &["stop", "-t", "soon", "x"],
+        &["container", "ls", "--nope"],
+        &["create", "--log-driver", "syslog", "busybox"],
+    ] {
+        root.fails(125, &[], args);
+    }
+    root.ok(["create", "--name", "taken", "busybox", "true"]);
+    for args in [
+        &["run"][..],
+        &["exec", "taken"],
+        &["ps", "x"],
+        &["rename", "a", "b", "c"],
+        &["nosuch"],
+        &["container", "nosuch"],
+        &["rm"],
+        &["create", "--name", "taken", "busybox", "true"],
+        &["create", "nosuch", "true"],
+    ] {
+        root.fails(1, &[], args);
+    }
+    root.fails(125, &["taken"], ["run", "--name", "taken", "busybox", "true"]);
+    // Told, and no failure: `set -e; rm -f web` is how scripts begin.
+    root.fails(0, &["No such container: nosuch"], ["rm", "-f", "nosuch", "taken"]);
+    root.fails(1, &["No such container: taken"], ["rm", "taken"]);
 }
 
 #[test]
