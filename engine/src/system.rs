@@ -148,18 +148,9 @@ impl Engine {
                 let users = |all: Vec<(Container, State)>| all.iter().any(|(of, _)| of.image == id);
                 self.list().map_or(true, users)
             };
-            if in_use(&image.id) {
-                continue;
-            }
-            match self.store.remove(&image.id.to_string(), true, &in_use) {
-                Ok(removed) => {
-                    pruned.bytes +=
-                        removed.layers.iter().filter_map(|id| sizes.get(id)).sum::<u64>();
-                    pruned.names.extend(removed.image.map(|id| id.to_string()));
-                }
-                Err(image_store::Error::NotFound { .. } | image_store::Error::InUse { .. }) => {}
-                Err(error) => return Err(error.into()),
-            }
+            let removed = self.store.prune(&image.id, &chosen, &in_use)?;
+            pruned.bytes += removed.layers.iter().filter_map(|id| sizes.get(id)).sum::<u64>();
+            pruned.names.extend(removed.image.map(|id| id.to_string()));
         }
         Ok(pruned)
     }

@@ -7,9 +7,9 @@ use image_unpack::Digest;
 use crate::dir::Dir;
 use crate::source::Known;
 use crate::staging::Staging;
-use crate::store::{LOCK, Store};
+use crate::store::{Exclusive, LOCK, Store};
 use crate::tags::Meaning;
-use crate::{Error, crash, link};
+use crate::{Error, StoredImage, crash, link};
 
 /// What [`Store::remove`] did.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -68,16 +68,54 @@ impl Store {
             Ok((Removed { untagged, ..Removed::default() }, gone))
         })?;
         let Some((id, used)) = gone else { return Ok(removed) };
+        let layers = self.discard(lock, &id, &used)?;
+        Ok(Removed { image: Some(id), layers, ..removed })
+    }
+
+    /// Removes an image with all its names, where no container uses it and it is `wanted`. Both are asked with
+    /// the store locked, so that `wanted` sees the names that the image has by then; `in_use` is as for
+    /// [`Store::remove`]. What stays keeps its names, and [`Removed::image`] is `None`.
+    ///
+    /// # Errors
+    /// A record is damaged; a system call fails.
+    pub fn prune(
+        &self,
+        id: &Digest,
+        wanted: &dyn Fn(&StoredImage) -> bool,
+        in_use: &dyn Fn(&Digest) -> bool,
+    ) -> Result<Removed, Error> {
+        let lock = self.exclusive(LOCK)?;
+        let gone = self.change_tags(|tags| match self.image(id, tags)? {
+            Some(image) if !in_use(id) && wanted(&image) => {
+                let used = self.used_layers(id)?;
+                tags.retain(|_, of| of != id);
+                Ok(Some((image.tags, used)))
+            }
+            _ => Ok(None),
+        })?;
+        let Some((untagged, used)) = gone else { return Ok(Removed::default()) };
+        let layers = self.discard(lock, id, &used)?;
+        Ok(Removed { untagged, image: Some(*id), layers })
+    }
+
+    /// Removes an image that has no name any more, and the layers that are not in `used`; gives their chain ids.
+    fn discard(
+        &self,
+        lock: Exclusive,
+        id: &Digest,
+        used: &HashSet<Digest>,
+    ) -> Result<Vec<Digest>, Error> {
+        let dirs = self.dirs();
         let trash = Staging::acquire(&dirs.staging, format!("remove-{}", id.hex()))?;
         crash::point();
         dirs.images.commit(&id.hex(), trash.dir(), "image")?;
         crash::point();
-        let layers = self.discard_layers(&used, trash.dir())?;
-        self.forget_sources(&id)?;
+        let layers = self.discard_layers(used, trash.dir())?;
+        self.forget_sources(id)?;
         // Deleting the trees takes long, and concerns nobody any more.
         drop(lock);
         drop(trash);
-        Ok(Removed { image: Some(id), layers, ..removed })
+        Ok(layers)
     }
 
     /// The layers of all images but `except`.

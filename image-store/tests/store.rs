@@ -249,6 +249,34 @@ fn bad_archives_leave_nothing() {
     assert!(!place.root().join("tags.json").exists());
 }
 
+/// What somebody uses or has just named stays as it is, whatever was seen of it before.
+#[test]
+fn prune_asks_again_under_the_lock() {
+    let place = Place::new();
+    let image = Image::new("app:1", &[layer(&[("file", b"1")])]);
+    let id = image.id();
+    load(&place.store, &place.archive("app.tar", &[image]));
+    let (free, used) = (|_: &Digest| false, |of: &Digest| *of == id);
+    let nameless = |image: &image_store::StoredImage| image.tags.is_empty();
+    let all = |_: &image_store::StoredImage| true;
+    let stays = |removed: image_store::Removed| {
+        assert_eq!(removed, image_store::Removed::default());
+        assert_eq!(place.store.find("app:1").unwrap().tags, ["app:1"]);
+    };
+    stays(place.store.prune(&id, &all, &used).unwrap());
+    place.store.untag("app:1").unwrap();
+    assert!(nameless(&place.store.find(&id.hex()).unwrap()));
+    place.store.tag(&id.hex(), "app:1").unwrap();
+    stays(place.store.prune(&id, &nameless, &free).unwrap());
+    let removed = place.store.prune(&id, &all, &free).unwrap();
+    assert_eq!(
+        (removed.image, removed.untagged, removed.layers.len()),
+        (Some(id), vec!["app:1".to_owned()], 1)
+    );
+    assert_eq!(place.store.prune(&id, &all, &free).unwrap().image, None, "gone already");
+    assert_eq!(names(&place.root().join("layers")).len(), 0);
+}
+
 #[test]
 fn removal_takes_what_nobody_else_uses() {
     let place = Place::new();
