@@ -10,11 +10,15 @@ use rustix::fs::{Mode, OFlags};
 use crate::dir::{Dir, Root};
 use crate::{Container, Error, attach, etc, group, shared, spec, volumes};
 
-/// Mounts the image's layers, and over them the container's own directory, at `merged`, on the host.
+/// Mounts the image's layers, and over them the container's own directory, at `merged`, on the host. The
+/// caller holds the container's lock.
 ///
 /// # Errors
 /// A layer is not there; the kernel refuses the overlay.
 pub(crate) fn mount(root: &Root, dir: &Dir, container: &Container) -> Result<(), Error> {
+    // Who was killed between a mount and its end has left one, and two overlays over the same upper and
+    // work directories are undefined (overlayfs.rst, "Sharing and copying layers").
+    dir.unmount()?;
     if container.host_config.auto_remove {
         // The kernel's mark that a volatile overlay was mounted, which no second mount passes
         // (overlayfs.rst, "Volatile mount"). Since then only this container's life went on.
@@ -49,9 +53,7 @@ pub(crate) fn prepare(
     let merged = dir.open("merged")?;
     let volumes = bindvol::Volumes::open(&root.volumes())?;
     let subpaths = volumes::reopen(container, &volumes)?;
-    let own = rustix::fs::open(dir.path(), OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|errno| Error::system("open", dir.path(), errno))?;
-    etc::write(container, own.as_fd())?;
+    etc::write(container, dir.open(".")?.as_fd())?;
     // Open until the start is prepared.
     let shared = shared::open(root, dir, container)?;
     let mut spec = spec::build(container, dir.path(), merged.as_fd(), &subpaths, &shared)?;

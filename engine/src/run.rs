@@ -9,7 +9,7 @@ use crate::output::Attached;
 use crate::remove::remove;
 use crate::{
     Container, Engine, Error, RestartPolicy, RunRequest, Session, State, Status, bundle, config,
-    names, volumes,
+    etc, names, volumes,
 };
 
 /// How many made-up names are tried.
@@ -101,6 +101,8 @@ impl Engine {
         for name in ["diff", "work", "merged"] {
             dir.make(name)?;
         }
+        // `cp` binds them in a container that was never started.
+        etc::write(&container, dir.open(".")?.as_fd())?;
         if let Some(top) = container.lowers.first() {
             dir.copy_root_attributes(&self.root.path().join(&top.link))?;
         }

@@ -18,7 +18,6 @@ const BETWEEN: Duration = Duration::from_secs(10);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Extent {
     /// The image's layers and what the container changed: what export and commit are about.
-    #[allow(dead_code, reason = "cp wants all of it")]
     Root,
     /// All that is mounted below it too.
     WithVolumes,
@@ -105,10 +104,10 @@ impl Engine {
         }
         // Moved from the host's own namespace, where the kernel takes every form of the options.
         bundle::mount(&self.root, dir, container)?;
-        let merged = dir.open("merged")?;
-        let tree = sys::mount::clone_tree(&merged, c"", false)
-            .map_err(|errno| Error::system("clone the mount of", dir.merged(), errno));
-        drop(merged);
+        let tree = dir.open("merged").and_then(|merged| {
+            sys::mount::clone_tree(&merged, c"", false)
+                .map_err(|errno| Error::system("clone the mount of", dir.merged(), errno))
+        });
         dir.unmount()?;
         let read_only = extent == Extent::WithVolumes && container.host_config.readonly_rootfs;
         Ok(View::new(tree?, &dir.merged(), &mounts, read_only)?)

@@ -71,7 +71,7 @@ pub fn unmount_from(
 }
 
 /// The root of a container that does not run, with its mounts on it, in a mount namespace that
-/// nobody else sees: whatever happens to this process, nothing stays mounted.
+/// nobody else sees: whatever happens to this process, nothing of it stays mounted.
 #[derive(Debug)]
 pub struct View {
     child: Child,

@@ -62,6 +62,31 @@ fn a_start_that_fails_leaves_the_container_as_it_was() {
     root.fails(1, &["nobody-has-it"], ["start", "nobody-has-it"]);
 }
 
+/// Who was killed while the root of a container at rest was mounted has left it so. A second overlay over the
+/// same directories would be undefined.
+#[test]
+fn a_root_that_was_left_mounted_is_not_mounted_twice() {
+    let root = loaded();
+    let id = root.ok(["create", "--name", "box", "busybox", "sleep", "1000"]);
+    let merged = root.store().join("containers").join(&id).join("merged");
+    let leave = || {
+        let flags = rustix::mount::MountFlags::empty();
+        rustix::mount::mount("left", &merged, "tmpfs", flags, None).unwrap();
+    };
+    leave();
+    root.ok(["cp", "box:/etc/passwd", "."]);
+    assert_eq!(host::mounts_below(root.dir()).len(), 0);
+    leave();
+    root.ok(["start", "box"]);
+    let mounts = host::mounts_below(root.dir());
+    assert_eq!(mounts.len(), 1, "one root, and nothing below it");
+    root.ok(["stop", "-t", "0", "box"]);
+    assert!(host::mounts_below(root.dir()).is_empty());
+    leave();
+    root.ok(["rm", "box"]);
+    root.assert_nothing_left();
+}
+
 #[test]
 fn start_of_what_runs_changes_nothing_and_restart_makes_a_new_process() {
     let root = loaded();
