@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use image_store::{Extract, Pack};
+use image_store::{Extract, Links, Pack};
 use rustix::fs::{AtFlags, Mode, OFlags, StatVfsMountFlags, StatxFlags};
 
 use crate::view::{Extent, Rootfs};
@@ -101,9 +101,11 @@ impl Engine {
     /// outside.
     pub fn copy_tar_to(&self, tar: impl Read, container: &str, path: &str) -> Result<u64, Error> {
         let rootfs = self.whole_root(container)?;
-        let target = Target::directory(Side::Container(rootfs.root()), path.as_bytes())?;
+        let (target, place) = Target::directory(Side::Container(rootfs.root()), path.as_bytes())?;
         writable(&rootfs, &target, path)?;
-        let extract = Extract { what: "the archive", owner: None };
+        // Docker unpacks it in a chroot, so that links of the root (/lib -> usr/lib) lead on inside.
+        let links = Some(Links { root: rootfs.root(), place: &place });
+        let extract = Extract { what: "the archive", owner: None, links };
         Ok(extract.unpack(tar, target.into.as_fd()).map_err(image_store::Error::from)?)
     }
 
@@ -154,7 +156,7 @@ fn copy(source: &Source, target: &Target, owner: Option<(u32, u32)>) -> Result<u
     let (reader, writer) =
         std::io::pipe().map_err(|error| Error::system("make", "a pipe", error))?;
     let what = source.shown();
-    let extract = Extract { what: &what, owner };
+    let extract = Extract { what: &what, owner, links: None };
     let into = target.into.as_fd();
     let name = target.name.as_deref().unwrap_or(source.name());
     let (packed, unpacked) = std::thread::scope(|scope| {

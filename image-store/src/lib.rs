@@ -99,7 +99,7 @@ mod work;
 pub use create::NewImage;
 pub use error::{Error, Problem};
 pub use image_unpack::{
-    Digest, Extract, LayerTar, Limits, Options, ParsePlatformError, Platform, WhiteoutForm,
+    Digest, Extract, LayerTar, Limits, Links, Options, ParsePlatformError, Platform, WhiteoutForm,
 };
 pub use load::{LoadOptions, Progress};
 pub use pack::Pack;

@@ -1,16 +1,15 @@
 //! A tar onto a tree that is there already, as `tar -x` does it: what `cp` puts into a container or takes out of one.
 //!
 //! The tree may be somebody else's, who renames, links and removes in it meanwhile. So every directory is opened
-//! below the descriptor of the place without following a link, and what was just made is changed through its own
-//! descriptor.
+//! below the descriptor of the place without following a link, or following those of a whole root below that, and
+//! what was just made is changed through its own descriptor.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
+use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
 
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid, XattrFlags};
 use rustix::io::Errno;
@@ -39,14 +38,25 @@ pub struct Extract<'a> {
     /// Who owns all that is made; `None`: whom the tar names. Where it is somebody else than the tar says, the
     /// set-id bits and the capabilities of files are left out: they were another's to give.
     pub owner: Option<(u32, u32)>,
+    /// Where symbolic links on the way to an entry's place lead; `None`: none is followed.
+    pub links: Option<Links<'a>>,
+}
+
+/// The root of which the place is a part, as for who has changed its root to it.
+#[derive(Debug, Clone, Copy)]
+pub struct Links<'a> {
+    /// Links lead nowhere but below it.
+    pub root: BorrowedFd<'a>,
+    /// The path of the place in it.
+    pub place: &'a [u8],
 }
 
 impl Extract<'_> {
     /// Put the entries of `tar` (plain, gzip or zstd) below the directory `into`, and return the bytes of the files.
     ///
     /// What is there is replaced, but no directory by anything else and nothing else by a directory. Directories that
-    /// are there stay, with the attributes that the tar gives. No link is followed, in the tree or out of it. A
-    /// name ".wh.x" is a name like any other.
+    /// are there stay, with the attributes that the tar gives. No link is followed at the end of a path, and on the
+    /// way only where [`Extract::links`] says so, below its root. A name ".wh.x" is a name like any other.
     ///
     /// # Errors
     /// A tar that is malformed; names that lead outside; what is in the way; a failed system call. What was made
@@ -246,8 +256,20 @@ impl Tree<'_> {
         }
         let failed = |errno| self.failed("make the hard link", path, errno);
         let (parent, of) = path::split(&target).unwrap_or((b"", &target));
-        let there = dirs::open(self.into, parent, dirs::PLACE).map_err(failed)?;
+        let there = self.open(parent).map_err(failed)?;
         rustix::fs::linkat(&there, of, directory, name, AtFlags::empty()).map_err(failed)
+    }
+
+    /// The directory at `path`, if it is there.
+    fn open(&self, path: &[u8]) -> rustix::io::Result<OwnedFd> {
+        match (dirs::open(self.into, path, dirs::PLACE), self.extract.links) {
+            (Err(Errno::LOOP | Errno::NOTDIR), Some(links)) => {
+                let path = CString::new([links.place, b"/", path].concat());
+                let flags = OFlags::PATH | OFlags::DIRECTORY;
+                sys::below::open(links.root, &path.map_err(|_| Errno::INVAL)?, flags)
+            }
+            (result, _) => result,
+        }
     }
 
     /// The directory at `path`; it and its parents are made where there is nothing.
@@ -259,22 +281,25 @@ impl Tree<'_> {
         {
             return copy(fd);
         }
-        let fd = match dirs::open(self.into, path, dirs::PLACE) {
-            Ok(fd) => fd,
-            Err(Errno::NOENT) => {
-                let mut fd = dirs::open(self.into, b"", dirs::PLACE).map_err(failed)?;
-                for name in path.split(|byte| *byte == b'/') {
-                    match rustix::fs::mkdirat(&fd, name, IMPLIED) {
-                        Ok(()) | Err(Errno::EXIST) => {}
-                        Err(errno) => return Err(failed(errno)),
-                    }
-                    fd = rustix::fs::openat(&fd, name, dirs::PLACE, Mode::empty())
-                        .map_err(failed)?;
+        let mut missing = Vec::new();
+        let mut there = path;
+        let mut fd = loop {
+            match (self.open(there), path::split(there)) {
+                (Err(Errno::NOENT), Some((parent, name))) => {
+                    missing.push(name);
+                    there = parent;
                 }
-                fd
+                (result, _) => break result.map_err(failed)?,
             }
-            Err(errno) => return Err(failed(errno)),
         };
+        // A link that leads nowhere is in the way, as in Docker.
+        for name in missing.into_iter().rev() {
+            match rustix::fs::mkdirat(&fd, name, IMPLIED) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(errno) => return Err(failed(errno)),
+            }
+            fd = rustix::fs::openat(&fd, name, dirs::PLACE, Mode::empty()).map_err(failed)?;
+        }
         self.last = Some((path.to_vec(), copy(&fd)?));
         Ok(fd)
     }
@@ -282,7 +307,10 @@ impl Tree<'_> {
     /// Gives the directories their attributes, the deepest first.
     fn finish(mut self) -> Result<u64, Error> {
         while let Some((path, meta)) = self.directories.pop_last() {
-            let open = dirs::open(self.into, &path, dirs::READ);
+            let (parent, name) = path::split(&path).unwrap_or((b"", b"."));
+            let open = self
+                .open(parent)
+                .and_then(|parent| rustix::fs::openat(parent, name, dirs::READ, Mode::empty()));
             let directory = open.map_err(|e| self.failed("open the directory", &path, e))?;
             self.set(directory.as_fd(), &path, &Kind::Directory, &meta)?;
         }
@@ -294,7 +322,7 @@ impl Tree<'_> {
         let (uid, gid) = self.extract.owner.unwrap_or((meta.uid, meta.gid));
         let foreign = *kind == Kind::File && (uid, gid) != (meta.uid, meta.gid);
         let mode = if foreign { meta.mode & !SET_ID } else { meta.mode };
-        let own = proc_path(fd);
+        let own = sys::process::proc_path(fd);
         let symlink = *kind == Kind::Symlink;
         let stat = rustix::fs::fstat(fd).map_err(|e| self.failed("look at", path, e))?;
         if (stat.st_uid, stat.st_gid) != (uid, gid) {
@@ -342,12 +370,6 @@ impl Tree<'_> {
     fn refused(&self, entry: &Entry, why: Refusal) -> Error {
         Error::Refused { layer: self.place.layer.to_owned(), entry: show(&entry.name), why }
     }
-}
-
-/// A path that leads to what `fd` is open on, whatever has its name by now.
-fn proc_path(fd: BorrowedFd<'_>) -> PathBuf {
-    use std::os::fd::AsRawFd;
-    format!("/proc/self/fd/{}", fd.as_raw_fd()).into()
 }
 
 fn file_type(kind: &Kind) -> FileType {

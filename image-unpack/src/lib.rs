@@ -70,7 +70,7 @@ mod tarstream;
 pub use archive::{Archive, Image, Layer};
 pub use digest::{Digest, Hasher, ParseDigestError, chain_id};
 pub use error::{Error, Refusal, TarProblem};
-pub use extract::Extract;
+pub use extract::{Extract, Links};
 pub use limits::Limits;
 pub use meta::given_name;
 pub use options::{Omitted, Options, Unpacked, WhiteoutForm};

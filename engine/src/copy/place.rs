@@ -71,6 +71,8 @@ struct Found {
     dir: OwnedFd,
     entry: CString,
     kind: Option<FileType>,
+    /// All of it in the root, with the links at its end followed.
+    path: Vec<u8>,
 }
 
 /// Opens the directory that the last component lies in, and looks at that; a symbolic link there is
@@ -107,7 +109,8 @@ fn find(side: Side<'_>, text: &[u8], given: &Given, follow: bool) -> Result<Foun
             Err(errno) => return Err(kernel(errno)),
         };
         if kind != Some(FileType::Symlink) || !(follow || given.directory) {
-            return Ok(Found { dir, entry, kind });
+            let path = [b"/", &parts.join(&b'/')[..]].concat();
+            return Ok(Found { dir, entry, kind, path });
         }
         let link = rustix::fs::readlinkat(&dir, &entry, Vec::new()).map_err(kernel)?;
         parts = clean(parents, link.to_bytes());
@@ -206,12 +209,14 @@ impl Target {
         Err(failed(text, why))
     }
 
-    /// A directory that is there.
-    pub(super) fn directory(side: Side<'_>, text: &[u8]) -> Result<Target, Error> {
+    /// A directory that is there, with its path in the root.
+    pub(super) fn directory(side: Side<'_>, text: &[u8]) -> Result<(Target, Vec<u8>), Error> {
         let given = Given::parse(text);
         let found = find(side, text, &given, true)?;
         match found.kind {
-            Some(FileType::Directory) => Ok(Target { into: open(side, text, &found)?, name: None }),
+            Some(FileType::Directory) => {
+                Ok((Target { into: open(side, text, &found)?, name: None }, found.path))
+            }
             Some(_) => Err(failed(text, "destination must be a directory".to_owned())),
             None => Err(failed(text, "could not find the directory in the container".to_owned())),
         }

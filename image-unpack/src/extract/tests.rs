@@ -1,6 +1,6 @@
 use super::*;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 struct Place {
     dir: tempfile::TempDir,
@@ -21,7 +21,7 @@ impl Place {
     }
 
     fn unpack(&self, tar: &[u8]) -> Result<u64, Error> {
-        Extract { what: "the archive", owner: None }.unpack(tar, self.into.as_fd())
+        Extract { what: "the archive", owner: None, links: None }.unpack(tar, self.into.as_fd())
     }
 }
 

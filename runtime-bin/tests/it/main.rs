@@ -10,6 +10,7 @@ mod pty;
 mod bad_archive;
 mod bad_input;
 mod compat;
+mod copy_more;
 mod end;
 mod escape;
 mod exec;
