@@ -196,15 +196,36 @@ impl Volumes {
     ///
     /// Errors: there is none (ENOENT becomes [`Error::NoVolume`]); something is mounted in it (EBUSY).
     pub fn remove(&self, name: &str) -> Result<(), Error> {
+        self.remove_if(name, || true).map(drop)
+    }
+
+    /// As [`Volumes::remove`], where `unused` still says so with the volume locked; whether it did. Who writes down
+    /// that it uses the volume and gets it by [`Volumes::ensure`] then loses nothing: either `unused` sees what was
+    /// written, or `ensure` makes the volume anew.
+    ///
+    /// Errors: as there.
+    pub fn remove_if(&self, name: &str, unused: impl FnOnce() -> bool) -> Result<bool, Error> {
         let entry = self.checked(name)?;
         let path = self.path.join(name);
         let none = || Error::NoVolume { name: name.to_owned() };
         let _locked = self.lock(&entry, &path)?.ok_or_else(none)?;
+        if !unused() {
+            return Ok(false);
+        }
         let id = random_name().map_err(Error::io("making a name in", &self.path))?;
         let removed = format!("{REMOVED}{id}");
         rustix::fs::renameat(&self.dir, &entry, &self.dir, &removed)
             .map_err(Error::io("removing the volume", &path))?;
-        self.erase(&removed).map_err(Error::io("removing", &self.path.join(&removed)))
+        self.erase(&removed).map_err(Error::io("removing", &self.path.join(&removed)))?;
+        Ok(true)
+    }
+
+    /// Where the content of the volume of this name is, or will be.
+    ///
+    /// Errors: no name for a volume.
+    pub fn content(&self, name: &str) -> Result<PathBuf, Error> {
+        self.checked(name)?;
+        Ok(self.path.join(name).join(DATA))
     }
 
     fn erase(&self, name: &str) -> Result<(), Errno> {

@@ -4,12 +4,13 @@ use std::collections::HashSet;
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use bindvol::{VolumeSpec, Volumes};
+use bindvol::{Kind, VolumeSpec, Volumes};
 use rustix::fs::{AtFlags, OFlags, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
 
 use crate::config::clean;
 use crate::dir::Dir;
+use crate::remove::is_used;
 use crate::target::Target;
 use crate::volumes::Subpaths;
 use crate::{Container, Engine, Error, mounts, spec, view, volumes};
@@ -35,24 +36,29 @@ impl Engine {
             return Err(Error::TargetTaken { target, name: container.name });
         }
         let volumes = Volumes::open(&self.root.volumes())?;
-        let (point, new) = volumes::add(volume, &volumes, dir.open("merged")?.as_fd())?;
+        if let Kind::Bind { source, create_source: true } = &volume.kind {
+            bindvol::create_source(source)?;
+        }
+        let point = volumes::plan(volume, &volumes)?;
         let before = dir.volume_changes()?;
         let mut changes = before.clone();
         changes.add(point.clone());
+        // Recorded first: of a mount that nobody knows of, nobody could say where it came from; and a volume
+        // that nobody uses may be removed.
+        dir.write_volume_changes(&changes)?;
         let add = || {
+            volumes::make(volume, &point, &volumes, dir.open("merged")?.as_fd())?;
             let mut subpaths = Subpaths::default();
             subpaths.open(&point, &volumes)?;
             let mount = spec::volume(&point, &subpaths)?;
-            // Recorded first: of a mount that nobody knows of, nobody could say where it came from.
-            dir.write_volume_changes(&changes)?;
             Ok(oci_runtime::mount_into(target.pidfd.as_fd(), &mount)?)
         };
         let added = add();
         if added.is_err() {
-            // What went wrong first is what counts.
+            // What went wrong first is what counts. A volume with a name may be another's by now.
             let _ = dir.write_volume_changes(&before);
-            if let Some(name) = new {
-                let _ = volumes.remove(&name);
+            if let Some(name) = point.name.as_deref().filter(|_| point.anonymous) {
+                let _ = volumes.remove_if(name, || !is_used(&self.root, name, None));
             }
         }
         added

@@ -41,11 +41,8 @@ pub(crate) fn remove(
                 volumes::anonymous(container).chain(changes.anonymous()).collect();
             for name in names {
                 // Of --volumes-from: it stays for that one, as a volume with a name.
-                if is_used_by_another(root, dir, name)? {
-                    continue;
-                }
-                match volumes.remove(name) {
-                    Ok(()) | Err(bindvol::Error::NoVolume { .. }) => {}
+                match volumes.remove_if(name, || !is_used(root, name, Some(dir))) {
+                    Ok(_) | Err(bindvol::Error::NoVolume { .. }) => {}
                     Err(error) => return Err(error.into()),
                 }
             }
@@ -59,8 +56,8 @@ pub(crate) fn remove(
     root.remove(dir)
 }
 
-/// Whether a container other than that of `dir` has the volume, or nobody knows.
-fn is_used_by_another(root: &Root, dir: &Dir, volume: &str) -> Result<bool, Error> {
+/// Whether a container, other than that of `except`, has the volume by its record, or nobody knows.
+pub(crate) fn is_used(root: &Root, volume: &str, except: Option<&Dir>) -> bool {
     let has = |other: &Dir| match other.container() {
         Ok(container) => {
             let mounts = container.iter().flat_map(|container| &container.mounts);
@@ -68,7 +65,8 @@ fn is_used_by_another(root: &Root, dir: &Dir, volume: &str) -> Result<bool, Erro
         }
         Err(_) => true,
     };
-    Ok(root.dirs()?.iter().filter(|other| other.id() != dir.id()).any(has))
+    let others = |other: &&Dir| except.is_none_or(|except| except.id() != other.id());
+    root.dirs().map_or(true, |dirs| dirs.iter().filter(others).any(has))
 }
 
 /// Takes away what a container whose first process has ended has on the host: its cgroup, with other

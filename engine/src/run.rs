@@ -111,7 +111,6 @@ impl Engine {
         let volumes = bindvol::Volumes::open(&self.root.volumes())?;
         let record = |container: &Container| dir.write_container(container);
         volumes::resolve(&mut container, request, &volumes, merged.as_fd(), record)?;
-        dir.write_container(&container)?;
         Ok(container)
     }
 

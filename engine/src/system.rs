@@ -106,22 +106,21 @@ impl Engine {
     /// Removes the containers that do not run and that `chosen` wants removed.
     ///
     /// # Errors
-    /// A record is damaged; a container cannot be removed.
+    /// They cannot be listed. What fails with one of them is in [`Pruned::failed`].
     pub fn prune_containers(&self, chosen: impl Fn(&Container) -> bool) -> Result<Pruned, Error> {
         let mut pruned = Pruned::default();
         for (container, state) in self.list()? {
             if !matches!(state.status, Status::Created | Status::Exited) || !chosen(&container) {
                 continue;
             }
-            let bytes = usage(&self.root.dir(&container.id).path().join("diff"))?;
-            match self.remove(&container.id, false, false) {
-                Ok(()) => {}
+            let removed = usage(&self.root.dir(&container.id).path().join("diff"))
+                .and_then(|bytes| self.remove(&container.id, false, false).map(|()| bytes));
+            match removed {
+                Ok(bytes) => pruned.add(container.id, bytes),
                 // Started, or removed by somebody else, meanwhile.
-                Err(Error::Running { .. } | Error::NoSuchContainer { .. }) => continue,
-                Err(error) => return Err(error),
+                Err(Error::Running { .. } | Error::NoSuchContainer { .. }) => {}
+                Err(error) => pruned.failed.push(error.to_string()),
             }
-            pruned.bytes += bytes;
-            pruned.names.push(container.id);
         }
         Ok(pruned)
     }
@@ -148,9 +147,15 @@ impl Engine {
                 let users = |all: Vec<(Container, State)>| all.iter().any(|(of, _)| of.image == id);
                 self.list().map_or(true, users)
             };
-            let removed = self.store.prune(&image.id, &chosen, &in_use)?;
-            pruned.bytes += removed.layers.iter().filter_map(|id| sizes.get(id)).sum::<u64>();
-            pruned.names.extend(removed.image.map(|id| id.to_string()));
+            match self.store.prune(&image.id, &chosen, &in_use) {
+                Ok(removed) => {
+                    let bytes = removed.layers.iter().filter_map(|id| sizes.get(id)).sum();
+                    if let Some(id) = removed.image {
+                        pruned.add(id.to_string(), bytes);
+                    }
+                }
+                Err(error) => pruned.failed.push(Error::from(error).to_string()),
+            }
         }
         Ok(pruned)
     }

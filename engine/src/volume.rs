@@ -1,12 +1,13 @@
 //! Volumes of the store: made, listed and removed by name.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use bindvol::{Volume, Volumes};
 use serde::{Deserialize, Serialize};
 
 use crate::record::time_text;
+use crate::remove::is_used;
 use crate::usage::usage;
 use crate::{Engine, Error};
 
@@ -38,6 +39,8 @@ pub struct Pruned {
     pub names: Vec<String>,
     /// Bytes of the files that went with them.
     pub bytes: u64,
+    /// Why others could not be removed, a sentence each.
+    pub failed: Vec<String>,
 }
 
 impl Engine {
@@ -62,7 +65,9 @@ impl Engine {
         let note = serde_json::to_vec(&record);
         let note = note.map_err(|error| Error::system("write a record in", &path, error))?;
         let volume = volumes.create(name, &note)?;
-        self.volume_view(&volumes, volume)
+        let name = volume.name.clone();
+        let view = self.volume_view(&volumes, volume)?;
+        view.ok_or(Error::NoSuchVolume { name, near: Vec::new() })
     }
 
     /// All volumes, by name.
@@ -71,7 +76,8 @@ impl Engine {
     /// A system call fails, or a record is damaged.
     pub fn volumes(&self) -> Result<Vec<VolumeView>, Error> {
         let volumes = self.open_volumes()?;
-        volumes.list()?.into_iter().map(|volume| self.volume_view(&volumes, volume)).collect()
+        let all = volumes.list()?.into_iter();
+        all.filter_map(|volume| self.volume_view(&volumes, volume).transpose()).collect()
     }
 
     /// The volume of this name.
@@ -81,8 +87,9 @@ impl Engine {
     pub fn volume(&self, name: &str) -> Result<VolumeView, Error> {
         let volumes = self.open_volumes()?;
         let found = if bindvol::is_volume_name(name) { volumes.get(name)? } else { None };
-        match found {
-            Some(volume) => self.volume_view(&volumes, volume),
+        let view = found.map(|volume| self.volume_view(&volumes, volume)).transpose()?.flatten();
+        match view {
+            Some(view) => Ok(view),
             None => {
                 let all = volumes.list()?;
                 let near = crate::near::near(name, all.iter().map(|volume| &volume.name[..]));
@@ -91,7 +98,8 @@ impl Engine {
         }
     }
 
-    fn volume_view(&self, volumes: &Volumes, volume: Volume) -> Result<VolumeView, Error> {
+    /// `None` where it is gone by now.
+    fn volume_view(&self, volumes: &Volumes, volume: Volume) -> Result<Option<VolumeView>, Error> {
         let Volume { name, path, .. } = volume;
         let record: Record = match volumes.note(&name)? {
             Some(bytes) => serde_json::from_slice(&bytes).map_err(|source| Error::Damaged {
@@ -102,10 +110,13 @@ impl Engine {
         };
         let own = self.root.volumes().join(&name);
         let modified = std::fs::metadata(&own).and_then(|metadata| metadata.modified());
-        let created = modified.map_err(|error| Error::system("look at", &own, error))?;
+        let created = match modified {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            other => other.map_err(|error| Error::system("look at", &own, error))?,
+        };
         let anonymous = is_made_up(&name);
         let created = time_text(created.into());
-        Ok(VolumeView { name, path, created, labels: record.labels, anonymous })
+        Ok(Some(VolumeView { name, path, created, labels: record.labels, anonymous }))
     }
 
     /// Removes a volume with its content.
@@ -114,11 +125,16 @@ impl Engine {
     /// There is none, or a container, running or not, has it ([`Error::VolumeOfContainers`]).
     pub fn remove_volume(&self, name: &str) -> Result<(), Error> {
         let volume = self.volume(name)?;
+        let in_use = |users| Error::VolumeOfContainers { name: volume.name.clone(), users };
         let users = self.volume_users(&volume.name)?;
         if !users.is_empty() {
-            return Err(Error::VolumeOfContainers { name: volume.name, users });
+            return Err(in_use(users));
         }
-        Ok(self.open_volumes()?.remove(&volume.name)?)
+        let unused = || !is_used(&self.root, &volume.name, None);
+        match self.open_volumes()?.remove_if(&volume.name, unused)? {
+            true => Ok(()),
+            false => Err(in_use(self.volume_users(&volume.name)?)),
+        }
     }
 
     /// The ids of the containers that have a volume.
@@ -144,27 +160,33 @@ impl Engine {
     /// Removes the volumes that no container has and that `chosen` wants removed.
     ///
     /// # Errors
-    /// A record is damaged; a system call fails.
+    /// They cannot be listed. What fails with one of them is in [`Pruned::failed`].
     pub fn prune_volumes(&self, chosen: impl Fn(&VolumeView) -> bool) -> Result<Pruned, Error> {
-        let containers = self.list()?;
-        let mounts = containers.iter().flat_map(|(container, _)| &container.mounts);
-        let used: BTreeSet<_> = mounts.filter_map(|mount| mount.name.as_deref()).collect();
         let volumes = self.open_volumes()?;
         let mut pruned = Pruned::default();
         for volume in self.volumes()? {
-            if used.contains(&volume.name[..]) || !chosen(&volume) {
+            let unused = || !is_used(&self.root, &volume.name, None);
+            // Asked before too: to walk a large one takes long.
+            if !chosen(&volume) || !unused() {
                 continue;
             }
-            let bytes = self.volume_size(&volume)?;
-            match volumes.remove(&volume.name) {
-                Ok(()) => {}
-                Err(bindvol::Error::NoVolume { .. }) => continue,
-                Err(error) => return Err(error.into()),
+            let removed = self
+                .volume_size(&volume)
+                .and_then(|bytes| Ok((volumes.remove_if(&volume.name, unused)?, bytes)));
+            match removed {
+                Ok((true, bytes)) => pruned.add(volume.name, bytes),
+                Ok((false, _)) | Err(Error::Volume(bindvol::Error::NoVolume { .. })) => {}
+                Err(error) => pruned.failed.push(error.to_string()),
             }
-            pruned.bytes += bytes;
-            pruned.names.push(volume.name);
         }
         Ok(pruned)
+    }
+}
+
+impl Pruned {
+    pub(crate) fn add(&mut self, name: String, bytes: u64) {
+        self.names.push(name);
+        self.bytes += bytes;
     }
 }
 

@@ -45,11 +45,11 @@ impl Subpaths {
 /// root is `merged`, on their first use, and writes all to `container.mounts`: parents first.
 ///
 /// An image's VOLUME becomes an anonymous volume, unless the user mounts something there. Nothing is
-/// made before the sources of all bind mounts were found; where a later step fails, the volumes that
-/// this call made are removed again.
+/// made before the sources of all bind mounts were found. Where a later step fails, volumes stay: the
+/// anonymous ones go with the container, and one with a name may be another's by then.
 ///
-/// `record` is called before a volume is made that is the container's alone, with a container that has
-/// its name: who is killed after that leaves nothing that nobody knows of.
+/// `record` is called with all mounts before the first volume is made: who is killed after that leaves nothing
+/// that nobody knows of, and who removes unused volumes sees these used ([`Volumes::remove_if`]).
 ///
 /// # Errors
 /// Two volumes for one target ([`Error::DuplicateMount`]), a VOLUME of the image with no proper
@@ -71,55 +71,13 @@ pub(crate) fn resolve(
             Bind::prepare(source, &spec.target, spec.options.recursive, &spec.attributes())?;
         }
     }
-    let planned = specs.iter().map(point).collect::<Result<Vec<_>, _>>()?;
-    container.mounts = planned.iter().filter(|mount| mount.anonymous).cloned().collect();
+    let planned = specs.iter().map(|spec| plan(spec, volumes)).collect::<Result<_, _>>()?;
+    container.mounts = planned;
     if !container.mounts.is_empty() {
         record(container)?;
     }
-    let mut made = Making { volumes, merged, new: Vec::new() };
-    let mounts = specs.iter().zip(planned).map(|(spec, mount)| made.mount(spec, mount));
-    match mounts.collect::<Result<Vec<_>, _>>() {
-        Ok(mounts) => {
-            container.mounts = mounts;
-            Ok(())
-        }
-        Err(error) => {
-            for name in &made.new {
-                // What went wrong first is what counts; a volume that stays is found by its name.
-                let _ = volumes.remove(name);
-            }
-            Err(error)
-        }
-    }
-}
-
-/// One more volume, for a container whose root on the host is `merged`: made where it is missing, and
-/// filled. With its record comes the name of the volume if it is new, for the caller to remove where a
-/// later step fails.
-///
-/// # Errors
-/// As [`resolve`].
-pub(crate) fn add(
-    spec: &VolumeSpec,
-    volumes: &Volumes,
-    merged: BorrowedFd<'_>,
-) -> Result<(MountPoint, Option<String>), Error> {
-    if let Kind::Bind { source, create_source: true } = &spec.kind {
-        bindvol::create_source(source)?;
-    }
-    let mut made = Making { volumes, merged, new: Vec::new() };
-    let mount = point(spec).and_then(|mount| made.mount(spec, mount));
-    let new = made.new.pop();
-    match mount {
-        Ok(mount) => Ok((mount, new)),
-        Err(error) => {
-            if let Some(name) = new {
-                // As in `resolve`.
-                let _ = volumes.remove(&name);
-            }
-            Err(error)
-        }
-    }
+    let mut all = specs.iter().zip(&container.mounts);
+    all.try_for_each(|(spec, mount)| make(spec, mount, volumes, merged))
 }
 
 /// Opens the directories below volumes that are to be mounted, for a start.
@@ -179,25 +137,36 @@ pub(crate) fn depth(path: &str) -> usize {
     path.split('/').filter(|part| !part.is_empty()).count()
 }
 
-/// What is known of a mount before anything is made for it.
-fn point(spec: &VolumeSpec) -> Result<MountPoint, Error> {
+/// A mount as it is recorded, before anything is made for it.
+pub(crate) fn plan(spec: &VolumeSpec, volumes: &Volumes) -> Result<MountPoint, Error> {
     let options = spec.words();
     let propagation = options.iter().find(|word| {
         let word = word.strip_prefix('r').unwrap_or(word);
         matches!(word, "private" | "shared" | "slave")
     });
-    let (kind, name) = match &spec.kind {
-        Kind::Bind { .. } => (MountKind::Bind, None),
-        Kind::Tmpfs { .. } => (MountKind::Tmpfs, None),
-        Kind::Named { name, .. } => (MountKind::Volume, Some(name.clone())),
-        Kind::Anonymous { .. } => (MountKind::Volume, Some(names::id()?)),
+    let (kind, name, source) = match &spec.kind {
+        Kind::Bind { source, .. } => (MountKind::Bind, None, source.clone()),
+        Kind::Tmpfs { .. } => (MountKind::Tmpfs, None, PathBuf::new()),
+        Kind::Named { name, subpath, .. } => {
+            let content = volumes.content(name)?;
+            let source = match subpath {
+                Some(below) => content.join(below),
+                None => content,
+            };
+            (MountKind::Volume, Some(name.clone()), source)
+        }
+        Kind::Anonymous { .. } => {
+            let name = names::id()?;
+            let source = volumes.content(&name)?;
+            (MountKind::Volume, Some(name), source)
+        }
     };
     Ok(MountPoint {
         driver: (kind == MountKind::Volume).then(|| "local".to_owned()),
         mode: if kind == MountKind::Tmpfs { String::new() } else { mode(spec) },
         kind,
         name,
-        source: String::new(),
+        source: source.to_string_lossy().into_owned(),
         destination: spec.target.clone(),
         rw: !spec.options.read_only,
         propagation: propagation.cloned().unwrap_or_default(),
@@ -206,42 +175,32 @@ fn point(spec: &VolumeSpec) -> Result<MountPoint, Error> {
     })
 }
 
-/// Volumes being made.
-struct Making<'a> {
-    volumes: &'a Volumes,
-    merged: BorrowedFd<'a>,
-    /// Names of those that were not there before.
-    new: Vec<String>,
-}
-
-impl Making<'_> {
-    fn mount(&mut self, spec: &VolumeSpec, mut mount: MountPoint) -> Result<MountPoint, Error> {
-        let (nocopy, subpath) = match &spec.kind {
-            Kind::Bind { source, .. } => {
-                mount.source = source.to_string_lossy().into_owned();
-                return Ok(mount);
-            }
-            Kind::Tmpfs { .. } => return Ok(mount),
-            Kind::Named { nocopy, subpath, .. } => (*nocopy, subpath.as_deref()),
-            Kind::Anonymous { nocopy } => (*nocopy, None),
-        };
-        let volume = self.volumes.ensure(mount.name.as_deref().unwrap_or_default())?;
-        if volume.new {
-            self.new.push(volume.name.clone());
-        }
-        // What the image has at the target belongs to the whole volume, not to a part of it.
-        if !nocopy && subpath.is_none() {
-            fill(&volume, self.merged, &spec.target)?;
-        }
-        let open = volume.open(subpath)?;
-        let path = subpath.map_or_else(|| volume.path.clone(), |below| volume.path.join(below));
-        let attributes = spec.attributes();
-        let recursive = spec.options.recursive;
-        // As for a bind mount: only tried out.
-        Bind::of_descriptor(open.as_fd(), &path, &spec.target, recursive, &attributes)?;
-        mount.source = path.to_string_lossy().into_owned();
-        Ok(mount)
+/// Makes what a planned mount needs, if it is a volume: that, and what the image, whose root is `merged`, has at
+/// its target; and tries it out.
+///
+/// # Errors
+/// As [`resolve`].
+pub(crate) fn make(
+    spec: &VolumeSpec,
+    mount: &MountPoint,
+    volumes: &Volumes,
+    merged: BorrowedFd<'_>,
+) -> Result<(), Error> {
+    let (nocopy, subpath) = match &spec.kind {
+        Kind::Bind { .. } | Kind::Tmpfs { .. } => return Ok(()),
+        Kind::Named { nocopy, subpath, .. } => (*nocopy, subpath.as_deref()),
+        Kind::Anonymous { nocopy } => (*nocopy, None),
+    };
+    let volume = volumes.ensure(mount.name.as_deref().unwrap_or_default())?;
+    // What the image has at the target belongs to the whole volume, not to a part of it.
+    if !nocopy && subpath.is_none() {
+        fill(&volume, merged, &spec.target)?;
     }
+    let open = volume.open(subpath)?;
+    let (path, attributes) = (Path::new(&mount.source), spec.attributes());
+    // As for a bind mount: only tried out.
+    Bind::of_descriptor(open.as_fd(), path, &spec.target, spec.options.recursive, &attributes)?;
+    Ok(())
 }
 
 #[cfg(test)]

@@ -229,8 +229,7 @@ pub(crate) fn prune(root: &Path, args: &PruneArgs) -> anyhow::Result<u8> {
         return Ok(0);
     }
     let pruned = Engine::open(root)?.prune_containers(chosen)?;
-    prune::report(&[("Deleted Containers:", &pruned.names)], pruned.bytes)?;
-    Ok(0)
+    prune::report(&[("Deleted Containers:", &pruned)])
 }
 
 /// Which containers the filters of a prune mean.

@@ -145,10 +145,11 @@ fn prune(root: &Path, args: &PruneArgs) -> anyhow::Result<u8> {
     if !args.confirm.ask(warning)? {
         return Ok(0);
     }
-    let pruned = Engine::open(root)?.prune_images(chosen)?;
-    let lines: Vec<String> = pruned.names.iter().map(|id| format!("deleted: {id}")).collect();
-    prune::report(&[("Deleted Images:", &lines)], pruned.bytes)?;
-    Ok(0)
+    let mut pruned = Engine::open(root)?.prune_images(chosen)?;
+    for id in &mut pruned.names {
+        *id = format!("deleted: {id}");
+    }
+    prune::report(&[("Deleted Images:", &pruned)])
 }
 
 /// Which images the filters of a prune mean: those without a name, or `all`.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::BufRead;
 
 use clap::Args;
+use engine::Pruned;
 use time::{Duration, OffsetDateTime};
 
 use crate::filter::Filters;
@@ -34,18 +35,26 @@ impl Confirm {
     }
 }
 
-/// Prints what went: each kind with its heading, if there is any, and the room.
+/// Prints what went: each kind with its heading, if there is any, and the room; and tells what could not be
+/// removed. Returns the exit status.
 ///
 /// # Errors
 /// Standard output fails.
-pub(crate) fn report(kinds: &[(&str, &[String])], bytes: u64) -> anyhow::Result<()> {
+pub(crate) fn report(kinds: &[(&str, &Pruned)]) -> anyhow::Result<u8> {
     let mut text = String::new();
-    for (heading, names) in kinds {
-        if !names.is_empty() {
-            text += &format!("{heading}\n{}\n\n", names.join("\n"));
+    for (heading, pruned) in kinds {
+        if !pruned.names.is_empty() {
+            text += &format!("{heading}\n{}\n\n", pruned.names.join("\n"));
         }
     }
-    output::print(&format!("{text}Total reclaimed space: {}\n", size(bytes)))
+    let bytes = kinds.iter().map(|(_, pruned)| pruned.bytes).sum();
+    output::print(&format!("{text}Total reclaimed space: {}\n", size(bytes)))?;
+    let mut failed = kinds.iter().flat_map(|(_, pruned)| &pruned.failed).peekable();
+    let status = u8::from(failed.peek().is_some());
+    for why in failed {
+        output::complain("runtime-bin", &anyhow::Error::msg(why.clone()));
+    }
+    Ok(status)
 }
 
 /// Whether the filters `label` and `label!` want it removed.

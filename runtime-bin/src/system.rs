@@ -251,11 +251,9 @@ fn prune(root: &Path, args: &PruneArgs) -> anyhow::Result<u8> {
         false => engine::Pruned::default(),
     };
     let images = engine.prune_images(crate::image::chosen(&filters, args.all)?)?;
-    let kinds: [(&str, &[String]); 3] = [
-        ("Deleted Containers:", &gone.names),
-        ("Deleted Volumes:", &volumes.names),
-        ("Deleted Images:", &images.names),
-    ];
-    prune::report(&kinds, gone.bytes + volumes.bytes + images.bytes)?;
-    Ok(0)
+    prune::report(&[
+        ("Deleted Containers:", &gone),
+        ("Deleted Volumes:", &volumes),
+        ("Deleted Images:", &images),
+    ])
 }

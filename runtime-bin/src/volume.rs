@@ -189,6 +189,5 @@ fn prune(root: &Path, args: &PruneArgs) -> anyhow::Result<u8> {
     let chosen =
         |volume: &VolumeView| (all || volume.anonymous) && prune::labels(&filters, &volume.labels);
     let pruned = Engine::open(root)?.prune_volumes(chosen)?;
-    prune::report(&[("Deleted Volumes:", &pruned.names)], pruned.bytes)?;
-    Ok(0)
+    prune::report(&[("Deleted Volumes:", &pruned)])
 }

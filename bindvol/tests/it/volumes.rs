@@ -37,7 +37,9 @@ fn a_volume_is_made_found_listed_and_removed() {
     assert!(volumes.ensure("half").unwrap().new, "what was made half is completed");
     write(path.join("file"), "");
     symlink("/etc", path.join("link")).unwrap();
-    volumes.remove("data").unwrap();
+    assert!(!volumes.remove_if("data", || false).unwrap(), "somebody uses it");
+    assert!(volumes.content("data").unwrap().join("file").exists());
+    assert!(volumes.remove_if("data", || true).unwrap());
     assert!(!root.join("data").exists());
     assert_eq!(volumes.get("data").unwrap(), None);
     assert!(matches!(volumes.remove("data"), Err(Error::NoVolume { .. })));

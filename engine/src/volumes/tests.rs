@@ -48,11 +48,13 @@ impl Host {
         let set = image.iter().map(|&path| (path.to_owned(), crate::Empty {})).collect();
         container.config.volumes = Some(set);
         let merged = self.merged.as_fd();
+        let before = self.names();
         let known = |container: &Container| {
-            let names: Vec<_> = anonymous(container).collect();
-            assert!(
-                !names.is_empty() && self.names().iter().all(|name| !names.contains(&&name[..]))
-            );
+            assert!(!container.mounts.is_empty());
+            assert_eq!(self.names(), before, "nothing is made before it is known");
+            let unknown =
+                |mount: &&MountPoint| mount.kind == MountKind::Volume && mount.name.is_none();
+            assert_eq!(container.mounts.iter().find(unknown), None);
             Ok(())
         };
         resolve(&mut container, &request, &self.volumes, merged, known)?;
@@ -121,26 +123,32 @@ fn two_for_one_target_are_refused() {
 }
 
 #[test]
-fn what_fails_leaves_no_new_volume() {
+fn what_is_wrong_is_found_before_a_volume_is_made() {
     let host = host();
     host.resolve(&[], &["old:/data"]).unwrap();
-    // A missing source is found before anything is made; a file in the image where a volume is to
-    // be, after two volumes were.
     for (image, typed, word) in [
         (&[][..], &["new:/a", "%/missing:/b"][..], "missing"),
-        (&[], &["old:/a", "new:/b", "/plain"], "/plain"),
-        (&["/plain"], &["new:/a"], "/plain"),
-        (&[], &["type=volume,src=new,dst=/a,volume-subpath=none"], "none"),
         (&["relative"], &["new:/a"], "absolute"),
         (&["/x/.."], &["new:/a"], "root of the container"),
         (&[], &["new:/a", "%/source:/proc"], "/proc"),
-        (&["/proc"], &["new:/a"], "/proc"),
     ] {
         let error = host.resolve(image, typed).unwrap_err().to_string();
         assert!(error.contains(word), "{error}");
         assert_eq!(host.names(), ["old"], "{error}");
     }
     assert!(!host.path("missing").exists());
+    // What fails later leaves those with names: another container may have them by then.
+    for (image, typed, word) in [
+        (&[][..], &["old:/a", "new:/b", "/plain"][..], "/plain"),
+        (&["/plain"], &["new:/a"], "/plain"),
+        (&[], &["type=volume,src=new,dst=/a,volume-subpath=none"], "none"),
+        (&["/proc"], &["new:/a"], "/proc"),
+    ] {
+        let error = host.resolve(image, typed).unwrap_err().to_string();
+        assert!(error.contains(word), "{error}");
+        let names = host.names();
+        assert!(names.iter().any(|name| name == "new") && names.iter().any(|name| name == "old"));
+    }
 }
 
 #[test]

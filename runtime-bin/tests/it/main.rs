@@ -34,5 +34,6 @@ mod shell;
 mod sources;
 mod terminal;
 mod verbs;
+mod volume_races;
 mod volumes;
 mod walk;
