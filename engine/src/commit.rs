@@ -8,13 +8,15 @@ use std::path::PathBuf;
 use image_store::{
     Digest, LayerTar, LoadOptions, NewImage, Pack, Platform, Progress, Store, StoredImage,
 };
-use rustix::fs::{FileType, Stat};
+use rustix::fs::Stat;
 use serde_json::{Map, Value, json};
 
 use crate::changes::{self, ImageConfig};
+use crate::layers::Lowers;
+use crate::made::Made;
 use crate::record::now;
 use crate::view::Extent;
-use crate::{Container, Engine, Error, etc};
+use crate::{Container, Engine, Error};
 
 /// What of a container's configuration an image keeps.
 const KEPT: [&str; 11] = [
@@ -85,7 +87,10 @@ impl Engine {
         let layer = {
             // One that does not run is neither started nor removed while this lives.
             let _rootfs = self.rootfs(&dir, &container, Extent::Root)?;
-            self.changed(&dir.open("diff")?)?
+            let lowers = Lowers::open(&self.root, &container)?;
+            let made = Made::of(&container, &lowers)
+                .map_err(|errno| Error::system("look at the layers of", &container.image, errno))?;
+            self.changed(&dir.open("diff")?, &made)?
         };
         let words = [&container.path].into_iter().chain(&container.args);
         let command = words.map(String::as_str).collect::<Vec<_>>().join(" ");
@@ -94,15 +99,8 @@ impl Engine {
     }
 
     /// What a container's upper directory has, as a layer.
-    fn changed(&self, upper: &impl AsFd) -> Result<LayerTar, Error> {
-        // Made for what is bound over them, where the image has no such files.
-        let skip = |path: &[u8], stat: &Stat| {
-            let is_target =
-                |(_, target): &(&str, &str)| target.as_bytes().strip_prefix(b"/") == Some(path);
-            stat.st_size == 0
-                && FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
-                && etc::FILES.iter().any(is_target)
-        };
+    fn changed(&self, upper: &impl AsFd, made: &Made) -> Result<LayerTar, Error> {
+        let skip = |path: &[u8], stat: &Stat| made.file(&[b"/", path].concat(), stat);
         let options = LoadOptions::default();
         let pack = Pack { layer: Some(options.options.form), skip: &skip };
         let mut file = self.store.spool()?;

@@ -1,12 +1,15 @@
 //! What a container has changed of its image's files: `diff`.
 
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
+use std::vec::IntoIter;
 
-use overlay::whiteout::{is_opaque, is_whiteout};
-use rustix::fs::{AtFlags, Dir as Entries, FileType, Mode, OFlags, Stat};
+use overlay::whiteout::is_whiteout;
+use rustix::fs::{AtFlags, Stat};
 use rustix::io::Errno;
 
+use crate::layers::{self, Below, Lowers, is_directory};
+use crate::made::Made;
 use crate::{Engine, Error};
 
 /// A path that is different from the image's.
@@ -40,23 +43,6 @@ impl ChangeKind {
     }
 }
 
-/// What this engine makes in a container's root to mount something on, or so that a program finds it;
-/// Docker makes it in a layer that its diff does not show.
-const MADE: [&str; 12] = [
-    "/dev",
-    "/dev/console",
-    "/dev/mqueue",
-    "/dev/pts",
-    "/dev/shm",
-    "/etc/hostname",
-    "/etc/hosts",
-    "/etc/resolv.conf",
-    "/proc",
-    "/sbin/docker-init",
-    "/sys",
-    "/sys/fs/cgroup",
-];
-
 impl Engine {
     /// What a container, running or not, has changed of the image's files: each directory before what
     /// is in it, and that in the order of its bytes.
@@ -66,145 +52,149 @@ impl Engine {
     pub fn diff(&self, container: &str) -> Result<Vec<Change>, Error> {
         let (dir, container) = self.find(container)?;
         let upper = dir.open("diff")?;
-        let mut lowers = Vec::with_capacity(container.lowers.len());
-        for lower in &container.lowers {
-            let path = self.root.path().join(&lower.link);
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let open = rustix::fs::open(&path, flags, Mode::empty());
-            lowers.push(open.map_err(|errno| Error::system("open the layer", &path, errno))?);
-        }
-        let upper = open_directory(upper.as_fd(), c".")
-            .map_err(|errno| Error::system("open", dir.path().join("diff"), errno))?;
-        let mut changes = Vec::new();
-        let compared = directory(&upper, &lowers, "", &mut changes);
-        compared.map_err(|(path, errno)| Error::system("compare", path, errno))?;
-        Ok(changes)
+        let lowers = Lowers::open(&self.root, &container)?;
+        let made = Made::of(&container, &lowers)
+            .map_err(|errno| Error::system("look at the layers of", &container.image, errno))?;
+        let compared = Comparison { upper: &upper, lowers: &lowers, made: &made }.changes();
+        compared.map_err(|(path, errno)| {
+            let path = if path.is_empty() { "/".to_owned() } else { shown(&path) };
+            Error::system("compare", path, errno)
+        })
     }
 }
 
 /// What could not be read.
-type Failed = (String, Errno);
+type Failed = (Vec<u8>, Errno);
 
-/// Compares a directory of the upper layer with those that lie below it, the topmost first. Returns
-/// whether something in it was made by the engine itself.
-fn directory(
-    upper: &OwnedFd,
-    lowers: &[OwnedFd],
-    path: &str,
-    changes: &mut Vec<Change>,
-) -> Result<bool, Failed> {
-    let failed = |errno| (if path.is_empty() { "/".to_owned() } else { path.to_owned() }, errno);
-    let mut made = false;
-    for name in names(upper, lowers).map_err(failed)? {
-        let shown = format!("{path}/{}", name.to_string_lossy());
-        let failed = |errno| (shown.clone(), errno);
-        let below = Below::of(lowers, &name).map_err(failed)?;
-        let above = match rustix::fs::statat(upper, &name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => Some(stat),
-            Err(Errno::NOENT) => None,
-            Err(errno) => return Err(failed(errno)),
-        };
-        let mut add = |kind| changes.push(Change { kind, path: shown.clone() });
-        let above = match above {
-            Some(_) if is_whiteout(upper.as_fd(), &name, false).map_err(failed)? => None,
-            // Not in the upper layer, which says nothing of it: an opaque one hides it.
-            None => None,
-            above => above,
-        };
-        match (above, below.stat) {
-            (None, None) => {}
-            (None, Some(_)) => add(ChangeKind::Deleted),
-            (Some(stat), before) if is_directory(&stat) => {
-                let inner = open_directory(upper.as_fd(), &name).map_err(failed)?;
-                let was_directory = before.filter(is_directory);
-                let at = changes.len();
-                let of_engine = directory(&inner, &below.directories, &shown, changes)?;
-                let quiet = changes.len() == at;
-                let kind = match (before, was_directory) {
-                    (None, _) if quiet && MADE.contains(&&shown[..]) => {
-                        made = true;
-                        continue;
+struct Comparison<'a> {
+    upper: &'a OwnedFd,
+    lowers: &'a Lowers,
+    made: &'a Made,
+}
+
+/// What is to be said of a name.
+enum Item {
+    Change(ChangeKind),
+    /// The engine has made it, and it is no change.
+    Made,
+    /// A directory, which what is in it decides on.
+    Directory {
+        stat: Stat,
+        before: Option<Stat>,
+        /// The image's layers that have it.
+        layers: Vec<usize>,
+    },
+}
+
+/// A directory of the upper layer being compared.
+struct Open {
+    items: IntoIter<(CString, Item)>,
+    /// The number of changes before it.
+    at: usize,
+    /// Bytes of the path of its parent.
+    parent: usize,
+    stat: Stat,
+    before: Option<Stat>,
+    /// The engine has made something in it.
+    made: bool,
+}
+
+impl Comparison<'_> {
+    fn changes(&self) -> Result<Vec<Change>, Failed> {
+        let mut changes = Vec::new();
+        let mut path = Vec::new();
+        let stat = rustix::fs::fstat(self.upper).map_err(|errno| (path.clone(), errno))?;
+        let items = self.items(&path, &self.lowers.all())?;
+        let before = Some(stat);
+        let mut open = vec![Open { items, at: 0, parent: 0, stat, before, made: false }];
+        while let Some(directory) = open.last_mut() {
+            let parent = path.len();
+            let Some((name, item)) = directory.items.next() else {
+                let Some(done) = open.pop() else { break };
+                if let Some(outer) = open.last_mut() {
+                    match self.verdict(&path, &done, changes.len() == done.at) {
+                        Some(kind) => changes.insert(done.at, Change { kind, path: shown(&path) }),
+                        None => outer.made |= done.made || done.before.is_none(),
                     }
-                    (None, _) => ChangeKind::Added,
-                    (Some(_), None) => ChangeKind::Changed,
-                    (Some(_), Some(before)) => {
-                        // What the engine makes in it changes its time too.
-                        let touched = !of_engine && time(&before) != time(&stat);
-                        if quiet && !touched && owned(&before) == owned(&stat) {
-                            made |= of_engine;
-                            continue;
-                        }
-                        ChangeKind::Changed
-                    }
-                };
-                changes.insert(at, Change { kind, path: shown.clone() });
-            }
-            (Some(stat), None) if stat.st_size == 0 && MADE.contains(&&shown[..]) => made = true,
-            (Some(_), None) => add(ChangeKind::Added),
-            (Some(_), Some(_)) => add(ChangeKind::Changed),
-        }
-    }
-    Ok(made)
-}
-
-/// The names in the upper directory, and where that hides what lies below, the names there; sorted.
-fn names(upper: &OwnedFd, lowers: &[OwnedFd]) -> Result<Vec<CString>, Errno> {
-    let mut names = Vec::new();
-    let hides = is_opaque(upper.as_fd(), false)?;
-    for directory in [upper].into_iter().chain(lowers.iter().filter(|_| hides)) {
-        for entry in Entries::read_from(directory)? {
-            let name = entry?.file_name().to_owned();
-            if !matches!(name.to_bytes(), b"." | b"..") {
-                names.push(name);
-            }
-        }
-    }
-    names.sort_unstable();
-    names.dedup();
-    Ok(names)
-}
-
-/// What the image has under a name.
-struct Below {
-    stat: Option<Stat>,
-    /// Where that is a directory, all that it consists of, the topmost first.
-    directories: Vec<OwnedFd>,
-}
-
-impl Below {
-    fn of(lowers: &[OwnedFd], name: &CStr) -> Result<Below, Errno> {
-        let mut below = Below { stat: None, directories: Vec::new() };
-        for lower in lowers {
-            let stat = match rustix::fs::statat(lower, name, AtFlags::SYMLINK_NOFOLLOW) {
-                Err(Errno::NOENT) => continue,
-                stat => stat?,
-            };
-            if !is_directory(&stat) {
-                // A whiteout, or a file: what lies deeper is hidden either way.
-                if below.stat.is_none() && !is_whiteout(lower.as_fd(), name, false)? {
-                    below.stat = Some(stat);
                 }
-                break;
+                path.truncate(done.parent);
+                continue;
+            };
+            path.push(b'/');
+            path.extend_from_slice(name.to_bytes());
+            match item {
+                Item::Made => directory.made = true,
+                Item::Change(kind) => changes.push(Change { kind, path: shown(&path) }),
+                Item::Directory { stat, before, layers } => {
+                    let items = self.items(&path, &layers)?;
+                    open.push(Open { items, at: changes.len(), parent, stat, before, made: false });
+                    continue;
+                }
             }
-            let directory = open_directory(lower.as_fd(), name)?;
-            let hides = is_opaque(directory.as_fd(), false)?;
-            below.stat.get_or_insert(stat);
-            below.directories.push(directory);
-            if hides {
-                break;
-            }
+            path.truncate(parent);
         }
-        Ok(below)
+        Ok(changes)
+    }
+
+    /// What a directory is, by what is in it: `quiet` if that has not changed. `None`: it is as it was.
+    fn verdict(&self, path: &[u8], directory: &Open, quiet: bool) -> Option<ChangeKind> {
+        let stat = &directory.stat;
+        match &directory.before {
+            None if quiet && self.made.directory(path) => None,
+            None => Some(ChangeKind::Added),
+            Some(before) if is_directory(before) => {
+                // What the engine makes in it changes its time too.
+                let touched = !directory.made && time(before) != time(stat);
+                (!quiet || touched || owned(before) != owned(stat)).then_some(ChangeKind::Changed)
+            }
+            Some(_) => Some(ChangeKind::Changed),
+        }
+    }
+
+    /// Looks at what is in the directory `path` of the upper layer, over those that lie below it.
+    fn items(&self, path: &[u8], layers: &[usize]) -> Result<IntoIter<(CString, Item)>, Failed> {
+        let failed = |errno| (path.to_vec(), errno);
+        let upper = layers::open(self.upper, path).map_err(failed)?;
+        let lowers = self.lowers.directories(path, layers).map_err(failed)?;
+        let mut items = Vec::new();
+        for name in layers::names(&upper, &lowers).map_err(failed)? {
+            let full = [path, b"/", name.to_bytes()].concat();
+            let item = self.item(&upper, &lowers, &name, &full);
+            items.extend(item.map_err(|errno| (full, errno))?.map(|item| (name, item)));
+        }
+        Ok(items.into_iter())
+    }
+
+    fn item(
+        &self,
+        upper: &OwnedFd,
+        lowers: &[(usize, OwnedFd)],
+        name: &CStr,
+        full: &[u8],
+    ) -> Result<Option<Item>, Errno> {
+        let below = Below::of(lowers, name)?;
+        let above = match rustix::fs::statat(upper, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(_) if is_whiteout(upper.as_fd(), name, false)? => None,
+            Ok(stat) => Some(stat),
+            // Not in the upper layer, which says nothing of it: an opaque one hides it.
+            Err(Errno::NOENT) => None,
+            Err(errno) => return Err(errno),
+        };
+        Ok(Some(match (above, below.stat) {
+            (None, None) => return Ok(None),
+            (None, Some(_)) => Item::Change(ChangeKind::Deleted),
+            (Some(stat), before) if is_directory(&stat) => {
+                Item::Directory { stat, before, layers: below.layers }
+            }
+            (Some(stat), None) if self.made.file(full, &stat) => Item::Made,
+            (Some(_), None) => Item::Change(ChangeKind::Added),
+            (Some(_), Some(_)) => Item::Change(ChangeKind::Changed),
+        }))
     }
 }
 
-fn open_directory(directory: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    rustix::fs::openat(directory, name, flags, Mode::empty())
-}
-
-fn is_directory(stat: &Stat) -> bool {
-    FileType::from_raw_mode(stat.st_mode) == FileType::Directory
+fn shown(path: &[u8]) -> String {
+    String::from_utf8_lossy(path).into_owned()
 }
 
 fn owned(stat: &Stat) -> (u32, u32, u32) {

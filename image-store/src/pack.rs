@@ -19,7 +19,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use image_unpack::{WhiteoutForm, given_name};
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use crate::Error;
@@ -301,19 +301,12 @@ impl<W: Write> Walk<'_, W> {
     /// The directory at `path` (the prefix alone: the root), open for reading; `None` where there is none any more.
     fn open(&self, path: &[u8]) -> Result<Option<OwnedFd>, Errno> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let resolve =
-            ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
         let path = path.strip_prefix(self.prefix).unwrap_or(path);
         let path = path.strip_prefix(b"/").unwrap_or(path);
-        let name = if path.is_empty() { b"." } else { path };
-        loop {
-            // openat2 asks to be called again if a rename raced with it.
-            match rustix::fs::openat2(self.root, name, flags, Mode::empty(), resolve) {
-                Ok(dir) => return Ok(Some(dir)),
-                Err(Errno::AGAIN | Errno::INTR) => {}
-                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
-                Err(errno) => return Err(errno),
-            }
+        match sys::below::open_plain(self.root, path, flags) {
+            Ok(dir) => Ok(Some(dir)),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+            Err(errno) => Err(errno),
         }
     }
 

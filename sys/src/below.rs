@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
+use rustix::path::Arg;
 
 /// Longest path, bytes (PATH_MAX of limits.h).
 const PATH_MAX: usize = 4096;
@@ -33,9 +34,30 @@ pub fn open(root: impl AsFd, path: &CStr, flags: OFlags) -> Result<OwnedFd, Errn
     open_with(root.as_fd(), path, flags, Mode::empty(), ResolveFlags::IN_ROOT)
 }
 
+/// Opens what is at `path` below `root`, which may be longer than the kernel takes at once; none of its
+/// components is a link or `..`. An empty path is the root itself.
+///
+/// ELOOP, or ENOTDIR, where a component is a link.
+pub fn open_plain(root: impl AsFd, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    let open = |from: BorrowedFd<'_>, path: &[u8], flags| {
+        open_with(from, if path.is_empty() { b"." } else { path }, flags, Mode::empty(), resolve)
+    };
+    let mut prefix = None;
+    let mut rest = path;
+    while rest.len() >= PATH_MAX {
+        let cut = rest[..PATH_MAX].iter().rposition(|&byte| byte == b'/');
+        let cut = cut.filter(|&cut| cut > 0).ok_or(Errno::NAMETOOLONG)?;
+        let from = prefix.as_ref().map_or(root.as_fd(), OwnedFd::as_fd);
+        prefix = Some(open(from, &rest[..cut], OFlags::PATH | OFlags::DIRECTORY)?);
+        rest = &rest[cut + 1..];
+    }
+    open(prefix.as_ref().map_or(root.as_fd(), OwnedFd::as_fd), rest, flags)
+}
+
 fn open_with(
     root: BorrowedFd<'_>,
-    path: &CStr,
+    path: impl Arg + Copy,
     flags: OFlags,
     mode: Mode,
     resolve: ResolveFlags,

@@ -1,5 +1,6 @@
 use super::*;
 use overlay::whiteout::{Form, make, set_opaque};
+use rustix::fs::{Mode, OFlags};
 use std::path::Path;
 
 struct Layers(tempfile::TempDir);
@@ -41,9 +42,11 @@ impl Layers {
     }
 
     fn changes(&self) -> Vec<String> {
-        let lowers = ["middle", "bottom"].map(|name| open(&self.0.path().join(name)));
-        let mut changes = Vec::new();
-        directory(&open(&self.0.path().join("upper")), &lowers, "", &mut changes).unwrap();
+        let [middle, bottom] = ["middle", "bottom"].map(|name| self.0.path().join(name));
+        let lowers = Lowers::of(&[&middle, &bottom]);
+        let made = Made::of(&crate::testing::container(), &lowers).unwrap();
+        let upper = open(&self.0.path().join("upper"));
+        let changes = Comparison { upper: &upper, lowers: &lowers, made: &made }.changes().unwrap();
         changes.iter().map(|change| format!("{} {}", change.kind.letter(), change.path)).collect()
     }
 }

@@ -1,4 +1,5 @@
-//! `cp` with a container that was never started, and through the links of its root.
+//! `cp` with a container that was never started, and through the links of its root; `diff`, `export` and `commit`
+//! of what containers leave.
 
 use std::fs;
 
@@ -100,4 +101,52 @@ fn a_tar_goes_through_the_links_of_the_root() {
         assert_eq!(out.code, 1, "{out:?}");
     }
     assert_eq!(fs::read_dir(&canary).unwrap().count(), 0);
+}
+
+/// The program that `--init` binds is no change, and in no image, wherever /sbin leads.
+#[test]
+fn the_place_of_init_is_no_change() {
+    let root = Root::new();
+    if crate::init::is_dynamic() {
+        return;
+    }
+    let image = busybox();
+    let script = "mkdir -p /usr/sbin && ln -s usr/sbin /sbin";
+    root.ok(["run", "--name", "base", arg(&image), "/bin/sh", "-c", script]);
+    root.ok(["commit", "base", "merged"]);
+    root.ok(["run", "--init", "--name", "box", "merged", "true"]);
+    assert_eq!(root.ok(["diff", "box"]), "");
+    root.ok(["commit", "box", "after"]);
+    let left = root.ok([
+        "run",
+        "--rm",
+        "after",
+        "sh",
+        "-c",
+        "ls /sbin/docker-init 2>/dev/null || echo none",
+    ]);
+    assert_eq!(left, "none");
+}
+
+/// Deeper than descriptors last, and than the kernel's longest path.
+#[test]
+fn a_tree_of_any_depth_is_compared_and_exported() {
+    let root = Root::new();
+    let image = busybox();
+    // Six times 500, each put at the end of the next.
+    let script = "p=d; i=1; while [ $i -lt 500 ]; do p=$p/d; i=$((i+1)); done; mkdir -p $p; echo x >$p/end; \
+         for n in 2 3 4 5 6; do mkdir -p t/$p && mv d t/$p/d && mv t/d d && rmdir t || exit 1; done";
+    root.ok(["run", "--name", "deep", arg(&image), "sh", "-c", script]);
+    let diff = root.ok(["diff", "deep"]);
+    let lines: Vec<&str> = diff.lines().collect();
+    assert_eq!(lines.len(), 3001);
+    assert_eq!(lines[..2], ["A /d", "A /d/d"]);
+    assert_eq!(lines[3000], format!("A {}/end", "/d".repeat(3000)));
+    let out = root.dir().join("out.tar");
+    root.ok(["export", "-o", arg(&out), "deep"]);
+    let end = format!("{}end", "d/".repeat(3000));
+    let mut tar = tar::Archive::new(fs::File::open(&out).unwrap());
+    let mut entries = tar.entries().unwrap();
+    assert!(entries.any(|entry| *entry.unwrap().path_bytes() == *end.as_bytes()));
+    root.ok(["rm", "deep"]);
 }
