@@ -427,7 +427,9 @@ impl Dir {
 
     /// Replaces a JSON file: who reads it sees the old one or the new one.
     pub(crate) fn write(&self, name: &str, value: &impl Serialize) -> Result<(), Error> {
-        let (path, new) = (self.path.join(name), self.path.join(format!(".{name}.new")));
+        // Of this process alone: two at once would write into one another's.
+        let new = self.path.join(format!(".{name}.{}.new", std::process::id()));
+        let path = self.path.join(name);
         let write = || -> io::Result<()> {
             let mut bytes = serde_json::to_vec(value)?;
             bytes.push(b'\n');

@@ -1,17 +1,24 @@
 //! `rename`: another name for a container.
 
-use crate::{Engine, Error, names};
+use crate::{Engine, Error, Status, names};
 
 impl Engine {
-    /// Gives a container another name, whatever state it is in.
+    /// Gives a container another name, whether it runs or not.
     ///
     /// # Errors
-    /// There is no such container; the name is none ([`Error::Name`]), is its own already, or is taken
-    /// ([`Error::NameInUse`]).
+    /// There is no such container; it is just being made or removed ([`Error::Busy`]); the name is none
+    /// ([`Error::Name`]), is its own already, or is taken ([`Error::NameInUse`]).
     pub fn rename(&self, container: &str, name: &str) -> Result<(), Error> {
-        let (dir, container) = self.find(container)?;
+        let (dir, found) = self.find(container)?;
         let name = name.strip_prefix('/').unwrap_or(name);
         names::check(name)?;
+        // Whoever else writes to the record of a container that is made has this lock; its maker has not.
+        let _held = dir.lock_volumes()?;
+        let gone = || Error::NoSuchContainer { text: found.name.clone(), near: Vec::new() };
+        let mut container = dir.container()?.ok_or_else(gone)?;
+        if matches!(dir.state()?.status, Status::Creating | Status::Removing) {
+            return Err(Error::Busy { name: container.name, id: container.id });
+        }
         if container.name == name {
             let why = "the container has this name already; give it another one";
             return Err(Error::invalid("new name", name, why));
@@ -20,7 +27,6 @@ impl Engine {
             return Err(Error::NameInUse { name: name.to_owned(), owner });
         }
         // Killed in between, it has two names, and loses both when it is removed.
-        let mut container = container;
         let old = std::mem::replace(&mut container.name, name.to_owned());
         dir.write_container(&container)?;
         self.root.drop_name(&old, &container.id)

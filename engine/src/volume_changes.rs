@@ -33,7 +33,10 @@ impl VolumeChanges {
     pub(crate) fn without(&self, container: &Container) -> Container {
         let mut container = container.clone();
         container.mounts.retain(|mount| !self.added.contains(mount));
-        container.mounts.extend(self.removed.iter().cloned());
+        // A record that was read before the change has them still.
+        let missing = self.removed.iter().filter(|mount| !container.mounts.contains(mount));
+        let missing: Vec<_> = missing.cloned().collect();
+        container.mounts.extend(missing);
         container.mounts.sort_by_key(|mount| depth(&mount.destination));
         container
     }
@@ -112,6 +115,7 @@ mod tests {
         changes.remove(&mount("/z", false));
         assert_eq!(targets(&now(&changes)), ["/b", "/a/deep"]);
         assert_eq!(changes.anonymous().collect::<Vec<_>>(), ["of-a"], "it goes with the container");
+        assert_eq!(changes.without(&record).mounts.len(), 2, "nothing is in it twice");
         changes.add(mount("/a", true));
         changes.remove(&mount("/a/deep", false));
         assert_eq!(targets(&now(&changes)), ["/a", "/b"]);

@@ -76,6 +76,44 @@ fn a_container_in_the_making_has_its_volumes() {
     assert_eq!(root.call(["start", "-a", "box"]).stdout, "kept");
 }
 
+/// Its maker writes the record once more: a name that was given before would be lost.
+#[test]
+fn a_container_in_the_making_is_not_renamed() {
+    let root = loaded();
+    volume(&root, "slow");
+    let held = lock(&root, "slow");
+    let create = root.start(["create", "--name", "one", "-v", "slow:/v", "busybox", "true"]);
+    wait_for_waiter(&held);
+    root.fails(1, &["container one"], ["rename", "one", "two"]);
+    drop(held);
+    assert_eq!(create.wait().code, 0);
+    root.ok(["rename", "one", "two"]);
+    assert_eq!(root.ok(["ps", "-a", "--format", "{{.Names}}"]), "two");
+    root.ok(["create", "--name", "one", "busybox", "true"]);
+}
+
+#[test]
+fn a_rename_beside_changes_of_the_volumes_loses_none() {
+    let root = loaded();
+    root.sleeper("n0", &["-v", "data:/data"]);
+    let id = root.inspect("n0")["Id"].as_str().unwrap().to_owned();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for number in 1..=20 {
+                root.ok(["rename", &id, &format!("n{number}")]);
+            }
+        });
+        for _ in 0..10 {
+            root.ok(["umount", &id, "/data"]);
+            root.ok(["mount", &id, "-v", "data:/data"]);
+        }
+    });
+    assert_eq!(root.inspect(&id)["Name"], "/n20");
+    assert_eq!(root.inspect(&id)["Mounts"].as_array().unwrap().len(), 1);
+    root.ok(["umount", &id, "/data"]);
+    assert_eq!(root.inspect(&id)["Mounts"].as_array().unwrap().len(), 0);
+}
+
 #[test]
 fn a_volume_that_is_just_being_added_is_used() {
     let root = loaded();
