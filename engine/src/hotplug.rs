@@ -22,7 +22,7 @@ impl Engine {
     /// # Errors
     /// There is no such container, or it does not run; something is mounted on the target already
     /// ([`Error::TargetTaken`]); the source is not there; the target cannot be made, as in a read-only
-    /// root. Then nothing is changed.
+    /// root. Then nothing is changed, but a volume with a name stays.
     pub fn mount(&self, container: &str, volume: &VolumeSpec) -> Result<(), Error> {
         let (dir, _) = self.find(container)?;
         let _held = dir.lock_volumes()?;
