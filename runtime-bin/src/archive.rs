@@ -80,10 +80,7 @@ fn to(
         if io::stdout().is_terminal() {
             anyhow::bail!("cowardly refusing to {verb} to a terminal: use the -o flag or redirect");
         }
-        // Not std's own, which looks for ends of lines.
-        let stdout = io::stdout().as_fd().try_clone_to_owned();
-        let stdout = stdout.context("cannot use standard output")?;
-        write(&mut File::from(stdout))?;
+        write(&mut stdout()?)?;
         return Ok(0);
     };
     let failed = || format!("cannot write {}", path.display());
@@ -102,6 +99,12 @@ fn to(
         }
     }
     Ok(0)
+}
+
+/// Standard output for archives: not std's own, which looks for ends of lines.
+pub(crate) fn stdout() -> anyhow::Result<File> {
+    let stdout = io::stdout().as_fd().try_clone_to_owned();
+    Ok(File::from(stdout.context("cannot use standard output")?))
 }
 
 /// A file that has no name until it is complete, so that nothing of it stays whatever happens.

@@ -81,8 +81,7 @@ pub(crate) fn cp(root: &Path, args: &CpArgs) -> anyhow::Result<u8> {
             if io::stdout().is_terminal() {
                 bail!("cowardly refusing to write a tar archive to a terminal; redirect it");
             }
-            let stdout = io::stdout().lock();
-            open()?.copy_from_as_tar(container, path, stdout, options)?;
+            open()?.copy_from_as_tar(container, path, crate::archive::stdout()?, options)?;
             return Ok(0);
         }
         (End::Container(container, path), End::Host(to)) => {

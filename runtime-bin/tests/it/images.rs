@@ -201,7 +201,7 @@ fn a_save_that_fails_leaves_nothing() {
     root.fails(1, &["none/out.tar"], ["save", "-o", "none/out.tar", "localhost/busybox"]);
     root.fails(1, &["directory"], ["save", "-o", arg(root.dir()), "localhost/busybox"]);
     root.fails(1, &["No space left"], ["save", "-o", "/dev/full", "localhost/busybox"]);
-    root.fails(1, &["docker-archive"], ["save", "--format", "zip", "localhost/busybox"]);
+    root.fails(125, &["docker-archive"], ["save", "--format", "zip", "localhost/busybox"]);
     no_parts(root.dir());
 }
 
