@@ -185,7 +185,7 @@ impl Engine {
             "Driver": "overlay2",
             "DriverStatus": [["Backing Filesystem", backing(self.root.path())]],
             "LoggingDriver": "json-file",
-            "CgroupDriver": "none",
+            "CgroupDriver": "cgroupfs",
             "CgroupVersion": if unified { "2" } else { "1" },
             "DefaultRuntime": "runtime-oci",
             "KernelVersion": text(uname.release()),
