@@ -78,23 +78,26 @@ enum Item {
     /// The engine has made it, and it is no change.
     Made,
     /// A directory, which what is in it decides on.
-    Directory {
-        stat: Stat,
-        before: Option<Stat>,
-        /// The image's layers that have it.
-        layers: Vec<usize>,
-    },
+    Directory(Box<Found>),
 }
 
-/// A directory of the upper layer being compared.
+/// A directory of the upper layer.
+struct Found {
+    stat: Stat,
+    /// What the image has in its place.
+    before: Option<Stat>,
+    /// The image's layers that have a directory there.
+    layers: Vec<usize>,
+}
+
+/// One being compared.
 struct Open {
     items: IntoIter<(CString, Item)>,
     /// The number of changes before it.
     at: usize,
     /// Bytes of the path of its parent.
     parent: usize,
-    stat: Stat,
-    before: Option<Stat>,
+    found: Box<Found>,
     /// The engine has made something in it.
     made: bool,
 }
@@ -104,9 +107,9 @@ impl Comparison<'_> {
         let mut changes = Vec::new();
         let mut path = Vec::new();
         let stat = rustix::fs::fstat(self.upper).map_err(|errno| (path.clone(), errno))?;
-        let items = self.items(&path, &self.lowers.all())?;
-        let before = Some(stat);
-        let mut open = vec![Open { items, at: 0, parent: 0, stat, before, made: false }];
+        let found = Box::new(Found { stat, before: Some(stat), layers: self.lowers.all() });
+        let items = self.items(&path, &found.layers)?;
+        let mut open = vec![Open { items, at: 0, parent: 0, found, made: false }];
         while let Some(directory) = open.last_mut() {
             let parent = path.len();
             let Some((name, item)) = directory.items.next() else {
@@ -114,7 +117,7 @@ impl Comparison<'_> {
                 if let Some(outer) = open.last_mut() {
                     match self.verdict(&path, &done, changes.len() == done.at) {
                         Some(kind) => changes.insert(done.at, Change { kind, path: shown(&path) }),
-                        None => outer.made |= done.made || done.before.is_none(),
+                        None => outer.made |= done.made || done.found.before.is_none(),
                     }
                 }
                 path.truncate(done.parent);
@@ -125,9 +128,9 @@ impl Comparison<'_> {
             match item {
                 Item::Made => directory.made = true,
                 Item::Change(kind) => changes.push(Change { kind, path: shown(&path) }),
-                Item::Directory { stat, before, layers } => {
-                    let items = self.items(&path, &layers)?;
-                    open.push(Open { items, at: changes.len(), parent, stat, before, made: false });
+                Item::Directory(found) => {
+                    let items = self.items(&path, &found.layers)?;
+                    open.push(Open { items, at: changes.len(), parent, found, made: false });
                     continue;
                 }
             }
@@ -138,8 +141,8 @@ impl Comparison<'_> {
 
     /// What a directory is, by what is in it: `quiet` if that has not changed. `None`: it is as it was.
     fn verdict(&self, path: &[u8], directory: &Open, quiet: bool) -> Option<ChangeKind> {
-        let stat = &directory.stat;
-        match &directory.before {
+        let stat = &directory.found.stat;
+        match &directory.found.before {
             None if quiet && self.made.directory(path) => None,
             None => Some(ChangeKind::Added),
             Some(before) if is_directory(before) => {
@@ -184,7 +187,7 @@ impl Comparison<'_> {
             (None, None) => return Ok(None),
             (None, Some(_)) => Item::Change(ChangeKind::Deleted),
             (Some(stat), before) if is_directory(&stat) => {
-                Item::Directory { stat, before, layers: below.layers }
+                Item::Directory(Box::new(Found { stat, before, layers: below.layers }))
             }
             (Some(stat), None) if self.made.file(full, &stat) => Item::Made,
             (Some(_), None) => Item::Change(ChangeKind::Added),
