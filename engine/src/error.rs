@@ -241,6 +241,15 @@ pub enum Error {
         /// what is wrong with it
         problem: String,
     },
+    /// An image's health check that is none.
+    #[error(
+        "the image's health check cannot be understood: {problem}; give another with --health-cmd, or \
+         leave it out with --no-healthcheck"
+    )]
+    ImageHealthcheck {
+        /// what is wrong with it
+        problem: String,
+    },
     /// The program that is bound into the container needs what the container does not have.
     #[error(
         "--init needs this program to be a static one, and {} is linked dynamically (it has an \

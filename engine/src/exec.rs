@@ -37,7 +37,8 @@ impl Engine {
 /// How long a process that ends may be there without a root and namespaces.
 const ENDING: Duration = Duration::from_millis(50);
 
-fn has_ended(state: &State) -> Result<bool, Error> {
+/// Whether the container's process has ended, or is about to.
+pub(crate) fn has_ended(state: &State) -> Result<bool, Error> {
     Target::of(state)?.map_or(Ok(true), |target| target.wait(ENDING))
 }
 
@@ -47,21 +48,32 @@ fn start(
     request: &ExecRequest,
     target: Target,
 ) -> Result<Session, Error> {
+    let stdio = match (request.detach, request.interactive) {
+        (true, _) => Stdio::null()?,
+        (false, true) => Stdio::inherit()?,
+        (false, false) => Stdio::new(Stdio::null_device()?, std::io::stdout(), std::io::stderr())?,
+    };
+    let prepared = prepare(dir, container, request, target, stdio)?;
+    if !request.detach {
+        attach::hold_signals()?;
+    }
+    Ok(Session::child(&container.id, prepared.start()?))
+}
+
+/// Prepares a program with this standard input and output in the container whose process is `target`.
+pub(crate) fn prepare(
+    dir: &Dir,
+    container: &Container,
+    request: &ExecRequest,
+    target: Target,
+    stdio: Stdio,
+) -> Result<PreparedExec, Error> {
     let path = format!("/proc/{}/root", target.pid.as_raw_nonzero());
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open(&path, flags, Mode::empty())
         .map_err(|errno| Error::system("open the container's root at", &path, errno))?;
     let mut process = process::exec(container, request, root.as_fd())?;
     bundle::set_size(&mut process);
-    let stdio = match (request.detach, request.interactive) {
-        (true, _) => Stdio::null()?,
-        (false, true) => Stdio::inherit()?,
-        (false, false) => Stdio::new(Stdio::null_device()?, std::io::stdout(), std::io::stderr())?,
-    };
-    if !request.detach {
-        attach::hold_signals()?;
-    }
     let prepared = PreparedExec::new(target.pidfd, target.pid, &process, stdio)?;
-    let prepared = prepared.cgroup(group::open(dir)?);
-    Ok(Session::child(&container.id, prepared.start()?))
+    Ok(prepared.cgroup(group::open(dir)?))
 }

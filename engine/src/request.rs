@@ -6,7 +6,7 @@ use std::str::FromStr;
 use bindvol::VolumeSpec;
 use image_store::Platform;
 
-use crate::{Error, RestartPolicy};
+use crate::{Error, Healthcheck, RestartPolicy};
 
 /// Endings of archives' names. A name with one of them is a path even where it could be an image's.
 const ARCHIVE_ENDINGS: [&str; 8] =
@@ -142,6 +142,8 @@ pub struct RunRequest {
     pub log_driver: Option<String>,
     /// `--log-opt`, `key=value`
     pub log_options: Vec<String>,
+    /// `--health-…`; without, the image's.
+    pub health: Option<Healthcheck>,
 }
 
 /// `exec`: a further process in a container that runs.

@@ -9,7 +9,7 @@ use crate::output::Attached;
 use crate::remove::remove;
 use crate::{
     Container, Engine, Error, RestartPolicy, RunRequest, Session, State, Status, bundle, config,
-    names, volumes,
+    healthcheck, names, volumes,
 };
 
 /// How many made-up names are tried.
@@ -86,7 +86,9 @@ impl Engine {
         image_name: &str,
     ) -> Result<Container, Error> {
         let name = self.name(request.name.as_deref(), dir.id())?;
-        let mut container = match config::container(dir.id(), &name, request, image, image_name) {
+        let made = config::container(dir.id(), &name, request, image, image_name);
+        let made = made.and_then(|made| healthcheck::add(&self.store, made, request, image));
+        let mut container = match made {
             Ok(container) => container,
             Err(error) => {
                 self.root.drop_name(&name, dir.id())?;

@@ -14,6 +14,7 @@ use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer};
 use sys::process::SignalFd;
 
 use crate::dir::{Dir, Lock, Root};
+use crate::health::Checks;
 use crate::log::Log;
 use crate::output::{Attached, Output, Taken};
 use crate::record::now;
@@ -48,26 +49,27 @@ impl Supervisor {
         let channel = channel.as_fd();
         // Where an attempt to tidy up fails, what went wrong first is told, and the next command tries
         // again.
-        let report = match start(&dir, prepared, 0).and_then(|started| started.tell(channel)) {
-            Ok(started) => {
-                let ended = live(&root, &dir, &container, started, channel, output);
-                match tidy(&root, &dir, &container, ended) {
-                    Ok(code) => Report::Exited { code },
-                    Err(error) => {
-                        // Its files are the user's by now, and stay without --rm.
-                        let _ = abandoned(&root, &dir);
-                        Report::failed(&error)
+        let report =
+            match start(&dir, &container, prepared, 0).and_then(|started| started.tell(channel)) {
+                Ok(started) => {
+                    let ended = live(&root, &dir, &container, started, channel, output);
+                    match tidy(&root, &dir, &container, ended) {
+                        Ok(code) => Report::Exited { code },
+                        Err(error) => {
+                            // Its files are the user's by now, and stay without --rm.
+                            let _ = abandoned(&root, &dir);
+                            Report::failed(&error)
+                        }
                     }
                 }
-            }
-            Err(error) => {
-                let _ = match new {
-                    true => remove(&root, &dir, Some(&container), true),
-                    false => not_started(&dir, &error),
-                };
-                Report::failed(&error)
-            }
-        };
+                Err(error) => {
+                    let _ = match new {
+                        true => remove(&root, &dir, Some(&container), true),
+                        false => not_started(&dir, &error),
+                    };
+                    Report::failed(&error)
+                }
+            };
         drop(lock);
         match report.send(channel, &[]) {
             Ok(()) => 0,
@@ -85,7 +87,12 @@ fn not_started(dir: &Dir, error: &Error) -> Result<(), Error> {
 }
 
 /// Makes and starts the container's process, and writes that down.
-fn start(dir: &Dir, prepared: Prepared, restart_count: u32) -> Result<Started, Error> {
+fn start(
+    dir: &Dir,
+    container: &Container,
+    prepared: Prepared,
+    restart_count: u32,
+) -> Result<Started, Error> {
     let created = prepared.create()?;
     let pid = created.pid();
     let state = State {
@@ -94,6 +101,7 @@ fn start(dir: &Dir, prepared: Prepared, restart_count: u32) -> Result<Started, E
         pid_start: target::start_time(pid).unwrap_or_default(),
         started_at: now(),
         restart_count,
+        health: container.first_health(),
         ..State::default()
     };
     // Before the program runs: whoever finds this supervisor dead has to find the process.
@@ -156,7 +164,7 @@ fn live(
         }
         let again = Output::open(container, Attached::Supervisor).and_then(|(stdio, output)| {
             let prepared = bundle::prepare(root, dir, container, stdio)?;
-            Ok((start(dir, prepared, state.restart_count + 1)?, output))
+            Ok((start(dir, container, prepared, state.restart_count + 1)?, output))
         });
         (started, output) = match again {
             Ok(again) => again,
@@ -195,6 +203,7 @@ impl Watcher<'_> {
         let stop = signal::stop(self.container).unwrap_or(Signal::TERM);
         let Output { pipes, stdin, terminal: mut drain } = output;
         taken.begin(pipes);
+        let checks = Checks::begin(self.dir, self.container, &state);
         // As long as one slave is open, reading the master does not fail with EIO, even when the process
         // has none open now and opens one later.
         let mut slave = None;
@@ -245,7 +254,7 @@ impl Watcher<'_> {
         drop(slave);
         taken.rest(terminal.as_ref().filter(|_| drain));
         drop(stdin);
-        Ok(state.exited(exit.code()))
+        Ok(checks.end(state).exited(exit.code()))
     }
 
     /// Waits before the next start; whether the container is to be stopped meanwhile.

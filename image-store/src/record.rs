@@ -155,6 +155,21 @@ impl Store {
         }
     }
 
+    /// An image's configuration, byte for byte: its digest is the image's id.
+    ///
+    /// # Errors
+    /// There is no such image ([`Error::NotFound`]), or it is damaged.
+    pub fn raw_config(&self, id: &Digest) -> Result<Vec<u8>, Error> {
+        let gone = || self.not_found(&id.to_string(), &BTreeMap::new());
+        let dir = self.dirs().images.dir(&id.hex())?.ok_or_else(gone)?;
+        let raw = dir.read(CONFIG)?;
+        let raw = self.unless_removed(id, &dir, CONFIG, raw)?.ok_or_else(gone)?;
+        match Digest::of(&raw) {
+            found if found == *id => Ok(raw),
+            found => Err(dir.damaged(CONFIG, Problem::Digest(found))),
+        }
+    }
+
     /// Whether each layer of the image is where its link leads.
     pub(crate) fn is_complete(&self, image: &StoredImage) -> Result<bool, Error> {
         for layer in &image.layers {

@@ -82,28 +82,9 @@ fn moment(option: &str, text: &str, now: OffsetDateTime) -> anyhow::Result<Strin
     Ok(time.to_offset(UtcOffset::UTC).format(&format)?)
 }
 
-/// A duration as Go writes it: numbers with `h`, `m`, `s`, `ms`.
+/// A duration as Go writes it.
 fn ago(text: &str) -> Option<Duration> {
-    let (mut rest, mut sum) = (text, Duration::ZERO);
-    if rest.is_empty() {
-        return None;
-    }
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let (number, unit) = rest.split_at(digits);
-        let number: f64 = number.parse().ok()?;
-        let end = unit.find(|c: char| c.is_ascii_digit()).unwrap_or(unit.len());
-        let factor = match &unit[..end] {
-            "h" => 3600.0,
-            "m" => 60.0,
-            "s" => 1.0,
-            "ms" => 0.001,
-            _ => return None,
-        };
-        sum = sum.checked_add(Duration::checked_seconds_f64(number * factor)?)?;
-        rest = &unit[end..];
-    }
-    Some(sum)
+    engine::parse_duration(text).map(Duration::nanoseconds)
 }
 
 #[cfg(test)]

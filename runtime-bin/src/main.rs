@@ -9,6 +9,7 @@
 mod cli;
 mod exec;
 mod format;
+mod health;
 mod images;
 mod inspect;
 mod load;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use engine::{Container, Engine, State, Status};
+use engine::{Container, Engine, HealthStatus, State, Status};
 use time::OffsetDateTime;
 
 use crate::cli::PsArgs;
@@ -60,7 +60,13 @@ fn status(state: &State, now: OffsetDateTime) -> String {
         }
         Status::Running => {
             let seconds = seconds_since(&state.started_at, now).unwrap_or(0);
-            format!("Up {}", duration(seconds))
+            let health = match state.health.as_ref().map(|health| health.status) {
+                None => "",
+                Some(HealthStatus::Starting) => " (health: starting)",
+                Some(HealthStatus::Healthy) => " (healthy)",
+                Some(HealthStatus::Unhealthy) => " (unhealthy)",
+            };
+            format!("Up {}{health}", duration(seconds))
         }
         Status::Exited => {
             format!("Exited ({}) {}", state.exit_code, ago(&state.finished_at, now))

@@ -7,6 +7,7 @@ use std::path::Path;
 use clap::{ArgAction, Args};
 use engine::{Engine, ImageArg, RunRequest};
 
+use crate::health::HealthArgs;
 use crate::output;
 use crate::progress::Bar;
 use crate::volumes::VolumeArgs;
@@ -34,6 +35,8 @@ pub(crate) struct RunArgs {
     /// Set environment variables
     #[arg(short, long, value_name = "list", allow_hyphen_values = true)]
     env: Vec<String>,
+    #[command(flatten)]
+    health: HealthArgs,
     /// Print usage
     #[arg(long, action = ArgAction::Help)]
     help: Option<bool>,
@@ -126,6 +129,7 @@ impl RunArgs {
             restart: self.restart.parse()?,
             log_driver: self.log_driver,
             log_options: self.log_opt,
+            health: self.health.check()?,
         })
     }
 }

@@ -138,6 +138,7 @@ fn every_option_is_read() {
         restart: engine::RestartPolicy::No,
         log_driver: text("json-file"),
         log_options: vec!["max-size=1m".to_owned(), "max-file=3".to_owned()],
+        health: None,
     };
     assert_eq!(format!("{:?}", request(&long)), format!("{expected:?}"));
     assert_eq!(format!("{:?}", request(&short)), format!("{expected:?}"));

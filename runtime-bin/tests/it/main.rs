@@ -13,6 +13,7 @@ mod end;
 mod escape;
 mod exec;
 mod formats;
+mod health;
 mod init;
 mod isolation;
 mod kernel;
