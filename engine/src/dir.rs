@@ -19,6 +19,7 @@ use rustix::io::Errno;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::events::Events;
 use crate::{Container, Error, State};
 
 const CONTAINER: &str = "container.json";
@@ -76,6 +77,11 @@ impl Root {
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Where it is written down what happens in it.
+    pub(crate) fn events(&self) -> Events {
+        Events::below(&self.path)
     }
 
     pub(crate) fn volumes(&self) -> PathBuf {

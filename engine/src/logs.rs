@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use crate::dir::{Attempt, Dir};
 use crate::log::rotated;
@@ -104,7 +105,7 @@ fn at_rest(dir: &Dir) -> Result<bool, Error> {
 
 /// The files of a log, the oldest first. They are opened together, so that none is missed or read twice
 /// when they are given other names meanwhile.
-struct Reader {
+pub(crate) struct Reader {
     path: PathBuf,
     /// What is left to read after `file`, the oldest first.
     newer: VecDeque<File>,
@@ -114,14 +115,14 @@ struct Reader {
 
 impl Reader {
     /// `None`: there is no file.
-    fn open(path: PathBuf) -> Result<Option<Reader>, Error> {
+    pub(crate) fn open(path: PathBuf) -> Result<Option<Reader>, Error> {
         let mut newer = newer(&path, None)?;
         let file = newer.pop_front().map(reader);
         Ok(file.map(|file| Reader { path, newer, file, line: Vec::new() }))
     }
 
     /// The next line; `None` where there is none yet.
-    fn next(&mut self) -> Result<Option<LogLine>, Error> {
+    pub(crate) fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, Error> {
         loop {
             if let Some(line) = self.rest()? {
                 return Ok(Some(line));
@@ -145,7 +146,7 @@ impl Reader {
     }
 
     /// The next line of the file that is read.
-    fn rest(&mut self) -> Result<Option<LogLine>, Error> {
+    fn rest<T: DeserializeOwned>(&mut self) -> Result<Option<T>, Error> {
         let failed = |error| Error::system("read the log", &self.path, error);
         self.file.read_until(b'\n', &mut self.line).map_err(failed)?;
         if !self.line.ends_with(b"\n") {
@@ -224,7 +225,7 @@ mod tests {
         for number in 0..count {
             log.add(&mut stream, line(number).as_bytes()).unwrap();
             if number % step == 0 || number + 1 == count {
-                while let Some(line) = reader.next().unwrap() {
+                while let Some(line) = reader.next::<LogLine>().unwrap() {
                     read.push(line.log);
                 }
             }
