@@ -22,7 +22,7 @@ use crate::remove::{end, release, remove};
 use crate::report::Report;
 use crate::restart::Backoff;
 use crate::tidy::abandoned;
-use crate::{Container, Error, LogConfig, State, Status, bundle, signal, target};
+use crate::{Container, Error, LogConfig, State, Status, bundle, group, signal, target};
 
 /// How often it is looked, between two starts, whether the container is to be stopped.
 const LOOK: Duration = Duration::from_millis(50);
@@ -49,27 +49,31 @@ impl Supervisor {
         let channel = channel.as_fd();
         // Where an attempt to tidy up fails, what went wrong first is told, and the next command tries
         // again.
-        let report =
-            match start(&dir, &container, prepared, 0).and_then(|started| started.tell(channel)) {
-                Ok(started) => {
-                    let ended = live(&root, &dir, &container, started, channel, output);
-                    match tidy(&root, &dir, &container, ended) {
-                        Ok(code) => Report::Exited { code },
-                        Err(error) => {
-                            // Its files are the user's by now, and stay without --rm.
-                            let _ = abandoned(&root, &dir);
-                            Report::failed(&error)
-                        }
+        let started = start(&dir, &container, prepared, 0);
+        let report = match started.and_then(|started| started.tell(channel)) {
+            Ok(started) => {
+                let ended = live(&root, &dir, &container, started, channel, output);
+                if let Ok(state) = &ended {
+                    // For who waits for a container that goes with its record; that goes on without.
+                    let _ = lock.note(state.exit_code);
+                }
+                match tidy(&root, &dir, &container, ended) {
+                    Ok(code) => Report::Exited { code },
+                    Err(error) => {
+                        // Its files are the user's by now, and stay without --rm.
+                        let _ = abandoned(&root, &dir);
+                        Report::failed(&error)
                     }
                 }
-                Err(error) => {
-                    let _ = match new {
-                        true => remove(&root, &dir, Some(&container), true),
-                        false => not_started(&dir, &error),
-                    };
-                    Report::failed(&error)
-                }
-            };
+            }
+            Err(error) => {
+                let _ = match new {
+                    true => remove(&root, &dir, Some(&container), true),
+                    false => not_started(&dir, &error),
+                };
+                Report::failed(&error)
+            }
+        };
         drop(lock);
         match report.send(channel, &[]) {
             Ok(()) => 0,
@@ -163,7 +167,9 @@ fn live(
             return Ok(state);
         }
         let again = Output::open(container, Attached::Supervisor).and_then(|(stdio, output)| {
-            let prepared = bundle::prepare(root, dir, container, stdio)?;
+            // With the name and the volumes that it has by now.
+            let now = dir.container()?;
+            let prepared = bundle::prepare(root, dir, now.as_ref().unwrap_or(container), stdio)?;
             Ok((start(dir, container, prepared, state.restart_count + 1)?, output))
         });
         (started, output) = match again {
@@ -250,7 +256,11 @@ impl Watcher<'_> {
             }
         }
         let exit = running.wait()?;
-        // All writers are gone with the PID namespace: what is there is all.
+        if !self.container.host_config.pid_mode.is_empty() {
+            // In a PID namespace of its own, they are gone by now.
+            group::remove(self.dir)?;
+        }
+        // All writers are gone: what is there is all.
         drop(slave);
         taken.rest(terminal.as_ref().filter(|_| drain));
         drop(stdin);

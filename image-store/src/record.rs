@@ -180,6 +180,14 @@ impl Store {
         Ok(true)
     }
 
+    /// Bytes of a layer's files; `None` where there is no such layer.
+    ///
+    /// # Errors
+    /// Its record is damaged ([`Error::Damaged`]); a system call fails.
+    pub fn layer_size(&self, chain_id: &Digest) -> Result<Option<u64>, Error> {
+        Ok(self.layer_record(chain_id)?.map(|record| record.size))
+    }
+
     /// The record of a layer that cannot be removed now.
     pub(crate) fn layer_record(&self, chain_id: &Digest) -> Result<Option<LayerRecord>, Error> {
         let Some(dir) = self.dirs().layers.dir(&chain_id.hex())? else { return Ok(None) };
