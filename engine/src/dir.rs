@@ -285,6 +285,12 @@ pub(crate) fn is_free(file: &OwnedFd) -> Result<bool, Error> {
 }
 
 impl Dir {
+    /// Where it is written down what happens in its root.
+    pub(crate) fn events(&self) -> Events {
+        // ROOT/containers/ID
+        Events::below(self.path.ancestors().nth(2).unwrap_or(&self.path))
+    }
+
     pub(crate) fn id(&self) -> &str {
         &self.id
     }

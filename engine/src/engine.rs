@@ -43,6 +43,21 @@ impl Engine {
         platform: Option<&Platform>,
         progress: &dyn Progress,
     ) -> Result<Vec<StoredImage>, Error> {
+        let known = self.store.ids()?;
+        let images = self.loaded(image, platform, progress)?;
+        for image in images.iter().filter(|image| !known.contains(&image.id)) {
+            self.root.events().image("load", image, None);
+        }
+        Ok(images)
+    }
+
+    /// The images that are meant, in the store.
+    fn loaded(
+        &self,
+        image: &ImageArg,
+        platform: Option<&Platform>,
+        progress: &dyn Progress,
+    ) -> Result<Vec<StoredImage>, Error> {
         let source = match image {
             ImageArg::Archive(path) => Source::Path(path.clone()),
             ImageArg::Named(name) => match self.store.find(name) {

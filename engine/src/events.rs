@@ -7,6 +7,8 @@
 //!
 //! An event that cannot be written is lost, and neither fails nor holds up what it tells of.
 
+mod tell;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
@@ -21,7 +23,8 @@ use time::OffsetDateTime;
 
 use crate::log::rotated;
 use crate::logs::Reader;
-use crate::{Container, Engine, Error, MountKind, MountPoint, target};
+use crate::{Engine, Error, target};
+pub(crate) use tell::Exec;
 
 /// Bytes after which a new file is begun.
 const FULL: u64 = 4 << 20;
@@ -169,51 +172,6 @@ impl Events {
     /// Those of the root directory `root`.
     pub(crate) fn below(root: &Path) -> Events {
         Events { path: root.join("events") }
-    }
-
-    /// Something happens to a container.
-    pub(crate) fn container(&self, container: &Container, action: &str, more: &[(&str, &str)]) {
-        let own = [("image", &*container.config.image), ("name", &*container.name)];
-        let own = own.iter().chain(more);
-        self.emit("container", action, &container.id, own, &container.config.labels);
-    }
-
-    /// Something happens to the volumes of a container that starts or ends.
-    pub(crate) fn mounts(&self, container: &Container, action: &str) {
-        for mount in container.mounts.iter().filter(|mount| mount.kind == MountKind::Volume) {
-            self.mount(mount, action, &container.id);
-        }
-    }
-
-    fn mount(&self, mount: &MountPoint, action: &str, container: &str) {
-        let Some(name) = &mount.name else { return };
-        let driver = mount.driver.as_deref().unwrap_or("local");
-        let mut more = vec![("container", container), ("driver", driver)];
-        let writable = mount.rw.to_string();
-        if action == "mount" {
-            more.extend([
-                ("destination", &*mount.destination),
-                ("propagation", &*mount.propagation),
-                ("read/write", &*writable),
-            ]);
-        }
-        self.emit("volume", action, name, &more, &BTreeMap::new());
-    }
-
-    /// Something happens to a volume.
-    pub(crate) fn volume(&self, name: &str, action: &str) {
-        self.emit("volume", action, name, &[("driver", "local")], &BTreeMap::new());
-    }
-
-    /// Something happens to an image, which is called `name` in it.
-    pub(crate) fn image(
-        &self,
-        id: &str,
-        name: &str,
-        action: &str,
-        labels: &BTreeMap<String, String>,
-    ) {
-        self.emit("image", action, id, &[("name", name)], labels);
     }
 
     /// Writes an event down. What fails then is nobody's fault who could do anything about it.

@@ -7,6 +7,7 @@ use oci_runtime::{PreparedExec, Stdio};
 use rustix::fs::{Mode, OFlags};
 
 use crate::dir::Dir;
+use crate::events::Exec;
 use crate::target::Target;
 use crate::{
     Container, Engine, Error, ExecRequest, Session, State, attach, bundle, group, process,
@@ -54,10 +55,13 @@ fn start(
         (false, false) => Stdio::new(Stdio::null_device()?, std::io::stdout(), std::io::stderr())?,
     };
     let prepared = prepare(dir, container, request, target, stdio)?;
+    let told = Exec::create(dir, container, &request.command);
     if !request.detach {
         attach::hold_signals()?;
     }
-    Ok(Session::child(&container.id, prepared.start()?))
+    let running = prepared.start()?;
+    told.start(&request.command);
+    Ok(Session::child(&container.id, running, told))
 }
 
 /// Prepares a program with this standard input and output in the container whose process is `target`.

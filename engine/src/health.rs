@@ -138,7 +138,7 @@ impl Checks {
                 let (start, end) = (time.clone(), time);
                 let result = HealthResult { start, end, exit_code: -1, output };
                 if let Some(state) = &mut *lock(&shared) {
-                    note(dir, state, result, false, 1);
+                    note(dir, container, state, result, false, 1);
                 }
                 Checks(None)
             }
@@ -155,10 +155,22 @@ impl Checks {
 }
 
 /// Takes a result into the state, and writes that down. A disk that is full must not stop the container.
-fn note(dir: &Dir, state: &mut State, result: HealthResult, forgiven: bool, retries: u32) {
+fn note(
+    dir: &Dir,
+    container: &Container,
+    state: &mut State,
+    result: HealthResult,
+    forgiven: bool,
+    retries: u32,
+) {
     let health = state.health.get_or_insert_default();
+    let before = health.status;
     health.take(result, forgiven, retries);
+    let now = health.status;
     let _ = dir.write_state(state);
+    if now != before {
+        dir.events().health(container, now);
+    }
 }
 
 /// The thread that checks.
@@ -197,9 +209,10 @@ impl Monitor {
                 continue;
             }
             let begun = self.since.elapsed();
+            let container = &self.dir.as_it_is_now(&self.container);
             let probe = Probe {
                 dir: &self.dir,
-                container: &self.container,
+                container,
                 state: &self.run,
                 command: &self.check.command,
                 timeout: self.check.timeout,
@@ -211,7 +224,7 @@ impl Monitor {
                 Outcome::Result(result) => {
                     let forgiven = begun < self.check.start_period;
                     if let Some(state) = &mut *lock(&self.state) {
-                        note(&self.dir, state, result, forgiven, self.check.retries);
+                        note(&self.dir, container, state, result, forgiven, self.check.retries);
                     }
                 }
             }

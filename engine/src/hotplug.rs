@@ -48,7 +48,13 @@ impl Engine {
             Ok(oci_runtime::mount_into(target.pidfd.as_fd(), &mount)?)
         };
         let added = add();
-        if added.is_err() {
+        let events = self.root.events();
+        if added.is_ok() {
+            if let Some(name) = &new {
+                events.volume("create", name);
+            }
+            events.mounted(&point, &container);
+        } else {
             // What went wrong first is what counts.
             let _ = dir.write_volume_changes(&before);
             if let Some(name) = new {
@@ -93,7 +99,9 @@ impl Engine {
         }
         let mut changes = dir.volume_changes()?;
         changes.remove(point);
-        dir.write_volume_changes(&changes)
+        dir.write_volume_changes(&changes)?;
+        self.root.events().unmounted(point, &container);
+        Ok(())
     }
 
     /// The record of a container as it is now, and its process.

@@ -45,18 +45,22 @@ pub(crate) fn remove(
                     continue;
                 }
                 match volumes.remove(name) {
-                    Ok(()) | Err(bindvol::Error::NoVolume { .. }) => {}
+                    Ok(()) => root.events().volume("destroy", name),
+                    Err(bindvol::Error::NoVolume { .. }) => {}
                     Err(error) => return Err(error.into()),
                 }
             }
         }
         // Its name of now: it may have been renamed since the caller has read the record.
-        let name = dir.container()?.map_or_else(|| container.name.clone(), |now| now.name);
-        root.drop_name(&name, &container.id)?;
+        let now = dir.container()?.unwrap_or_else(|| container.clone());
+        root.drop_name(&now.name, &now.id)?;
+        root.remove(dir)?;
+        root.events().container(&now, "destroy", &[]);
+        Ok(())
     } else {
         root.drop_names_of(dir.id())?;
+        root.remove(dir)
     }
-    root.remove(dir)
 }
 
 /// Whether a container other than that of `dir` has the volume, or nobody knows.

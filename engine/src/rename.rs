@@ -23,6 +23,9 @@ impl Engine {
         let mut container = container;
         let old = std::mem::replace(&mut container.name, name.to_owned());
         dir.write_container(&container)?;
-        self.root.drop_name(&old, &container.id)
+        self.root.drop_name(&old, &container.id)?;
+        let old = format!("/{old}");
+        self.root.events().container(&container, "rename", &[("oldName", &old)]);
+        Ok(())
     }
 }

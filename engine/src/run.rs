@@ -99,6 +99,7 @@ impl Engine {
         };
         // From here on a failure, or a kill, finds the name in the record.
         dir.write_container(&container)?;
+        self.root.events().container(&container, "create", &[]);
         for name in ["diff", "work", "merged"] {
             dir.make(name)?;
         }
@@ -109,7 +110,10 @@ impl Engine {
         let merged = dir.open("merged")?;
         let volumes = bindvol::Volumes::open(&self.root.volumes())?;
         let record = |container: &Container| dir.write_container(container);
-        volumes::resolve(&mut container, request, &volumes, merged.as_fd(), record)?;
+        let new = volumes::resolve(&mut container, request, &volumes, merged.as_fd(), record)?;
+        for name in &new {
+            self.root.events().volume("create", name);
+        }
         dir.write_container(&container)?;
         Ok(container)
     }

@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use oci_runtime::{Exit, Running};
 use rustix::process::Signal;
 
+use crate::events::Exec;
 use crate::report::Report;
 use crate::{Error, target};
 
@@ -25,7 +26,7 @@ enum End {
     /// From the supervisor, which tells when all is tidied up.
     Supervisor { pidfd: OwnedFd, channel: OwnedFd },
     /// It is this process's own child, and this its end once it was taken.
-    Child { running: Running, exit: OnceLock<Exit> },
+    Child { running: Running, exit: OnceLock<Exit>, told: Exec },
 }
 
 impl Session {
@@ -38,9 +39,10 @@ impl Session {
         Session { id: id.to_owned(), terminal, end: End::Supervisor { pidfd, channel } }
     }
 
-    pub(crate) fn child(id: &str, mut running: Running) -> Session {
+    pub(crate) fn child(id: &str, mut running: Running, told: Exec) -> Session {
         let terminal = running.take_terminal();
-        Session { id: id.to_owned(), terminal, end: End::Child { running, exit: OnceLock::new() } }
+        let end = End::Child { running, exit: OnceLock::new(), told };
+        Session { id: id.to_owned(), terminal, end }
     }
 
     /// The container's id.
@@ -91,7 +93,7 @@ impl Session {
 
     /// Takes the status of a child that has ended. Until somebody does, its container cannot end.
     pub(crate) fn reap(&self) -> Result<(), Error> {
-        if let End::Child { running, exit } = &self.end
+        if let End::Child { running, exit, .. } = &self.end
             && exit.get().is_none()
         {
             // Nobody else sets it: this program waits with one thread.
@@ -107,10 +109,11 @@ impl Session {
     /// The supervisor was killed, so that nobody knows the status ([`Error::Supervisor`]).
     pub fn wait(self) -> Result<i32, Error> {
         match self.end {
-            End::Child { running, exit } => match exit.into_inner() {
-                Some(exit) => Ok(exit.code()),
-                None => Ok(running.wait()?.code()),
-            },
+            End::Child { running, exit, told } => {
+                let exit = exit.into_inner().map_or_else(|| running.wait(), Ok)?;
+                told.die(exit.code());
+                Ok(exit.code())
+            }
             End::Supervisor { channel, .. } => match Report::receive(channel.as_fd())? {
                 Some((Report::Exited { code }, _)) => Ok(code),
                 Some((Report::Failed { message, code }, _)) => Err(Error::Start { message, code }),

@@ -67,7 +67,9 @@ impl Engine {
             return Err(Error::RestartAndRemove);
         }
         self.stop(&found.id, timeout)?;
-        self.start(&found.id, StartRequest::default()).map(drop)
+        self.start(&found.id, StartRequest::default())?;
+        self.root.events().container(&found, "restart", &[]);
+        Ok(())
     }
 
     /// Splits the supervisor of a container whose root is mounted off, and waits until it says that
@@ -84,6 +86,9 @@ impl Engine {
             .map_err(|errno| Error::system("make", "a pair of sockets", errno))?;
         let (stdio, output) = Output::open(&container, attached)?;
         let prepared = bundle::prepare(&self.root, dir, &container, stdio)?;
+        if attached != Attached::Supervisor {
+            self.root.events().container(&container, "attach", &[]);
+        }
         let root = self.root.clone();
         let mut supervisor = Some(Supervisor {
             root,

@@ -111,6 +111,7 @@ fn start(
     // Before the program runs: whoever finds this supervisor dead has to find the process.
     dir.write_state(&state)?;
     let mut running = created.start()?;
+    dir.tell_start(container);
     let terminal = running.take_terminal();
     Ok(Started { running, terminal, state, since: Instant::now() })
 }
@@ -205,7 +206,7 @@ impl Watcher<'_> {
         output: Output,
         taken: &mut Taken,
     ) -> Result<State, Error> {
-        let Started { running, terminal, state, .. } = started;
+        let Started { running, terminal, state, since } = started;
         let stop = signal::stop(self.container).unwrap_or(Signal::TERM);
         let Output { pipes, stdin, terminal: mut drain } = output;
         taken.begin(pipes);
@@ -236,6 +237,7 @@ impl Watcher<'_> {
             drop(fds);
             if self.is_told_to_stop()? {
                 self.dir.mark_stopped()?;
+                self.dir.events().signal(&self.dir.as_it_is_now(self.container), stop);
                 target::send(running.pidfd(), stop)?;
             }
             if self.channel.is_some() && ready[2] {
@@ -264,6 +266,7 @@ impl Watcher<'_> {
         drop(slave);
         taken.rest(terminal.as_ref().filter(|_| drain));
         drop(stdin);
+        self.dir.tell_end(self.container, exit.code(), since.elapsed());
         Ok(checks.end(state).exited(exit.code()))
     }
 

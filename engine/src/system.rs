@@ -153,6 +153,8 @@ impl Engine {
             }
             match self.store.remove(&image.id.to_string(), true, &in_use) {
                 Ok(removed) => {
+                    let is_gone = removed.image.is_some();
+                    self.root.events().removed(&image.id, &removed.untagged, is_gone);
                     pruned.bytes +=
                         removed.layers.iter().filter_map(|id| sizes.get(id)).sum::<u64>();
                     pruned.names.extend(removed.image.map(|id| id.to_string()));

@@ -62,6 +62,9 @@ impl Engine {
         let note = serde_json::to_vec(&record);
         let note = note.map_err(|error| Error::system("write a record in", &path, error))?;
         let volume = volumes.create(name, &note)?;
+        if volume.new {
+            self.root.events().volume("create", &volume.name);
+        }
         self.volume_view(&volumes, volume)
     }
 
@@ -118,7 +121,9 @@ impl Engine {
         if !users.is_empty() {
             return Err(Error::VolumeOfContainers { name: volume.name, users });
         }
-        Ok(self.open_volumes()?.remove(&volume.name)?)
+        self.open_volumes()?.remove(&volume.name)?;
+        self.root.events().volume("destroy", &volume.name);
+        Ok(())
     }
 
     /// The ids of the containers that have a volume.
@@ -157,7 +162,7 @@ impl Engine {
             }
             let bytes = self.volume_size(&volume)?;
             match volumes.remove(&volume.name) {
-                Ok(()) => {}
+                Ok(()) => self.root.events().volume("destroy", &volume.name),
                 Err(bindvol::Error::NoVolume { .. }) => continue,
                 Err(error) => return Err(error.into()),
             }

@@ -49,7 +49,8 @@ impl Subpaths {
 /// this call made are removed again.
 ///
 /// `record` is called before a volume is made that is the container's alone, with a container that has
-/// its name: who is killed after that leaves nothing that nobody knows of.
+/// its name: who is killed after that leaves nothing that nobody knows of. Gives the names of the volumes
+/// that are new.
 ///
 /// # Errors
 /// Two volumes for one target ([`Error::DuplicateMount`]), a VOLUME of the image with no proper
@@ -60,7 +61,7 @@ pub(crate) fn resolve(
     volumes: &Volumes,
     merged: BorrowedFd<'_>,
     record: impl Fn(&Container) -> Result<(), Error>,
-) -> Result<(), Error> {
+) -> Result<Vec<String>, Error> {
     let specs = specs(container, request)?;
     for spec in &specs {
         if let Kind::Bind { source, create_source } = &spec.kind {
@@ -81,7 +82,7 @@ pub(crate) fn resolve(
     match mounts.collect::<Result<Vec<_>, _>>() {
         Ok(mounts) => {
             container.mounts = mounts;
-            Ok(())
+            Ok(made.new)
         }
         Err(error) => {
             for name in &made.new {

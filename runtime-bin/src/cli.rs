@@ -14,6 +14,7 @@ use crate::completions::{CompleteArgs, CompletionsArgs, ManArgs};
 use crate::container::{ContainerVerb, PortArgs, RenameArgs, TopArgs, WaitArgs};
 use crate::cp::CpArgs;
 use crate::diff::DiffArgs;
+use crate::events::EventsArgs;
 use crate::exec::ExecArgs;
 use crate::image::{ImageVerb, RmiArgs, TagArgs};
 use crate::images::{HistoryArgs, ImagesArgs};
@@ -122,6 +123,8 @@ pub(crate) enum Verb {
     Import(ImportArgs),
     /// Show where each mount of a container comes from
     Mounts(MountsArgs),
+    /// Get real time events from the store
+    Events(EventsArgs),
     /// Rename a container
     Rename(RenameArgs),
     /// List port mappings for the container

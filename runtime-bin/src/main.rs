@@ -13,6 +13,7 @@ mod completions;
 mod container;
 mod cp;
 mod diff;
+mod events;
 mod exec;
 mod files;
 mod filter;
@@ -26,6 +27,7 @@ mod listing;
 mod load;
 mod log;
 mod logs;
+mod moment;
 mod mount;
 mod mounts;
 mod options;
@@ -116,6 +118,7 @@ fn act(cli: Cli) -> anyhow::Result<u8> {
         Verb::Rename(args) => container::rename(root, &args),
         Verb::Port(args) => container::port(root, &args),
         Verb::Top(args) => container::top(root, &args),
+        Verb::Events(args) => events::events(root, &args),
         Verb::Wait(args) => container::wait(root, &args),
         Verb::Info(args) => system::info(root, &args),
         Verb::Container(verb) => container::only(root, &verb),

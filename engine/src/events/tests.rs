@@ -129,7 +129,7 @@ fn where_nothing_can_be_written_nothing_happens() {
     let path = dir.path().join("events");
     let events = Events::below(dir.path());
     std::fs::create_dir(&path).unwrap();
-    events.volume("v", "create");
+    events.volume("create", "v");
     std::fs::remove_dir(&path).unwrap();
     // A FIFO without a reader.
     rustix::fs::mknodat(
@@ -140,8 +140,8 @@ fn where_nothing_can_be_written_nothing_happens() {
         0,
     )
     .unwrap();
-    events.volume("v", "create");
-    Events::below(Path::new("/no/such/root")).volume("v", "create");
+    events.volume("create", "v");
+    Events::below(Path::new("/no/such/root")).volume("create", "v");
 }
 
 #[test]
@@ -152,7 +152,7 @@ fn who_waits_is_woken() {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             std::thread::sleep(Duration::from_millis(50));
-            Events::below(dir.path()).volume("v", "create");
+            Events::below(dir.path()).volume("create", "v");
         });
         wake.wait(Duration::from_secs(30));
     });

@@ -11,6 +11,7 @@ use rustix::process::Signal;
 
 use super::HealthResult;
 use crate::dir::Dir;
+use crate::events::Exec;
 use crate::record::now;
 use crate::target::{self, Target};
 use crate::{Container, Error, ExecRequest, State, duration_text, exec};
@@ -67,14 +68,20 @@ impl Probe<'_> {
         drop(write);
         let request = ExecRequest { command: self.command.to_vec(), ..ExecRequest::default() };
         let prepared = exec::prepare(self.dir, self.container, &request, target, stdio)?;
+        let told = Exec::create(self.dir, self.container, self.command);
         let running = prepared.start()?;
+        told.start(self.command);
         // From here on: it may have been frozen before its first step.
         let deadline = Instant::now() + self.timeout;
         let mut output = Output { pipe: Some(read), kept: Vec::new(), cut: false };
         let end = match watch(&running, stop, deadline, &mut output) {
-            Ok(None) => End::Status(running.wait()?.code()),
+            Ok(None) => {
+                let code = running.wait()?.code();
+                told.die(code);
+                End::Status(code)
+            }
             ended => {
-                kill(&running)?;
+                told.die(kill(&running)?);
                 ended?.unwrap_or(End::Stopped)
             }
         };
@@ -130,15 +137,14 @@ fn watch(
 }
 
 /// Ends the program with all processes of its group, and waits for it. Its number is nobody else's as
-/// long as it was not waited for.
-fn kill(running: &Running) -> Result<(), Error> {
+/// long as it was not waited for. Gives its exit status.
+fn kill(running: &Running) -> Result<i32, Error> {
     // It made a session of its own: the group has its number.
     match rustix::process::kill_process_group(running.pid(), Signal::KILL) {
         Ok(()) | Err(Errno::SRCH) => {}
         Err(errno) => return Err(Error::system("send a signal to", "the health check", errno)),
     }
-    running.wait()?;
-    Ok(())
+    Ok(running.wait()?.code())
 }
 
 /// What a program prints, up to a limit.

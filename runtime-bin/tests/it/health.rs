@@ -51,6 +51,8 @@ fn a_container_is_healthy_as_long_as_its_check_says_so() {
     );
     wait_for(&root, "box", "unhealthy");
     assert!(root.ok(["ps"]).contains("(unhealthy)"));
+    let named = |health: &str| root.ok(["ps", "--format", "{{.Names}}", "-f", health]);
+    assert_eq!((&*named("health=unhealthy"), &*named("health=none")), ("box", ""));
     root.ok(["exec", "-u", "0", "box", "touch", "/ok"]);
     wait_for(&root, "box", "healthy");
     assert!(root.ok(["ps"]).contains("(healthy)"));

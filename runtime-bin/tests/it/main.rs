@@ -12,6 +12,7 @@ mod bad_input;
 mod compat;
 mod end;
 mod escape;
+mod events;
 mod exec;
 mod explained;
 mod files;
