@@ -19,7 +19,6 @@ use rustix::io::Errno;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::events::Events;
 use crate::volume_changes::VolumeChanges;
 use crate::{Container, Error, State};
 
@@ -80,11 +79,6 @@ impl Root {
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
-    }
-
-    /// Where it is written down what happens in it.
-    pub(crate) fn events(&self) -> Events {
-        Events::below(&self.path)
     }
 
     pub(crate) fn volumes(&self) -> PathBuf {
@@ -285,12 +279,6 @@ pub(crate) fn is_free(file: &OwnedFd) -> Result<bool, Error> {
 }
 
 impl Dir {
-    /// Where it is written down what happens in its root.
-    pub(crate) fn events(&self) -> Events {
-        // ROOT/containers/ID
-        Events::below(self.path.ancestors().nth(2).unwrap_or(&self.path))
-    }
-
     pub(crate) fn id(&self) -> &str {
         &self.id
     }

@@ -7,7 +7,7 @@ use image_store::{Digest, StoredImage};
 use rustix::process::Signal;
 
 use super::Events;
-use crate::dir::Dir;
+use crate::dir::{Dir, Root};
 use crate::{Container, HealthStatus, MountKind, MountPoint, names};
 
 impl Events {
@@ -78,7 +78,20 @@ impl Events {
     }
 }
 
+impl Root {
+    /// Where it is written down what happens in it.
+    pub(crate) fn events(&self) -> Events {
+        Events::below(self.path())
+    }
+}
+
 impl Dir {
+    /// Where it is written down what happens in its root.
+    pub(crate) fn events(&self) -> Events {
+        // ROOT/containers/ID
+        Events::below(self.path().ancestors().nth(2).unwrap_or_else(|| self.path()))
+    }
+
     /// The container's program begins to run.
     pub(crate) fn tell_start(&self, container: &Container) {
         let events = self.events();
@@ -110,7 +123,7 @@ impl Dir {
 #[derive(Debug)]
 pub(crate) struct Exec {
     events: Events,
-    container: Container,
+    container: Box<Container>,
     id: String,
 }
 
@@ -119,7 +132,7 @@ impl Exec {
     pub(crate) fn create(dir: &Dir, container: &Container, command: &[String]) -> Exec {
         // Without random numbers there is nothing that could be run either.
         let id = names::id().unwrap_or_default();
-        let exec = Exec { events: dir.events(), container: container.clone(), id };
+        let exec = Exec { events: dir.events(), container: Box::new(container.clone()), id };
         exec.tell("exec_create", command);
         exec
     }
