@@ -42,6 +42,7 @@
 
 mod apply;
 mod archive;
+mod blobs;
 mod decode;
 mod digest;
 mod dirs;
@@ -61,14 +62,17 @@ mod path;
 mod pax;
 mod pending;
 mod platform;
+mod reference;
 mod source;
 mod sparse;
 mod tarstream;
 
 pub use archive::{Archive, Image, Layer};
+pub use blobs::{Blobs, Document as BlobDocument, Root};
 pub use digest::{Digest, Hasher, ParseDigestError, chain_id};
 pub use error::{Error, Refusal, TarProblem};
 pub use limits::Limits;
 pub use options::{Omitted, Options, Unpacked, WhiteoutForm};
 pub use pending::Pending;
 pub use platform::{ParsePlatformError, Platform};
+pub use reference::{ParseReferenceError, Reference};
