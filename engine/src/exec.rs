@@ -8,7 +8,9 @@ use rustix::fs::{Mode, OFlags};
 
 use crate::dir::Dir;
 use crate::target::Target;
-use crate::{Container, Engine, Error, ExecRequest, Session, State, attach, group, process, run};
+use crate::{
+    Container, Engine, Error, ExecRequest, Session, State, attach, bundle, group, process,
+};
 
 impl Engine {
     /// Runs a further program in the container of this name or id. Unless `request.detach`, the
@@ -50,7 +52,7 @@ fn start(
     let root = rustix::fs::open(&path, flags, Mode::empty())
         .map_err(|errno| Error::system("open the container's root at", &path, errno))?;
     let mut process = process::exec(container, request, root.as_fd())?;
-    run::set_size(&mut process);
+    bundle::set_size(&mut process);
     let stdio = match (request.detach, request.interactive) {
         (true, _) => Stdio::null()?,
         (false, true) => Stdio::inherit()?,

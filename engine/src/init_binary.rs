@@ -15,8 +15,7 @@ pub(crate) const TARGET: &str = "/sbin/docker-init";
 /// It is linked dynamically ([`Error::InitNotStatic`]), or cannot be found or read
 /// ([`Error::System`]).
 pub(crate) fn program() -> Result<PathBuf, Error> {
-    let link = "/proc/self/exe";
-    let path = std::fs::read_link(link).map_err(|error| Error::system("find", link, error))?;
+    let path = oci_runtime::own_path()?;
     check(&path)?;
     Ok(path)
 }

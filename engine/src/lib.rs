@@ -30,50 +30,90 @@
 #![forbid(unsafe_code)]
 
 mod attach;
+mod bundle;
 mod caps;
+mod changes;
+mod commit;
 mod config;
+mod copy;
+mod devices;
+mod diff;
 mod dir;
 mod engine;
 mod env;
 mod error;
 mod etc;
 mod exec;
+mod export;
 mod group;
+mod hotplug;
+mod images;
 mod init;
 mod init_binary;
 mod inspect;
+mod inspect_image;
 mod log;
+mod log_options;
+mod logs;
 mod mounts;
 mod names;
 mod near;
+mod options;
+mod output;
 mod process;
 mod record;
 mod reference;
 mod remove;
+mod rename;
 mod report;
 mod request;
+mod restart;
 mod run;
 mod session;
+mod shared;
 mod signal;
 mod spec;
+mod start;
 mod stop;
 mod supervise;
+mod system;
 mod target;
 #[cfg(test)]
 mod testing;
 mod tidy;
+mod top;
+mod usage;
 mod user;
+mod view;
+mod volume;
+mod volume_changes;
 mod volumes;
+mod volumes_from;
+mod wait;
 
 pub use attach::attach;
 pub use bindvol::{SyntaxError, VolumeSpec};
+pub use commit::{CommitRequest, ImportSource};
+pub use copy::CopyOptions;
+pub use diff::{Change, ChangeKind};
 pub use engine::Engine;
 pub use error::Error;
-pub use image_store::{Platform, Progress, StoredImage};
+pub use image_store::{Error as StoreError, Platform, Progress, SaveFormat, StoredImage};
+pub use images::{HistoryEntry, RemovedImage};
 pub use init::{InitError, init};
+pub use logs::{LogLine, LogsRequest};
 pub use mounts::{LayerView, MountView, Origin};
+pub use oci_runtime::shield;
+pub use options::HostOptions;
 pub use record::{
-    Config, Container, Empty, HostConfig, Lower, MountKind, MountPoint, State, Status, ZERO_TIME,
+    Config, Container, DeviceMapping, Empty, HostConfig, LogConfig, Lower, MountKind, MountPoint,
+    State, Status, Ulimit, ZERO_TIME,
 };
 pub use request::{ExecRequest, ImageArg, Network, RunRequest};
+pub use restart::RestartPolicy;
 pub use session::Session;
+pub use start::StartRequest;
+pub use system::{DiskUsage, ImageUsage};
+pub use top::Top;
+pub use volume::{Pruned, VolumeView};
+pub use wait::Wait;

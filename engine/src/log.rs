@@ -1,9 +1,10 @@
-//! The json-file log: a line for each line of output, as Docker writes it.
+//! The json-file log: a line for each line of output, as Docker writes it; a new file when one is
+//! full (`max-size`), and so many old ones as are wanted (`max-file`).
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -24,7 +25,33 @@ struct Record<'a> {
 /// A container's log, open for appending.
 #[derive(Debug)]
 pub(crate) struct Log {
+    path: PathBuf,
     file: File,
+    size: u64,
+    limits: Limits,
+}
+
+/// How large a log may become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// `max-size`: bytes of one file; `None` without a limit. A single record may be longer.
+    pub(crate) size: Option<u64>,
+    /// `max-file`: files in all, from 1 on.
+    pub(crate) files: u32,
+}
+
+impl Default for Limits {
+    /// Docker's: one file without a limit.
+    fn default() -> Limits {
+        Limits { size: None, files: 1 }
+    }
+}
+
+/// The name of an older file: 1 is the one before the newest.
+pub(crate) fn rotated(path: &Path, number: u32) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{number}"));
+    name.into()
 }
 
 /// One stream of output, whose unfinished line is kept.
@@ -41,13 +68,57 @@ impl Stream {
 }
 
 impl Log {
-    pub(crate) fn open(path: &Path) -> Result<Log, Error> {
-        let mut options = OpenOptions::new();
-        options.append(true).create(true).mode(0o640);
-        match options.open(path) {
-            Ok(file) => Ok(Log { file }),
-            Err(error) => Err(Error::system("open the log", path, error)),
+    pub(crate) fn open(path: &Path, limits: Limits) -> Result<Log, Error> {
+        let failed = |error| Error::system("open the log", path, error);
+        let file = open(path).map_err(failed)?;
+        let size = file.metadata().map_err(failed)?.len();
+        Ok(Log { path: path.to_owned(), file, size, limits })
+    }
+
+    /// Writes as many of the records at a time as the file has room for.
+    fn write(&mut self, mut records: &[u8]) -> std::io::Result<()> {
+        while !records.is_empty() {
+            let count = match self.limits.size {
+                None => records.len(),
+                Some(most) => fitting(records, most.saturating_sub(self.size)),
+            };
+            let count = match count {
+                0 if self.size > 0 => {
+                    self.rotate()?;
+                    continue;
+                }
+                0 => first(records),
+                count => count,
+            };
+            let (now, later) = records.split_at(count);
+            self.file.write_all(now)?;
+            self.size += count as u64;
+            records = later;
         }
+        Ok(())
+    }
+
+    /// Begins a new file. Who follows the log still has the old one open.
+    fn rotate(&mut self) -> std::io::Result<()> {
+        for number in (1..self.limits.files.saturating_sub(1)).rev() {
+            match std::fs::rename(rotated(&self.path, number), rotated(&self.path, number + 1)) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        if self.limits.files > 1 {
+            std::fs::rename(&self.path, rotated(&self.path, 1))?;
+            self.file = open(&self.path)?;
+        } else {
+            // There is one at any moment, for who reads.
+            let mut new = self.path.as_os_str().to_owned();
+            new.push(".new");
+            let file = open(Path::new(&new))?;
+            std::fs::rename(&new, &self.path)?;
+            self.file = file;
+        }
+        self.size = 0;
+        Ok(())
     }
 
     /// Takes `bytes` of `stream`: writes the lines that they end, and long lines piece by piece.
@@ -66,7 +137,7 @@ impl Log {
                 record(&mut records, stream, &time)?;
             }
         }
-        self.file.write_all(&records)
+        self.write(&records)
     }
 
     /// Writes what has no end of line.
@@ -75,8 +146,24 @@ impl Log {
         if !stream.line.is_empty() {
             record(&mut records, stream, &now())?;
         }
-        self.file.write_all(&records)
+        self.write(&records)
     }
+}
+
+fn open(path: &Path) -> std::io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.append(true).create(true).mode(0o640).open(path)
+}
+
+/// The bytes of the whole records at the front of `records` that have room.
+fn fitting(records: &[u8], room: u64) -> usize {
+    let room = usize::try_from(room).unwrap_or(usize::MAX).min(records.len());
+    records[..room].iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1)
+}
+
+/// The length of the first record.
+fn first(records: &[u8]) -> usize {
+    records.iter().position(|&byte| byte == b'\n').map_or(records.len(), |end| end + 1)
 }
 
 /// Where a long line is cut: not within a character.
@@ -101,7 +188,7 @@ mod tests {
     fn logged(parts: &[&[u8]]) -> Vec<serde_json::Value> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
-        let mut log = Log::open(&path).unwrap();
+        let mut log = Log::open(&path, Limits::default()).unwrap();
         let mut stream = Stream::new("stdout");
         for part in parts {
             log.add(&mut stream, part).unwrap();
@@ -118,6 +205,26 @@ mod tests {
         assert_eq!(texts, ["one\n", "two\n", "\n", "three"]);
         assert!(records.iter().all(|r| r["stream"] == "stdout" && r["time"].is_string()));
         assert!(logged(&[]).is_empty());
+    }
+
+    #[test]
+    fn a_full_file_makes_place_for_a_new_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let mut log = Log::open(&path, Limits { size: Some(200), files: 3 }).unwrap();
+        let mut stream = Stream::new("stdout");
+        for number in 0..20 {
+            log.add(&mut stream, format!("line {number}\n").as_bytes()).unwrap();
+        }
+        let text = |path: &Path| std::fs::read_to_string(path).unwrap();
+        let all = text(&rotated(&path, 2)) + &text(&rotated(&path, 1)) + &text(&path);
+        assert!(!rotated(&path, 3).exists());
+        assert!(text(&path).len() <= 200 && all.ends_with("}\n"));
+        let lines: Vec<serde_json::Value> =
+            all.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let last: Vec<String> =
+            (20 - lines.len()..20).map(|number| format!("line {number}\n")).collect();
+        assert!(lines.iter().map(|line| line["log"].as_str().unwrap()).eq(last.iter()));
     }
 
     proptest::proptest! {

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use bindvol::VolumeSpec;
 use image_store::Platform;
 
-use crate::Error;
+use crate::{Error, HostOptions, RestartPolicy};
 
 /// Endings of archives' names. A name with one of them is a path even where it could be an image's.
 const ARCHIVE_ENDINGS: [&str; 8] =
@@ -136,6 +136,16 @@ pub struct RunRequest {
     pub labels: Vec<String>,
     /// `--stop-signal`
     pub stop_signal: Option<String>,
+    /// `--restart`
+    pub restart: RestartPolicy,
+    /// `--stop-timeout`, seconds; -1 is no limit.
+    pub stop_timeout: Option<i64>,
+    /// `--domainname`
+    pub domainname: Option<String>,
+    /// What concerns the host.
+    pub host: HostOptions,
+    /// Volumes where the others have none; those of `host.volumes_from` are added to them.
+    pub inherited: Vec<VolumeSpec>,
 }
 
 /// `exec`: a further process in a container that runs.
@@ -155,6 +165,8 @@ pub struct ExecRequest {
     pub workdir: Option<String>,
     /// `-u`; without, the container's.
     pub user: Option<String>,
+    /// `--privileged`: with all capabilities.
+    pub privileged: bool,
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! A process that was started, as its starter sees it.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
 
 use oci_runtime::{Exit, Running};
@@ -46,6 +46,21 @@ impl Session {
     /// The container's id.
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// The process's number on the host; `None` when it has ended and was waited for.
+    pub fn pid(&self) -> Option<i32> {
+        let pidfd = match &self.end {
+            End::Supervisor { pidfd, .. } => pidfd.as_fd(),
+            End::Child { running, .. } => {
+                return Some(running.pid().as_raw_nonzero().get());
+            }
+        };
+        // pidfd_open(2): -1 is none.
+        let info = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
+        let text = std::fs::read_to_string(info).ok()?;
+        let pid = text.lines().find_map(|line| line.strip_prefix("Pid:"))?.trim().parse().ok()?;
+        Some(pid).filter(|pid| *pid > 0)
     }
 
     /// The master of the process's pseudoterminal, where it has one.

@@ -2,22 +2,26 @@
 
 use std::time::Duration;
 
+use rustix::process::Signal;
+
 use crate::dir::{Attempt, Dir, Lock};
 use crate::remove::{kill, remove};
 use crate::target::Target;
 use crate::tidy::abandoned;
-use crate::{Engine, Error, Status, signal};
+use crate::{Container, Engine, Error, Status, signal};
 
-/// How long `stop` waits before it kills, if nothing is said: as Docker.
+/// How long `stop` waits before it kills, if nothing is said, neither here nor by `--stop-timeout`: as Docker.
 const STOP: Duration = Duration::from_secs(10);
 
 /// How often it is looked whether a container in the making runs.
 const LOOK: Duration = Duration::from_millis(5);
 
 /// How a container stands that nobody is just making.
-enum Standing {
+pub(crate) enum Standing {
     /// Its supervisor has the lock, and this is its process.
     Runs(Target),
+    /// Its supervisor has the lock, and waits before it starts the process again.
+    Waits,
     /// The lock was free, and is ours.
     Rests(Lock),
     /// It was removed meanwhile.
@@ -26,21 +30,25 @@ enum Standing {
 
 impl Engine {
     /// Ends a container: by its own stop signal, and by SIGKILL if it has not ended within `timeout`
-    /// (default 10 s). Returns when its supervisor has tidied up. One that does not run is left as
+    /// (default: the container's own, 10 s). Returns when its supervisor has tidied up. One that does not run is left as
     /// it is.
     ///
     /// # Errors
     /// There is no such container, or its process cannot be signalled or does not end.
     pub fn stop(&self, container: &str, timeout: Option<Duration>) -> Result<(), Error> {
         let (dir, container) = self.find(container)?;
-        let target = match standing(&dir)? {
+        // Also for one that just ends: its policy must not start it again.
+        dir.mark_stopped()?;
+        let target = match self.standing(&dir)? {
             Standing::Runs(target) => target,
+            // It sees the mark.
+            Standing::Waits => return dir.lock().map(drop),
             // Its supervisor may have been killed since this program tidied up.
             Standing::Rests(_lock) => return abandoned(&self.root, &dir),
             Standing::Gone => return Ok(()),
         };
         target.signal(signal::stop(&container)?)?;
-        if !target.wait(timeout.unwrap_or(STOP))? {
+        if !target.wait(timeout.unwrap_or_else(|| own_timeout(&container)))? {
             kill(&target)?;
         }
         // Its supervisor tidies up, and lets go.
@@ -54,6 +62,9 @@ impl Engine {
     pub fn kill(&self, container: &str, signal: &str) -> Result<(), Error> {
         let signal = signal::parse(signal)?;
         let (dir, container) = self.find(container)?;
+        if signal == Signal::KILL || signal == signal::stop(&container)? {
+            dir.mark_stopped()?; // as Docker
+        }
         match Target::of(&dir.state()?)? {
             Some(target) if target.signal(signal)? => Ok(()),
             _ => Err(Error::not_running(&container)),
@@ -67,12 +78,15 @@ impl Engine {
     /// There is no such container, or it runs and `force` is not given ([`Error::Running`]).
     pub fn remove(&self, container: &str, force: bool, volumes: bool) -> Result<(), Error> {
         let (dir, container) = self.find(container)?;
-        let _lock = match standing(&dir)? {
-            Standing::Runs(_) if !force => {
+        let _lock = match self.standing(&dir)? {
+            Standing::Runs(_) | Standing::Waits if !force => {
                 return Err(Error::Running { name: container.name, id: container.id });
             }
-            Standing::Runs(target) => {
-                kill(&target)?;
+            standing @ (Standing::Runs(_) | Standing::Waits) => {
+                dir.mark_stopped()?;
+                if let Standing::Runs(target) = standing {
+                    kill(&target)?;
+                }
                 match dir.lock()? {
                     Attempt::Taken(lock) => lock,
                     // With --rm, its supervisor was faster.
@@ -85,23 +99,35 @@ impl Engine {
         let volumes = volumes || container.host_config.auto_remove;
         remove(&self.root, &dir, Some(&container), volumes)
     }
+
+    /// How a container stands. Waits while somebody makes the container, or tidies up behind it. Not for
+    /// its lock: who makes one keeps that until the container has ended.
+    pub(crate) fn standing(&self, dir: &Dir) -> Result<Standing, Error> {
+        loop {
+            match dir.try_lock()? {
+                Attempt::Taken(lock) => return Ok(Standing::Rests(lock)),
+                Attempt::Gone => return Ok(Standing::Gone),
+                Attempt::Held => {}
+            }
+            let state = dir.state()?;
+            match state.status {
+                Status::Restarting => return Ok(Standing::Waits),
+                Status::Running => {
+                    if let Some(target) = Target::of(&state)? {
+                        return Ok(Standing::Runs(target));
+                    }
+                }
+                _ => {}
+            }
+            std::thread::sleep(LOOK);
+        }
+    }
 }
 
-/// Waits while somebody makes the container, or tidies up behind it. Not for its lock: who makes one
-/// keeps that until the container has ended.
-fn standing(dir: &Dir) -> Result<Standing, Error> {
-    loop {
-        match dir.try_lock()? {
-            Attempt::Taken(lock) => return Ok(Standing::Rests(lock)),
-            Attempt::Gone => return Ok(Standing::Gone),
-            Attempt::Held => {}
-        }
-        let state = dir.state()?;
-        if state.status == Status::Running
-            && let Some(target) = Target::of(&state)?
-        {
-            return Ok(Standing::Runs(target));
-        }
-        std::thread::sleep(LOOK);
-    }
+/// How long `stop` waits if it is not told: `--stop-timeout`, where -1 is no limit.
+fn own_timeout(container: &Container) -> Duration {
+    let seconds = container.config.stop_timeout;
+    seconds.map_or(STOP, |seconds| {
+        Duration::from_secs(u64::try_from(seconds).unwrap_or(u32::MAX.into()))
+    })
 }

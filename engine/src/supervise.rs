@@ -3,7 +3,7 @@
 //! container's lock for as long as it lives.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use oci_runtime::{Prepared, Running};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -14,15 +14,17 @@ use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer};
 use sys::process::SignalFd;
 
 use crate::dir::{Dir, Lock, Root};
-use crate::log::{Log, Stream};
+use crate::log::Log;
+use crate::output::{Attached, Output, Taken};
 use crate::record::now;
-use crate::remove::{release, remove};
+use crate::remove::{end, release, remove};
 use crate::report::Report;
+use crate::restart::Backoff;
 use crate::tidy::abandoned;
-use crate::{Container, Error, State, Status, signal, target};
+use crate::{Container, Error, LogConfig, State, Status, bundle, group, signal, target};
 
-/// Bytes read of the output at a time.
-const BUFFER: usize = 64 * 1024;
+/// How often it is looked, between two starts, whether the container is to be stopped.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// What the supervisor is given.
 pub(crate) struct Supervisor {
@@ -33,31 +35,27 @@ pub(crate) struct Supervisor {
     /// To the process that starts the container.
     pub(crate) channel: OwnedFd,
     pub(crate) output: Output,
+    /// Whether the container goes if it cannot be started: `run`.
+    pub(crate) new: bool,
     /// Held until this process ends.
     pub(crate) lock: Lock,
-}
-
-/// What of the container's input and output the supervisor has.
-#[derive(Debug, Default)]
-pub(crate) struct Output {
-    /// The pipes of standard output and error, for the log.
-    pub(crate) pipes: Vec<(OwnedFd, &'static str)>,
-    /// The end of a standard input that stays open and gives nothing (`-d -i`).
-    pub(crate) stdin: Option<OwnedFd>,
-    /// Whether nobody but the supervisor takes what a terminal shows (`-d -t`).
-    pub(crate) terminal: bool,
 }
 
 impl Supervisor {
     /// Runs the container to its end; the exit status of the supervising process.
     pub(crate) fn run(self) -> u8 {
-        let Supervisor { root, dir, container, prepared, channel, output, lock } = self;
+        let Supervisor { root, dir, container, prepared, channel, output, new, lock } = self;
+        let channel = channel.as_fd();
         // Where an attempt to tidy up fails, what went wrong first is told, and the next command tries
         // again.
-        let report = match start(&dir, prepared, channel.as_fd()) {
+        let report = match start(&dir, prepared, 0).and_then(|started| started.tell(channel)) {
             Ok(started) => {
-                let watched = watch(started, &dir, &container, channel.as_fd(), output);
-                match tidy(&root, &dir, &container, watched) {
+                let ended = live(&root, &dir, &container, started, channel, output);
+                if let Ok(state) = &ended {
+                    // For who waits for a container that goes with its record; that goes on without.
+                    let _ = lock.note(state.exit_code);
+                }
+                match tidy(&root, &dir, &container, ended) {
                     Ok(code) => Report::Exited { code },
                     Err(error) => {
                         // Its files are the user's by now, and stay without --rm.
@@ -67,20 +65,31 @@ impl Supervisor {
                 }
             }
             Err(error) => {
-                let _ = remove(&root, &dir, Some(&container), true);
+                let _ = match new {
+                    true => remove(&root, &dir, Some(&container), true),
+                    false => not_started(&dir, &error),
+                };
                 Report::failed(&error)
             }
         };
         drop(lock);
-        match report.send(channel.as_fd(), &[]) {
+        match report.send(channel, &[]) {
             Ok(()) => 0,
             Err(_) => 1,
         }
     }
 }
 
-/// Makes and starts the container, writes that down, and tells the starter.
-fn start(dir: &Dir, prepared: Prepared, channel: BorrowedFd<'_>) -> Result<Started, Error> {
+/// Writes down that a container that was there before could not be started.
+fn not_started(dir: &Dir, error: &Error) -> Result<(), Error> {
+    let state = dir.state()?;
+    end(&state)?;
+    release(dir)?;
+    dir.write_state(&State { error: error.to_string(), ..state.exited(error.exit_code().into()) })
+}
+
+/// Makes and starts the container's process, and writes that down.
+fn start(dir: &Dir, prepared: Prepared, restart_count: u32) -> Result<Started, Error> {
     let created = prepared.create()?;
     let pid = created.pid();
     let state = State {
@@ -88,91 +97,186 @@ fn start(dir: &Dir, prepared: Prepared, channel: BorrowedFd<'_>) -> Result<Start
         pid: pid.as_raw_nonzero().get(),
         pid_start: target::start_time(pid).unwrap_or_default(),
         started_at: now(),
+        restart_count,
         ..State::default()
     };
     // Before the program runs: whoever finds this supervisor dead has to find the process.
     dir.write_state(&state)?;
     let mut running = created.start()?;
     let terminal = running.take_terminal();
-    let mut descriptors = vec![running.pidfd()];
-    descriptors.extend(terminal.as_ref().map(AsFd::as_fd));
-    Report::Started.send(channel, &descriptors)?;
-    Ok(Started { running, terminal, state })
+    Ok(Started { running, terminal, state, since: Instant::now() })
 }
 
 struct Started {
     running: Running,
     terminal: Option<OwnedFd>,
     state: State,
+    since: Instant,
 }
 
-/// Waits for the end of the container's process; takes its output meanwhile.
-fn watch(
-    started: Started,
+impl Started {
+    /// Tells the starter that the program runs.
+    fn tell(self, channel: BorrowedFd<'_>) -> Result<Started, Error> {
+        let mut descriptors = vec![self.running.pidfd()];
+        descriptors.extend(self.terminal.as_ref().map(AsFd::as_fd));
+        Report::Started.send(channel, &descriptors)?;
+        Ok(self)
+    }
+}
+
+/// The container's life: runs, and runs again where its policy says so. Gives its last state.
+fn live(
+    root: &Root,
     dir: &Dir,
     container: &Container,
+    started: Started,
     channel: BorrowedFd<'_>,
     output: Output,
 ) -> Result<State, Error> {
-    let Started { running, terminal, state } = started;
     leave_the_starter()?;
-    let failed = |errno: Errno| Error::system("wait for", "the container", errno);
     // Who wants to end the supervisor wants to end the container.
-    let signals =
-        SignalFd::new(&[Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT]).map_err(failed)?;
-    let stop = signal::stop(container).unwrap_or(Signal::TERM);
-    let Output { pipes, stdin, terminal: mut drain } = output;
-    let mut taken = Taken::new(pipes, container.log.then(|| Log::open(&dir.log())).transpose()?);
-    let mut attached = true;
-    // As long as one slave is open, reading the master does not fail with EIO, even when the process has
-    // none open now and opens one later.
-    let mut slave = None;
+    let signals = SignalFd::new(&[Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT])
+        .map_err(|errno| Error::system("open a descriptor for", "signals", errno))?;
+    // Where the starter takes the output there is nothing to write down.
+    let logs = container.log && (output.terminal || !output.pipes.is_empty());
+    let limits = container.host_config.log_config.as_ref().map(LogConfig::limits);
+    let log = logs.then(|| Log::open(&dir.log(), limits.unwrap_or_default())).transpose()?;
+    let mut watcher = Watcher { dir, container, channel: Some(channel), signals };
+    let mut taken = Taken::new(log);
+    let mut backoff = Backoff::new();
+    let (mut started, mut output) = (started, output);
     loop {
-        if let (true, None, Some(master)) = (drain, &slave, &terminal) {
-            slave = open_slave(master);
+        let since = started.since;
+        let mut state = watcher.watch(started, output, &mut taken)?;
+        let policy = container.host_config.restart_policy;
+        if dir.is_stopped() || !policy.again(state.exit_code, state.restart_count) {
+            return Ok(state);
         }
-        let mut fds = vec![
-            PollFd::from_borrowed_fd(running.pidfd(), PollFlags::IN),
-            PollFd::new(&signals, PollFlags::IN),
-        ];
-        // No events: POLLHUP comes unasked.
-        fds.extend(attached.then(|| PollFd::from_borrowed_fd(channel, PollFlags::empty())));
-        let first = fds.len();
-        fds.extend(taken.sources.iter().map(|source| PollFd::new(&source.fd, PollFlags::IN)));
-        let master = terminal.as_ref().filter(|_| drain);
-        fds.extend(master.map(|master| PollFd::new(master, PollFlags::IN)));
-        match poll(&mut fds, None) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(errno) => return Err(failed(errno)),
+        state.status = Status::Restarting;
+        dir.write_state(&state)?;
+        if watcher.pause(backoff.next(since.elapsed()))? {
+            state.status = Status::Exited;
+            return Ok(state);
         }
-        let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
-        drop(fds);
-        while let Some(_signal) = signals.next().map_err(failed)? {
-            target::send(running.pidfd(), stop)?;
-        }
-        if attached && ready[2] {
-            // The starter is gone. What a terminal shows must still be taken, or who writes waits.
-            attached = false;
-            drain = terminal.is_some();
-            continue;
-        }
-        if let (Some(master), Some(true)) = (&terminal, ready.get(first + taken.sources.len()))
-            && drain
-            && !taken.terminal(master)
-        {
-            drain = false;
-        }
-        taken.all(&ready[first..]);
-        if ready[0] {
-            break;
-        }
+        let again = Output::open(container, Attached::Supervisor).and_then(|(stdio, output)| {
+            // With the name and the volumes that it has by now.
+            let now = dir.container()?;
+            let prepared = bundle::prepare(root, dir, now.as_ref().unwrap_or(container), stdio)?;
+            Ok((start(dir, prepared, state.restart_count + 1)?, output))
+        });
+        (started, output) = match again {
+            Ok(again) => again,
+            Err(error) => {
+                state.status = Status::Exited;
+                state.error = error.to_string();
+                state.exit_code = error.exit_code().into();
+                return Ok(state);
+            }
+        };
     }
-    let exit = running.wait()?;
-    // All writers are gone with the PID namespace: what is there is all.
-    drop(slave);
-    taken.rest(terminal.as_ref().filter(|_| drain));
-    drop(stdin);
-    Ok(state.exited(exit.code()))
+}
+
+/// What is waited for while a container runs.
+struct Watcher<'a> {
+    dir: &'a Dir,
+    container: &'a Container,
+    /// To the starter, while that is there.
+    channel: Option<BorrowedFd<'a>>,
+    signals: SignalFd,
+}
+
+fn failed(errno: Errno) -> Error {
+    Error::system("wait for", "the container", errno)
+}
+
+impl Watcher<'_> {
+    /// Waits for the end of the container's process; takes its output meanwhile.
+    fn watch(
+        &mut self,
+        started: Started,
+        output: Output,
+        taken: &mut Taken,
+    ) -> Result<State, Error> {
+        let Started { running, terminal, state, .. } = started;
+        let stop = signal::stop(self.container).unwrap_or(Signal::TERM);
+        let Output { pipes, stdin, terminal: mut drain } = output;
+        taken.begin(pipes);
+        // As long as one slave is open, reading the master does not fail with EIO, even when the process
+        // has none open now and opens one later.
+        let mut slave = None;
+        loop {
+            if let (true, None, Some(master)) = (drain, &slave, &terminal) {
+                slave = open_slave(master);
+            }
+            let mut fds = vec![
+                PollFd::from_borrowed_fd(running.pidfd(), PollFlags::IN),
+                PollFd::new(&self.signals, PollFlags::IN),
+            ];
+            // No events: POLLHUP comes unasked.
+            let channel = self.channel.as_ref();
+            fds.extend(channel.map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::empty())));
+            let first = fds.len();
+            fds.extend(taken.sources.iter().map(|source| PollFd::new(&source.fd, PollFlags::IN)));
+            let master = terminal.as_ref().filter(|_| drain);
+            fds.extend(master.map(|master| PollFd::new(master, PollFlags::IN)));
+            match poll(&mut fds, None) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(errno) => return Err(failed(errno)),
+            }
+            let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+            drop(fds);
+            if self.is_told_to_stop()? {
+                self.dir.mark_stopped()?;
+                target::send(running.pidfd(), stop)?;
+            }
+            if self.channel.is_some() && ready[2] {
+                // The starter is gone. What a terminal shows must still be taken, or who writes waits.
+                self.channel = None;
+                drain = terminal.is_some();
+                continue;
+            }
+            if let (Some(master), Some(true)) = (&terminal, ready.get(first + taken.sources.len()))
+                && drain
+                && !taken.terminal(master)
+            {
+                drain = false;
+            }
+            taken.all(&ready[first..]);
+            if ready[0] {
+                break;
+            }
+        }
+        let exit = running.wait()?;
+        if !self.container.host_config.pid_mode.is_empty() {
+            // In a PID namespace of its own, they are gone by now.
+            group::remove(self.dir)?;
+        }
+        // All writers are gone: what is there is all.
+        drop(slave);
+        taken.rest(terminal.as_ref().filter(|_| drain));
+        drop(stdin);
+        Ok(state.exited(exit.code()))
+    }
+
+    /// Waits before the next start; whether the container is to be stopped meanwhile.
+    fn pause(&mut self, pause: Duration) -> Result<bool, Error> {
+        let end = Instant::now() + pause;
+        while Instant::now() < end {
+            if self.dir.is_stopped() || self.is_told_to_stop()? {
+                return Ok(true);
+            }
+            std::thread::sleep(LOOK.min(end.saturating_duration_since(Instant::now())));
+        }
+        Ok(self.dir.is_stopped())
+    }
+
+    fn is_told_to_stop(&self) -> Result<bool, Error> {
+        let mut told = false;
+        while self.signals.next().map_err(failed)?.is_some() {
+            told = true;
+        }
+        Ok(told)
+    }
 }
 
 fn open_slave(master: &OwnedFd) -> Option<OwnedFd> {
@@ -207,88 +311,4 @@ fn tidy(
         dir.write_state(&state)?;
     }
     Ok(state.exit_code)
-}
-
-/// The output that the supervisor takes.
-struct Taken {
-    sources: Vec<Source>,
-    log: Option<Log>,
-    /// Of a terminal that nobody else reads.
-    shown: Stream,
-    buffer: Vec<u8>,
-}
-
-struct Source {
-    fd: OwnedFd,
-    stream: Stream,
-}
-
-impl Taken {
-    fn new(pipes: Vec<(OwnedFd, &'static str)>, log: Option<Log>) -> Taken {
-        let source = |(fd, name)| Source { fd, stream: Stream::new(name) };
-        Taken {
-            sources: pipes.into_iter().map(source).collect(),
-            log,
-            shown: Stream::new("stdout"),
-            buffer: vec![0; BUFFER],
-        }
-    }
-
-    /// Reads once of each source that is ready, and forgets those that have ended.
-    fn all(&mut self, ready: &[bool]) {
-        let mut index = 0;
-        let (log, buffer) = (&mut self.log, &mut self.buffer);
-        self.sources.retain_mut(|source| {
-            let is_ready = ready.get(index).copied().unwrap_or_default();
-            index += 1;
-            !is_ready || take(source.fd.as_fd(), &mut source.stream, log, buffer)
-        });
-    }
-
-    /// Reads of a terminal's master; whether more can come.
-    fn terminal(&mut self, master: &OwnedFd) -> bool {
-        take(master.as_fd(), &mut self.shown, &mut self.log, &mut self.buffer)
-    }
-
-    /// Reads what is left in the terminal and the pipes, and ends the last lines.
-    fn rest(&mut self, terminal: Option<&OwnedFd>) {
-        let more = |fd: BorrowedFd<'_>| target::ended(fd, Duration::ZERO).unwrap_or_default();
-        if let Some(master) = terminal {
-            while more(master.as_fd()) && self.terminal(master) {}
-        }
-        for source in &mut self.sources {
-            while more(source.fd.as_fd())
-                && take(source.fd.as_fd(), &mut source.stream, &mut self.log, &mut self.buffer)
-            {
-            }
-            if let Some(log) = &mut self.log {
-                let _ = log.finish(&mut source.stream);
-            }
-        }
-        if let Some(log) = &mut self.log {
-            let _ = log.finish(&mut self.shown);
-        }
-    }
-}
-
-/// Reads once and logs it; whether more can come. A log that cannot be written (a full disk) loses
-/// output, and must not stop the container.
-fn take(fd: BorrowedFd<'_>, stream: &mut Stream, log: &mut Option<Log>, buffer: &mut [u8]) -> bool {
-    match rustix::io::read(fd, &mut *buffer) {
-        Ok(0) => {
-            if let Some(log) = log {
-                let _ = log.finish(stream);
-            }
-            false
-        }
-        Ok(count) => {
-            if let Some(log) = log {
-                let _ = log.add(stream, &buffer[..count]);
-            }
-            true
-        }
-        Err(Errno::INTR | Errno::AGAIN) => true,
-        // EIO: the terminal's last slave is closed.
-        Err(_) => false,
-    }
 }

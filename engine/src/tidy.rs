@@ -17,10 +17,10 @@ pub(crate) fn tidy(root: &Root) -> Result<(), Error> {
 
 fn look_at(root: &Root, dir: &Dir) -> Result<(), Error> {
     match dir.state()?.status {
-        Status::Exited => return Ok(()),
+        Status::Created | Status::Exited => return Ok(()),
         // Somebody may just be between making it and locking it.
         Status::Creating => root.settle()?,
-        Status::Running | Status::Removing => {}
+        Status::Running | Status::Restarting | Status::Removing => {}
     }
     if !dir.path().exists() {
         return Ok(());
@@ -37,8 +37,10 @@ pub(crate) fn abandoned(root: &Root, dir: &Dir) -> Result<(), Error> {
     let state = dir.state()?;
     let container = dir.container()?;
     match (state.status, container) {
-        (Status::Exited, _) => Ok(()),
-        (Status::Running, Some(container)) if !container.host_config.auto_remove => {
+        (Status::Created | Status::Exited, _) => Ok(()),
+        (Status::Running | Status::Restarting, Some(container))
+            if !container.host_config.auto_remove =>
+        {
             end(&state)?;
             release(dir)?;
             dir.write_state(&State {

@@ -1,7 +1,7 @@
 //! What is mounted beside the standard mounts: the user's volumes and the image's.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bindvol::{Bind, Kind, VolumeSpec, Volumes, fill};
 
@@ -22,6 +22,22 @@ impl Subpaths {
     pub(crate) fn source(&self, target: &str) -> Option<PathBuf> {
         let found = self.0.iter().find(|(other, _)| other == target);
         found.map(|(_, open)| sys::process::proc_path(open))
+    }
+
+    /// Opens that of one mount, if it has one.
+    ///
+    /// # Errors
+    /// As [`reopen`].
+    pub(crate) fn open(&mut self, mount: &MountPoint, volumes: &Volumes) -> Result<(), Error> {
+        let Some(name) = mount.name.as_deref() else { return Ok(()) };
+        let Some(volume) = volumes.get(name)? else {
+            return Err(bindvol::Error::NoVolume { name: name.to_owned() }.into());
+        };
+        let below = Path::new(&mount.source).strip_prefix(&volume.path).ok();
+        if let Some(below) = below.and_then(Path::to_str).filter(|below| !below.is_empty()) {
+            self.0.push((mount.destination.clone(), volume.open(Some(below))?));
+        }
+        Ok(())
     }
 }
 
@@ -44,7 +60,7 @@ pub(crate) fn resolve(
     volumes: &Volumes,
     merged: BorrowedFd<'_>,
     record: impl Fn(&Container) -> Result<(), Error>,
-) -> Result<Subpaths, Error> {
+) -> Result<(), Error> {
     let specs = specs(container, request)?;
     for spec in &specs {
         if let Kind::Bind { source, create_source } = &spec.kind {
@@ -60,12 +76,12 @@ pub(crate) fn resolve(
     if !container.mounts.is_empty() {
         record(container)?;
     }
-    let mut made = Making { volumes, merged, new: Vec::new(), subpaths: Subpaths::default() };
+    let mut made = Making { volumes, merged, new: Vec::new() };
     let mounts = specs.iter().zip(planned).map(|(spec, mount)| made.mount(spec, mount));
     match mounts.collect::<Result<Vec<_>, _>>() {
         Ok(mounts) => {
             container.mounts = mounts;
-            Ok(made.subpaths)
+            Ok(())
         }
         Err(error) => {
             for name in &made.new {
@@ -75,6 +91,47 @@ pub(crate) fn resolve(
             Err(error)
         }
     }
+}
+
+/// One more volume, for a container whose root on the host is `merged`: made where it is missing, and
+/// filled. With its record comes the name of the volume if it is new, for the caller to remove where a
+/// later step fails.
+///
+/// # Errors
+/// As [`resolve`].
+pub(crate) fn add(
+    spec: &VolumeSpec,
+    volumes: &Volumes,
+    merged: BorrowedFd<'_>,
+) -> Result<(MountPoint, Option<String>), Error> {
+    if let Kind::Bind { source, create_source: true } = &spec.kind {
+        bindvol::create_source(source)?;
+    }
+    let mut made = Making { volumes, merged, new: Vec::new() };
+    let mount = point(spec).and_then(|mount| made.mount(spec, mount));
+    let new = made.new.pop();
+    match mount {
+        Ok(mount) => Ok((mount, new)),
+        Err(error) => {
+            if let Some(name) = new {
+                // As in `resolve`.
+                let _ = volumes.remove(&name);
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Opens the directories below volumes that are to be mounted, for a start.
+///
+/// # Errors
+/// A volume is gone ([`bindvol::Error::NoVolume`]), or its subdirectory is, or leads out of it.
+pub(crate) fn reopen(container: &Container, volumes: &Volumes) -> Result<Subpaths, Error> {
+    let mut subpaths = Subpaths::default();
+    for mount in &container.mounts {
+        subpaths.open(mount, volumes)?;
+    }
+    Ok(subpaths)
 }
 
 /// The names of the volumes that go with the container.
@@ -92,6 +149,12 @@ fn specs(container: &Container, request: &RunRequest) -> Result<Vec<VolumeSpec>,
         }
         specs.push(spec.clone());
     }
+    let taken = |specs: &[VolumeSpec], target: &str| specs.iter().any(|spec| spec.target == target);
+    for spec in &request.inherited {
+        if !taken(&specs, &spec.target) {
+            specs.push(spec.clone());
+        }
+    }
     for path in container.config.volumes.iter().flat_map(|volumes| volumes.keys()) {
         let bad = |why| Err(Error::invalid("VOLUME of the image", path, why));
         if !path.starts_with('/') {
@@ -101,7 +164,7 @@ fn specs(container: &Container, request: &RunRequest) -> Result<Vec<VolumeSpec>,
         if target == "/" {
             return bad("the root of the container cannot be a volume");
         }
-        if !specs.iter().any(|spec| spec.target == target) {
+        if !taken(&specs, &target) {
             let kind = Kind::Anonymous { nocopy: false };
             specs.push(VolumeSpec { kind, target, options: bindvol::Options::default() });
         }
@@ -149,7 +212,6 @@ struct Making<'a> {
     merged: BorrowedFd<'a>,
     /// Names of those that were not there before.
     new: Vec<String>,
-    subpaths: Subpaths,
 }
 
 impl Making<'_> {
@@ -177,9 +239,6 @@ impl Making<'_> {
         let recursive = spec.options.recursive;
         // As for a bind mount: only tried out.
         Bind::of_descriptor(open.as_fd(), &path, &spec.target, recursive, &attributes)?;
-        if subpath.is_some() {
-            self.subpaths.0.push((spec.target.clone(), open));
-        }
         mount.source = path.to_string_lossy().into_owned();
         Ok(mount)
     }

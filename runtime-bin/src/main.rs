@@ -6,19 +6,39 @@
 
 #![forbid(unsafe_code)]
 
+mod archive;
 mod cli;
+mod commit;
+mod completions;
+mod container;
+mod cp;
+mod diff;
 mod exec;
+mod files;
+mod filter;
 mod format;
+mod help;
+mod image;
 mod images;
 mod inspect;
+mod listing;
 mod load;
+mod log;
+mod logs;
+mod mount;
 mod mounts;
+mod options;
 mod output;
 mod progress;
+mod prune;
 mod ps;
 mod run;
 mod several;
+mod start;
+mod system;
 mod table;
+mod template;
+mod volume;
 mod volumes;
 
 use std::ffi::{OsStr, OsString};
@@ -37,8 +57,17 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(usage) => return usage.report(),
     };
+    let level = if cli.quiet { log::Level::Error } else { cli.log_level };
+    log::choose(level, cli.log_format);
+    if let Verb::Run(_) | Verb::Start(_) | Verb::Restart(_) | Verb::Exec(_) = cli.verb
+        && let Err(error) = engine::shield()
+    {
+        output::complain("runtime-bin", &error.into());
+        return ExitCode::from(125);
+    }
     let is_exec = matches!(cli.verb, Verb::Exec(_));
-    let default = if matches!(cli.verb, Verb::Run(_) | Verb::Exec(_)) { 125 } else { 1 };
+    let default =
+        if matches!(cli.verb, Verb::Run(_) | Verb::Create(_) | Verb::Exec(_)) { 125 } else { 1 };
     match act(cli) {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
@@ -62,6 +91,10 @@ fn act(cli: Cli) -> anyhow::Result<u8> {
     let root = &cli.root;
     match cli.verb {
         Verb::Run(args) => run::run(root, args),
+        Verb::Create(args) => run::create(root, args),
+        Verb::Start(args) => start::start(root, &args),
+        Verb::Restart(args) => several::restart(root, &args),
+        Verb::Logs(args) => logs::logs(root, &args),
         Verb::Exec(args) => exec::exec(root, args),
         Verb::Ps(args) => ps::ps(root, &args),
         Verb::Inspect(args) => inspect::inspect(root, &args),
@@ -70,7 +103,30 @@ fn act(cli: Cli) -> anyhow::Result<u8> {
         Verb::Rm(args) => several::rm(root, &args),
         Verb::Images(args) => images::images(root, &args),
         Verb::Load(args) => load::load(root, &args),
+        Verb::Save(args) => archive::save(root, &args),
+        Verb::Tag(args) => image::tag(root, &args),
+        Verb::Rmi(args) => image::rmi(root, &args),
+        Verb::History(args) => images::history(root, &args),
+        Verb::Commit(args) => commit::commit(root, &args),
+        Verb::Export(args) => archive::export(root, &args),
+        Verb::Import(args) => commit::import(root, &args),
+        Verb::Image(verb) => image::only(root, &verb),
         Verb::Mounts(args) => mounts::mounts(root, &args),
+        Verb::Rename(args) => container::rename(root, &args),
+        Verb::Port(args) => container::port(root, &args),
+        Verb::Top(args) => container::top(root, &args),
+        Verb::Wait(args) => container::wait(root, &args),
+        Verb::Info(args) => system::info(root, &args),
+        Verb::Container(verb) => container::only(root, &verb),
+        Verb::Volume(verb) => volume::volume(root, &verb),
+        Verb::System(verb) => system::system(root, &verb),
+        Verb::Cp(args) => cp::cp(root, &args),
+        Verb::Diff(args) => diff::diff(root, &args),
+        Verb::Mount(args) => mount::mount(root, &args),
+        Verb::Umount(args) => mount::umount(root, &args),
+        Verb::Completions(args) => completions::completions(&args),
+        Verb::Complete(args) => completions::complete(root, &args),
+        Verb::Man(args) => completions::man(&args),
         Verb::Version => version(),
     }
 }

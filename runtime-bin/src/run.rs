@@ -7,6 +7,8 @@ use std::path::Path;
 use clap::{ArgAction, Args};
 use engine::{Engine, ImageArg, RunRequest};
 
+use crate::files::{self, Reserved};
+use crate::options::HostArgs;
 use crate::output;
 use crate::progress::Bar;
 use crate::volumes::VolumeArgs;
@@ -61,6 +63,9 @@ pub(crate) struct RunArgs {
     /// Mount the container's root filesystem as read only
     #[arg(long)]
     read_only: bool,
+    /// Restart policy to apply when a container exits: no, on-failure, on-failure:N, always, unless-stopped
+    #[arg(long, value_name = "string", default_value = "no")]
+    restart: String,
     /// Automatically remove the container and its associated anonymous volumes when it exits
     #[arg(long)]
     rm: bool,
@@ -73,6 +78,8 @@ pub(crate) struct RunArgs {
     /// Username or UID (format: <name|uid>[:<group|gid>])
     #[arg(short, long, value_name = "string", allow_hyphen_values = true)]
     user: Option<String>,
+    #[command(flatten)]
+    host: HostArgs,
     #[command(flatten)]
     volumes: VolumeArgs,
     /// Working directory inside the container
@@ -92,6 +99,14 @@ impl RunArgs {
     fn request(self) -> anyhow::Result<RunRequest> {
         let mut words = self.image_and_command.into_iter();
         let image = words.next().unwrap_or_default();
+        let host = self.host.options()?;
+        let env = files::environment(&self.host.env_file, self.env)?;
+        // What is typed comes last, and holds.
+        let mut labels = Vec::new();
+        for path in &self.host.label_file {
+            labels.extend(files::entries("--label-file", path)?);
+        }
+        labels.extend(self.label);
         Ok(RunRequest {
             image: ImageArg::parse(&image, Path::exists),
             command: words.collect(),
@@ -100,7 +115,7 @@ impl RunArgs {
             remove: self.rm,
             interactive: self.interactive,
             tty: self.tty,
-            env: self.env,
+            env,
             workdir: given(self.workdir),
             user: given(self.user),
             entrypoint: self.entrypoint,
@@ -112,8 +127,13 @@ impl RunArgs {
             init: self.init,
             volumes: self.volumes.specs()?,
             platform: given(self.platform).map(|text| text.parse()).transpose()?,
-            labels: self.label,
+            labels,
             stop_signal: given(self.stop_signal),
+            restart: self.restart.parse()?,
+            stop_timeout: self.host.stop_timeout,
+            domainname: given(self.host.domainname),
+            host,
+            inherited: Vec::new(),
         })
     }
 }
@@ -136,9 +156,17 @@ pub(crate) fn check_terminal(interactive: bool, tty: bool, detach: bool) -> anyh
 
 /// Runs a container, and returns its exit status, or 0 with `-d`.
 pub(crate) fn run(root: &Path, args: Box<RunArgs>) -> anyhow::Result<u8> {
+    let pid_file = args.host.pidfile.clone();
     let request = args.request()?;
     check_terminal(request.interactive, request.tty, request.detach)?;
+    let id_file = request.host.id_file.as_deref().map(Reserved::id).transpose()?;
     let session = Engine::open(root)?.run(&request, &Bar::hidden())?;
+    if let Some(file) = id_file {
+        file.write(session.id())?;
+    }
+    if let (Some(path), Some(pid)) = (pid_file, session.pid()) {
+        files::write_pid(&path, pid)?;
+    }
     if request.detach {
         output::print(&format!("{}\n", session.id()))?;
         return Ok(0);
@@ -146,6 +174,18 @@ pub(crate) fn run(root: &Path, args: Box<RunArgs>) -> anyhow::Result<u8> {
     let (stdin, stdout) = (io::stdin(), io::stdout());
     let status = engine::attach(session, stdin.as_fd(), stdout.as_fd(), request.interactive)?;
     Ok(exit_status(status))
+}
+
+/// Makes a container, and prints its id.
+pub(crate) fn create(root: &Path, args: Box<RunArgs>) -> anyhow::Result<u8> {
+    let request = args.request()?;
+    let id_file = request.host.id_file.as_deref().map(Reserved::id).transpose()?;
+    let id = Engine::open(root)?.create(&request, &Bar::hidden())?;
+    if let Some(file) = id_file {
+        file.write(&id)?;
+    }
+    output::print(&format!("{id}\n"))?;
+    Ok(0)
 }
 
 /// A process's exit status as this program's: its lower 8 bits, as the kernel has it.

@@ -14,6 +14,12 @@ pub(crate) fn stop(root: &Path, args: &StopArgs) -> anyhow::Result<u8> {
     each(&args.containers, |container| engine.stop(container, timeout))
 }
 
+pub(crate) fn restart(root: &Path, args: &StopArgs) -> anyhow::Result<u8> {
+    let engine = Engine::open(root)?;
+    let timeout = args.timeout.map(timeout);
+    each(&args.containers, |container| engine.restart(container, timeout))
+}
+
 /// `-1` is no limit: more than a hundred years, which every clock can still add.
 fn timeout(seconds: i64) -> Duration {
     Duration::from_secs(u64::try_from(seconds).unwrap_or(u32::MAX.into()))
@@ -30,7 +36,10 @@ pub(crate) fn rm(root: &Path, args: &RmArgs) -> anyhow::Result<u8> {
 }
 
 /// Does it for each, and prints the name as it was typed; what failed is told at the end.
-fn each(containers: &[String], act: impl Fn(&str) -> Result<(), Error>) -> anyhow::Result<u8> {
+pub(crate) fn each(
+    containers: &[String],
+    act: impl Fn(&str) -> Result<(), Error>,
+) -> anyhow::Result<u8> {
     let mut errors = Vec::new();
     for container in containers {
         match act(container) {

@@ -1,6 +1,7 @@
 //! execve(2) of a program whose strings were prepared before the clone.
 
 use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, AsRawFd};
 
 use rustix::io::Errno;
 
@@ -84,6 +85,25 @@ impl Program {
         };
         last_errno()
     }
+}
+
+/// Becomes the program that `program` is open on (execveat(2) with AT_EMPTY_PATH, Linux 3.19), or says why
+/// not. Allocates.
+pub fn execute_descriptor(program: impl AsFd, argv: Vec<CString>, env: Vec<CString>) -> Errno {
+    let (argv, envp) = (Strings::new(argv), Strings::new(env));
+    // SAFETY: the path is a static C string, both arrays are null-terminated and, as the strings that
+    // they point to, live over the call.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            program.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            argv.pointers.as_ptr(),
+            envp.pointers.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    last_errno()
 }
 
 #[cfg(test)]

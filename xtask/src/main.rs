@@ -1,4 +1,4 @@
-//! The project's own tasks: `cargo xtask images | demo | tidy | test-vm`.
+//! The project's own tasks: `cargo xtask images | demo | man | tidy | test-vm`.
 //!
 //! xtask knows nothing of the workspace's other crates: it builds, runs and checks them from outside,
 //! as a person at a terminal would.
@@ -9,6 +9,7 @@
 mod apt;
 mod demo;
 mod images;
+mod man;
 mod sh;
 mod testvm;
 mod tidy;
@@ -31,6 +32,8 @@ enum Task {
     Images(images::Args),
     /// Build the release binary and show it at work, with nginx and a volume
     Demo(demo::Args),
+    /// Write the program's manual pages
+    Man(man::Args),
     /// Check the rules of the source tree that the compiler does not know
     Tidy(tidy::Args),
     /// Run the workspace's tests in a virtual machine with other kernels
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().task {
         Task::Images(args) => images::run(args),
         Task::Demo(args) => demo::run(args),
+        Task::Man(args) => man::run(args),
         Task::Tidy(args) => tidy::run(args),
         Task::TestVm(args) => testvm::run(args),
     };

@@ -55,7 +55,8 @@ impl Host {
             );
             Ok(())
         };
-        let subpaths = resolve(&mut container, &request, &self.volumes, merged, known)?;
+        resolve(&mut container, &request, &self.volumes, merged, known)?;
+        let subpaths = reopen(&container, &self.volumes)?;
         Ok((container, subpaths))
     }
 

@@ -64,6 +64,11 @@ fn every_option_is_read() {
         "c",
         "--stop-signal",
         "QUIT",
+        "--log-driver",
+        "json-file",
+        "--log-opt=max-size=1m",
+        "--log-opt",
+        "max-file=3",
         "/x.tar",
         "cmd",
         "arg",
@@ -98,6 +103,11 @@ fn every_option_is_read() {
         "-lc",
         "--stop-signal",
         "QUIT",
+        "--log-driver",
+        "json-file",
+        "--log-opt=max-size=1m",
+        "--log-opt",
+        "max-file=3",
         "/x.tar",
         "cmd",
         "arg",
@@ -125,6 +135,12 @@ fn every_option_is_read() {
         platform: Some("linux/arm64/v8".parse().unwrap()),
         labels: vec!["a=b".to_owned(), "c".to_owned()],
         stop_signal: text("QUIT"),
+        host: engine::HostOptions {
+            log_driver: text("json-file"),
+            log_options: vec!["max-size=1m".to_owned(), "max-file=3".to_owned()],
+            ..engine::HostOptions::default()
+        },
+        ..RunRequest::default()
     };
     assert_eq!(format!("{:?}", request(&long)), format!("{expected:?}"));
     assert_eq!(format!("{:?}", request(&short)), format!("{expected:?}"));

@@ -5,7 +5,7 @@ use std::fs;
 use crate::harness::{BIN, Root, arg, busybox, wait_until};
 
 /// Whether the program needs a dynamic loader: the container has none for it.
-fn is_dynamic() -> bool {
+pub(crate) fn is_dynamic() -> bool {
     const PT_INTERP: u32 = 3;
     let elf = fs::read(BIN).unwrap();
     let number = |at: usize, len: usize| {

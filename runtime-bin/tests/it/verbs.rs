@@ -185,7 +185,7 @@ fn rm_and_rm_f() {
     root.fails(1, &["box", "running"], ["rm", "box"]);
     assert_eq!(root.ok(["exec", "box", "echo", "well"]), "well");
     assert_eq!(root.ok(["rm", "-f", "box"]), "box");
-    root.fails(1, &["No such container"], ["inspect", &id]);
+    root.fails(1, &["No such object"], ["inspect", &id]);
     // Volumes stay, without -v.
     let volumes = || fs::read_dir(root.store().join("volumes")).unwrap().count();
     assert_eq!(volumes(), 2);

@@ -47,6 +47,13 @@ pub(super) enum Choice {
     Tcg,
 }
 
+/// QEMU, which ends with the thread that started it, also where that one is killed: no machine is left running.
+fn qemu() -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", QEMU]).args(BARE);
+    command
+}
+
 /// Decides, by the probe if need be.
 pub(super) fn choose(choice: Choice, work: &Path) -> anyhow::Result<Accel> {
     if choice == Choice::Tcg || (choice == Choice::Auto && !Path::new("/dev/kvm").exists()) {
@@ -67,8 +74,8 @@ pub(super) fn choose(choice: Choice, work: &Path) -> anyhow::Result<Accel> {
 fn probe_kvm(work: &Path) -> anyhow::Result<Result<(), String>> {
     let (rom, log) = (work.join("probe.rom"), work.join("probe.log"));
     fs::write(&rom, probe_rom()).with_context(|| format!("writing {}", rom.display()))?;
-    let mut command = Command::new(QEMU);
-    command.args(BARE).args(["-machine", "pc", "-accel", "kvm", "-cpu", "host", "-m", "16"]);
+    let mut command = qemu();
+    command.args(["-machine", "pc", "-accel", "kvm", "-cpu", "host", "-m", "16"]);
     command.arg("-bios").arg(&rom).args([
         "-chardev",
         "stdio,id=out,signal=off",
@@ -136,8 +143,8 @@ pub(super) struct Setup<'a> {
 impl Setup<'_> {
     /// QEMU's command line.
     pub(super) fn command(&self) -> Command {
-        let mut command = Command::new(QEMU);
-        command.args(BARE).args(["-machine", "pc", "-smp", "2", "-m", "2G"]);
+        let mut command = qemu();
+        command.args(["-machine", "pc", "-smp", "2", "-m", "2G"]);
         match self.accel {
             Accel::Kvm => command.args(["-accel", "kvm", "-cpu", "host"]),
             Accel::Tcg => command.args(["-accel", "tcg,thread=multi", "-cpu", "max"]),

@@ -1,0 +1,123 @@
+//! `start` and `restart`, and how any container gets its supervisor.
+
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use crate::dir::{Dir, Lock};
+use crate::output::{Attached, Output};
+use crate::remove::release;
+use crate::report::Report;
+use crate::stop::Standing;
+use crate::supervise::Supervisor;
+use crate::tidy::abandoned;
+use crate::{Container, Engine, Error, RestartPolicy, Session, attach, bundle};
+
+/// Who gets the input and output of a container that is started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StartRequest {
+    /// `-a`: the caller has its output, and waits for its end with [`attach`](crate::attach()).
+    pub attach: bool,
+    /// `-i`: with the caller's standard input, where the container was made with `-i`.
+    pub interactive: bool,
+}
+
+impl Engine {
+    /// Starts a container that was made or has ended. `None`: it runs already.
+    ///
+    /// As for [`Engine::run`], the calling program must have a single thread.
+    ///
+    /// # Errors
+    /// There is no such container; it cannot be started, and stays as it is.
+    pub fn start(&self, container: &str, request: StartRequest) -> Result<Option<Session>, Error> {
+        let (dir, found) = self.find(container)?;
+        let lock = match self.standing(&dir)? {
+            Standing::Rests(lock) => lock,
+            Standing::Runs(_) | Standing::Waits => return Ok(None),
+            Standing::Gone => return Err(self.gone(&found)),
+        };
+        // Its supervisor may have been killed since this program tidied up.
+        abandoned(&self.root, &dir)?;
+        // As it is now: nobody changes it any more without the lock, but for its name.
+        let container = dir.container()?.ok_or_else(|| self.gone(&found))?;
+        if request.attach && container.host_config.restart_policy != RestartPolicy::No {
+            return Err(Error::Unattended);
+        }
+        let attached = match request.attach || request.interactive {
+            true => Attached::Starter { input: request.interactive && container.config.open_stdin },
+            false => Attached::Supervisor,
+        };
+        dir.clear_stopped()?;
+        bundle::mount(&self.root, &dir, &container)?;
+        let started = self.launch(&dir, lock, container, attached, false);
+        if started.is_err() {
+            // Where the supervisor has done it already there is nothing to do.
+            let _ = release(&dir);
+        }
+        started.map(Some)
+    }
+
+    /// Stops a container, as [`Engine::stop`], and starts it again.
+    ///
+    /// # Errors
+    /// As there, and as [`Engine::start`]. A container with `--rm` goes when it is stopped
+    /// ([`Error::RestartAndRemove`]).
+    pub fn restart(&self, container: &str, timeout: Option<Duration>) -> Result<(), Error> {
+        let (_, found) = self.find(container)?;
+        if found.host_config.auto_remove {
+            return Err(Error::RestartAndRemove);
+        }
+        self.stop(&found.id, timeout)?;
+        self.start(&found.id, StartRequest::default()).map(drop)
+    }
+
+    /// Splits the supervisor of a container whose root is mounted off, and waits until it says that
+    /// the program runs.
+    pub(crate) fn launch(
+        &self,
+        dir: &Dir,
+        lock: Lock,
+        container: Container,
+        attached: Attached,
+        new: bool,
+    ) -> Result<Session, Error> {
+        let (own, channel) = sys::message::pair()
+            .map_err(|errno| Error::system("make", "a pair of sockets", errno))?;
+        let (stdio, output) = Output::open(&container, attached)?;
+        let prepared = bundle::prepare(&self.root, dir, &container, stdio)?;
+        let root = self.root.clone();
+        let mut supervisor = Some(Supervisor {
+            root,
+            dir: dir.clone(),
+            container,
+            prepared,
+            channel,
+            output,
+            new,
+            lock,
+        });
+        let mut own = Some(own);
+        if attached != Attached::Supervisor {
+            attach::hold_signals()?;
+        }
+        ns_core::split(|| {
+            // A copy of the starter's end would hide that the starter is gone.
+            drop(own.take());
+            supervisor.take().map_or(1, Supervisor::run)
+        })?;
+        drop(supervisor); // with this process's copies of what the supervisor has
+        let lost = || Error::Supervisor { container: dir.id().to_owned() };
+        let own = own.ok_or_else(lost)?;
+        match Report::receive(own.as_fd())? {
+            Some((Report::Started, [Some(pidfd), terminal])) => {
+                Ok(Session::supervised(dir.id(), terminal, pidfd, own))
+            }
+            Some((Report::Failed { message, code }, _)) => Err(Error::Start { message, code }),
+            _ => Err(lost()),
+        }
+    }
+
+    /// The error for a container that was removed just now.
+    fn gone(&self, container: &Container) -> Error {
+        Error::NoSuchContainer { text: container.name.clone(), near: Vec::new() }
+    }
+}
