@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use image_unpack::Digest;
+use image_unpack::{Digest, Platform};
 use oci_spec::image::ImageConfiguration;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -54,6 +54,13 @@ pub struct StoredLayer {
     /// The short link to the layer's directory, relative to the store's root: `l/` and 26 characters.
     pub link: String,
     path: PathBuf,
+}
+
+impl StoredImage {
+    /// The machine that it is for.
+    pub fn platform(&self) -> Platform {
+        Platform::of(&self.config)
+    }
 }
 
 impl StoredLayer {

@@ -10,7 +10,7 @@ use rustix::fs::{Mode, OFlags};
 use crate::apply::Tree;
 use crate::blobs;
 use crate::decode::LayerInput;
-use crate::docker::{self, config_platform};
+use crate::docker;
 use crate::documents::{parse, parse_digest};
 use crate::files::{Files, not_a_tar};
 use crate::layout;
@@ -156,7 +156,7 @@ impl Archive {
         };
         let mut images: Vec<Image> = Vec::new();
         for found in found {
-            let own = config_platform(&found.config);
+            let own = Platform::of(&found.config);
             if !found.fits && own.fit(platform).is_none() {
                 others.push(own.to_string());
                 continue;

@@ -2,7 +2,6 @@
 
 use crate::archive::{Archive, Found, Layer};
 use crate::blobs;
-use crate::docker::config_platform;
 use crate::documents::{
     DOCKER_CONFIG, DOCKER_INDEX, DOCKER_MANIFEST, Descriptor, Document, OCI_CONFIG, OCI_INDEX,
     OCI_MANIFEST, parse,
@@ -155,7 +154,7 @@ impl Archive {
         let mut found =
             self.found(raw, Some(descriptor.digest("a manifest")?), tags, layers.len())?;
         // The index has looked at the platform if it tells one.
-        let own = config_platform(&found.config);
+        let own = Platform::of(&found.config);
         if descriptor.platform.is_none() && own.fit(wanted).is_none() {
             fitting.others.push(own.to_string());
             return Ok(false);

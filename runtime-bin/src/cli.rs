@@ -21,6 +21,7 @@ use crate::inspect::InspectArgs;
 use crate::log::{Level, LogFormat};
 use crate::mount::{MountArgs, UmountArgs};
 use crate::ps::PsArgs;
+use crate::pull::PullArgs;
 use crate::run::RunArgs;
 use crate::system::{InfoArgs, SystemVerb};
 use crate::volume::VolumeVerb;
@@ -106,6 +107,8 @@ pub(crate) enum Verb {
     Images(ImagesArgs),
     /// Load an image from a tar archive or STDIN
     Load(LoadArgs),
+    /// Download an image from a registry
+    Pull(PullArgs),
     /// Save one or more images to a tar archive (streamed to STDOUT by default)
     Save(SaveArgs),
     /// Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE
