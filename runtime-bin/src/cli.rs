@@ -27,7 +27,7 @@ use crate::system::{InfoArgs, SystemVerb};
 use crate::volume::VolumeVerb;
 use crate::{help, log};
 
-/// A container runtime that runs an image from a tar file
+/// A container runtime that runs an image from a tar file or a registry
 #[derive(Debug, Parser)]
 #[command(
     name = "runtime-bin",
