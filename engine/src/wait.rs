@@ -46,7 +46,7 @@ impl Wait {
     /// # Errors
     /// A system call fails, or a record is damaged.
     pub fn wait(mut self) -> Result<i32, Error> {
-        if self.target.is_none() && self.state.status != Status::Restarting {
+        if matches!(self.state.status, Status::Created | Status::Exited) {
             return Ok(self.state.exit_code);
         }
         loop {

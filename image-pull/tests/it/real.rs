@@ -58,9 +58,10 @@ impl Registry {
         }
         let mut command = Command::new("docker-registry");
         command.arg("serve").arg(&config).stdin(Stdio::null()).stdout(Stdio::null());
-        let mut child = command.stderr(Stdio::piped()).spawn().expect(
-            "the program docker-registry is not there: `apt-get install docker-registry`, or `cargo xtask test-vm`",
-        );
+        let mut child = command
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program docker-registry is not there: run `cargo xtask test-host`");
         let (sender, receiver) = mpsc::channel();
         let log = BufReader::new(child.stderr.take().unwrap());
         // Reads to the end: a pipe that is full would stop the registry.

@@ -257,3 +257,15 @@ fn help_and_version() {
     assert!(out.stderr.contains("no-such-verb"), "{out:?}");
     assert!(!root.store().exists(), "help makes a store");
 }
+
+#[test]
+fn wait_knows_the_status_of_what_ended_a_moment_ago() {
+    let root = Root::new();
+    for number in 0..10 {
+        // `wait` may come between the process's end and the supervisor's word of it.
+        let name = format!("box-{number}");
+        root.ok(["run", "-d", "--name", &name, arg(&busybox()), "sleep", "1000"]);
+        root.ok(["kill", &name]);
+        assert_eq!(root.ok(["wait", &name]).trim(), "137");
+    }
+}

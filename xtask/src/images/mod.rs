@@ -142,8 +142,6 @@ pub(crate) fn run(args: Args) -> Result<()> {
         Some(out) => std::path::absolute(&out)?,
         None => sh::target()?.join("images"),
     };
-    // What the tests serve them with.
-    apt::ensure(&["docker-registry"])?;
     make(&out, &names, &formats, args.force)
 }
 

@@ -15,7 +15,8 @@ const ROOT_SIZE: &str = "16G";
 /// Programs of the host that tests call, beside busybox's: also the shell and what behaves otherwise in
 /// busybox (dash unblocks the signals that it inherits; a program of the C library, with a loader), and the
 /// registry that images are pulled from.
-pub(super) const PROGRAMS: [&str; 25] = [
+pub(crate) const PROGRAMS: [&str; 26] = [
+    "docker-registry",
     "strace",
     "sh",
     "bash",
@@ -37,10 +38,10 @@ pub(super) const PROGRAMS: [&str; 25] = [
     "head",
     "id",
     "ls",
+    "ps",
     "seq",
     "sleep",
     "stty",
-    "docker-registry",
 ];
 /// Files of a small, ordinary system.
 const FILES: [(&str, &str); 8] = [
