@@ -61,7 +61,17 @@ impl Engine {
         let source = match image {
             ImageArg::Archive(path) => Source::Path(path.clone()),
             ImageArg::Named(name) => match self.store.find(name) {
-                Ok(image) => return Ok(vec![image]),
+                Ok(image) => {
+                    let found = image.platform();
+                    if let Some(wanted) = platform.filter(|wanted| !found.is_for(wanted)) {
+                        return Err(Error::OtherPlatform {
+                            image: crate::error::shorten(name),
+                            found: found.to_string(),
+                            wanted: wanted.to_string(),
+                        });
+                    }
+                    return Ok(vec![image]);
+                }
                 Err(_) if Path::new(name).exists() => Source::Path(name.into()),
                 Err(error) => return Err(error.into()),
             },

@@ -22,6 +22,21 @@ pub enum Error {
     /// The image cannot be loaded or found.
     #[error(transparent)]
     Store(#[from] image_store::Error),
+    /// The image cannot be pulled.
+    #[error(transparent)]
+    Pull(#[from] image_pull::Error),
+    /// The image is for another platform than was asked for.
+    #[error(
+        "the image {image} is for {found}, and {wanted} is asked for; pull the one for {wanted}, or leave --platform out"
+    )]
+    OtherPlatform {
+        /// what the user named
+        image: String,
+        /// the image's platform
+        found: String,
+        /// the one that was asked for
+        wanted: String,
+    },
     /// A volume cannot be made, filled or mounted.
     #[error(transparent)]
     Volume(#[from] bindvol::Error),

@@ -65,6 +65,7 @@ mod near;
 mod options;
 mod output;
 mod process;
+mod pull;
 mod record;
 mod reference;
 mod remove;
@@ -106,6 +107,7 @@ pub use error::Error;
 pub use events::{Actor, Event, EventsRequest};
 pub use health::{Health, HealthResult, HealthStatus};
 pub use healthcheck::Healthcheck;
+pub use image_pull::{Error as PullError, Pulled, Reference};
 pub use image_store::{Error as StoreError, Platform, Progress, SaveFormat, StoredImage};
 pub use images::{HistoryEntry, RemovedImage};
 pub use init::{InitError, init};
@@ -113,6 +115,7 @@ pub use logs::{LogLine, LogsRequest};
 pub use mounts::{LayerView, MountView, Origin};
 pub use oci_runtime::shield;
 pub use options::HostOptions;
+pub use pull::PullRequest;
 pub use record::{
     Config, Container, DeviceMapping, Empty, HostConfig, LogConfig, Lower, MountKind, MountPoint,
     State, Status, Ulimit, ZERO_TIME,

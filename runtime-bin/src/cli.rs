@@ -22,12 +22,13 @@ use crate::inspect::InspectArgs;
 use crate::log::{Level, LogFormat};
 use crate::mount::{MountArgs, UmountArgs};
 use crate::ps::PsArgs;
+use crate::pull::PullArgs;
 use crate::run::RunArgs;
 use crate::system::{InfoArgs, SystemVerb};
 use crate::volume::VolumeVerb;
 use crate::{help, log};
 
-/// A container runtime that runs an image from a tar file
+/// A container runtime that runs an image from a tar file or a registry
 #[derive(Debug, Parser)]
 #[command(
     name = "runtime-bin",
@@ -107,6 +108,8 @@ pub(crate) enum Verb {
     Images(ImagesArgs),
     /// Load an image from a tar archive or STDIN
     Load(LoadArgs),
+    /// Download an image from a registry
+    Pull(PullArgs),
     /// Save one or more images to a tar archive (streamed to STDOUT by default)
     Save(SaveArgs),
     /// Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE

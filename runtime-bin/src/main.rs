@@ -35,6 +35,7 @@ mod output;
 mod progress;
 mod prune;
 mod ps;
+mod pull;
 mod run;
 mod several;
 mod start;
@@ -106,6 +107,7 @@ fn act(cli: Cli) -> anyhow::Result<u8> {
         Verb::Rm(args) => several::rm(root, &args),
         Verb::Images(args) => images::images(root, &args),
         Verb::Load(args) => load::load(root, &args),
+        Verb::Pull(args) => pull::pull(root, &args),
         Verb::Save(args) => archive::save(root, &args),
         Verb::Tag(args) => image::tag(root, &args),
         Verb::Rmi(args) => image::rmi(root, &args),

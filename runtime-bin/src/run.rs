@@ -12,6 +12,7 @@ use crate::health::HealthArgs;
 use crate::options::HostArgs;
 use crate::output;
 use crate::progress::Bar;
+use crate::pull::PullOptions;
 use crate::volumes::VolumeArgs;
 
 /// `run`. Options end at IMAGE: what comes behind it is the command's.
@@ -63,6 +64,8 @@ pub(crate) struct RunArgs {
     /// Set platform, formatted as "os/arch[/variant]" ("linux/amd64")
     #[arg(long, value_name = "string")]
     platform: Option<String>,
+    #[command(flatten)]
+    pull: PullOptions,
     /// Mount the container's root filesystem as read only
     #[arg(long)]
     read_only: bool,
@@ -88,18 +91,18 @@ pub(crate) struct RunArgs {
     /// Working directory inside the container
     #[arg(short, long, value_name = "string", allow_hyphen_values = true)]
     workdir: Option<String>,
-    /// The image: a tar archive's path, an OCI layout's directory, - for STDIN, or a loaded image's
-    /// name or id; then the command and its arguments
+    /// The image: a tar archive's path, an OCI layout's directory, - for STDIN, or an image's name or
+    /// id; then the command and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "IMAGE")]
     image_and_command: Vec<String>,
 }
 
 impl RunArgs {
-    /// What the engine is asked for.
+    /// What the engine is asked for, and when the image is pulled.
     ///
     /// # Errors
     /// An option's value that cannot be understood.
-    fn request(self) -> anyhow::Result<RunRequest> {
+    fn request(self) -> anyhow::Result<(RunRequest, PullOptions)> {
         let mut words = self.image_and_command.into_iter();
         let image = words.next().unwrap_or_default();
         let host = self.host.options()?;
@@ -110,7 +113,7 @@ impl RunArgs {
             labels.extend(files::entries("--label-file", path)?);
         }
         labels.extend(self.label);
-        Ok(RunRequest {
+        let request = RunRequest {
             image: ImageArg::parse(&image, Path::exists),
             command: words.collect(),
             name: given(self.name),
@@ -138,7 +141,8 @@ impl RunArgs {
             domainname: given(self.host.domainname),
             host,
             inherited: Vec::new(),
-        })
+        };
+        Ok((request, self.pull))
     }
 }
 
@@ -161,10 +165,12 @@ pub(crate) fn check_terminal(interactive: bool, tty: bool, detach: bool) -> anyh
 /// Runs a container, and returns its exit status, or 0 with `-d`.
 pub(crate) fn run(root: &Path, args: Box<RunArgs>) -> anyhow::Result<u8> {
     let pid_file = args.host.pidfile.clone();
-    let request = args.request()?;
+    let (request, pull) = args.request()?;
     check_terminal(request.interactive, request.tty, request.detach)?;
     let id_file = request.host.id_file.as_deref().map(Reserved::id).transpose()?;
-    let session = Engine::open(root)?.run(&request, &Bar::hidden())?;
+    let engine = Engine::open(root)?;
+    let session =
+        pull.provide(&engine, &request, |engine, request| engine.run(request, &Bar::hidden()))?;
     if let Some(file) = id_file {
         file.write(session.id())?;
     }
@@ -182,9 +188,11 @@ pub(crate) fn run(root: &Path, args: Box<RunArgs>) -> anyhow::Result<u8> {
 
 /// Makes a container, and prints its id.
 pub(crate) fn create(root: &Path, args: Box<RunArgs>) -> anyhow::Result<u8> {
-    let request = args.request()?;
+    let (request, pull) = args.request()?;
     let id_file = request.host.id_file.as_deref().map(Reserved::id).transpose()?;
-    let id = Engine::open(root)?.create(&request, &Bar::hidden())?;
+    let engine = Engine::open(root)?;
+    let id =
+        pull.provide(&engine, &request, |engine, request| engine.create(request, &Bar::hidden()))?;
     if let Some(file) = id_file {
         file.write(&id)?;
     }

@@ -6,6 +6,7 @@ mod harness;
 mod host;
 mod image;
 mod pty;
+mod pull;
 
 mod bad_archive;
 mod bad_input;
