@@ -11,6 +11,7 @@ mod pull;
 mod bad_archive;
 mod bad_input;
 mod compat;
+mod day;
 mod end;
 mod escape;
 mod events;
