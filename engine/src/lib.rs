@@ -2,8 +2,8 @@
 //! `exec`, `inspect`, `stop`, logs. Without a daemon.
 //!
 //! **Promise.** Everything lies below one root directory ([`Engine::open`]), and two roots never meet. Each
-//! container has a supervising process, split off the caller without an exec, that keeps its log and its
-//! exit status and tidies up behind it. Who manages a container holds a lock that dies with its holder,
+//! container has a supervising process, split off the caller without an exec, that has its input and output,
+//! keeps its log and its exit status and tidies up behind it. Who manages a container holds a lock that dies with its holder,
 //! so whatever is killed, the next [`Engine::open`] tidies up. A [`Engine::run`] that fails leaves nothing. The
 //! crate knows nothing of command-line syntax and terminal output, and not how namespaces and mounts are made.
 //!
@@ -33,6 +33,7 @@ mod attach;
 mod bundle;
 mod caps;
 mod config;
+mod detach;
 mod dir;
 mod engine;
 mod env;
@@ -40,6 +41,8 @@ mod error;
 mod etc;
 mod exec;
 mod group;
+mod holder;
+mod hub;
 mod init;
 mod init_binary;
 mod inspect;
@@ -70,9 +73,11 @@ mod testing;
 mod tidy;
 mod user;
 mod volumes;
+mod wire;
 
-pub use attach::attach;
+pub use attach::{AttachEnd, AttachOptions, Streams, attach};
 pub use bindvol::{SyntaxError, VolumeSpec};
+pub use detach::DetachKeys;
 pub use engine::Engine;
 pub use error::Error;
 pub use image_store::{Platform, Progress, StoredImage};

@@ -49,9 +49,11 @@ pub(crate) fn remove(
     root.remove(dir)
 }
 
-/// Takes away what a container whose process has ended has on the host: its mount and its cgroup.
+/// Takes away what a container whose process has ended has on the host: its mount, its cgroup and
+/// the socket of its supervisor.
 pub(crate) fn release(dir: &Dir) -> Result<(), Error> {
     dir.unmount()?;
+    dir.unlisten()?;
     group::remove(dir)
 }
 

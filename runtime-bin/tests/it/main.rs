@@ -7,6 +7,7 @@ mod host;
 mod image;
 mod pty;
 
+mod attach;
 mod bad_archive;
 mod bad_input;
 mod end;
