@@ -8,7 +8,7 @@
 //! crate knows nothing of command-line syntax and terminal output, and not how namespaces and mounts are made.
 //!
 //! ```
-//! use engine::{Engine, ImageArg, RunRequest};
+//! use engine::{AttachOptions, Engine, ImageArg, RunRequest, Streams};
 //!
 //! # let dir = tempfile::tempdir()?;
 //! let engine = Engine::open(&dir.path().join("root"))?;
@@ -19,7 +19,9 @@
 //!     ..RunRequest::default()
 //! };
 //! match engine.run(&request, &()) {
-//!     Ok(session) => println!("exit status {}", session.wait()?),
+//!     Ok(session) => {
+//!         println!("{:?}", engine::attach(session, Streams::own(), &AttachOptions::default())?);
+//!     }
 //!     // The store of this example is empty.
 //!     Err(error) => assert_eq!(error.exit_code(), 125),
 //! }

@@ -361,6 +361,9 @@ fn jobs_of_a_shell() {
     user.expect("Stopped");
     user.press("fg\r");
     user.press("exit 5\r");
+    user.expect("You have stopped jobs");
+    user.press("exit 5\r");
+    user.expect("42> ");
     user.press("echo status:$?:\r");
     user.expect("status:5:");
     user.press("exit\r");
