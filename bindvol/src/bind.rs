@@ -136,6 +136,10 @@ impl Bind {
                     (Errno::ISDIR, _) => {
                         "making the target of a file, where the root has a directory"
                     }
+                    (Errno::ROFS, _) => {
+                        "making the target, which is not there, in a read-only root (choose one that \
+                         is there)"
+                    }
                     _ => "opening or making the target",
                 };
                 Failure::new(op, errno)

@@ -1,7 +1,8 @@
 //! Named volumes: directories `DIR/NAME/_data`, shared by many processes.
 
 use std::ffi::CString;
-use std::fs::DirBuilder;
+use std::fs::{DirBuilder, File};
+use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,10 @@ pub(crate) const DATA: &str = "_data";
 const REMOVED: &str = ".removed-";
 /// What lies beside a volume's content is nobody's business but ours.
 const PRIVATE: Mode = Mode::from_raw_mode(0o700);
+/// What [`Volumes::create`] is told to keep beside a volume's content.
+const NOTE: &str = "note";
+/// Its name while it is written.
+const NEW_NOTE: &str = ".note.new";
 const DATA_MODE: Mode = Mode::from_raw_mode(0o755);
 pub(crate) const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
@@ -99,6 +104,47 @@ impl Volumes {
     ///
     /// Errors: no name for a volume; what the kernel says.
     pub fn ensure(&self, name: &str) -> Result<Volume, Error> {
+        self.make(name, None)
+    }
+
+    /// As [`Volumes::ensure`], with a made-up name if none is given; `note` is kept beside the
+    /// content of a volume that is new ([`Volumes::note`]).
+    ///
+    /// Errors: as there.
+    pub fn create(&self, name: Option<&str>, note: &[u8]) -> Result<Volume, Error> {
+        match name {
+            Some(name) => self.make(name, Some(note)),
+            None => {
+                let name = random_name().map_err(Error::io("making a name in", &self.path))?;
+                self.make(&name, Some(note))
+            }
+        }
+    }
+
+    /// What [`Volumes::create`] was given for this volume; `None` where it did not make it.
+    ///
+    /// Errors: no name for a volume; what the kernel says.
+    pub fn note(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        self.checked(name)?;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let path = format!("{name}/{NOTE}");
+        let failed = |error| Error::Io {
+            op: "reading what is noted of the volume",
+            path: self.path.join(&path),
+            source: error,
+        };
+        match rustix::fs::openat(&self.dir, &path, flags, Mode::empty()) {
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+            Err(errno) => Err(failed(errno.into())),
+            Ok(file) => {
+                let mut bytes = Vec::new();
+                File::from(file).read_to_end(&mut bytes).map_err(failed)?;
+                Ok(Some(bytes))
+            }
+        }
+    }
+
+    fn make(&self, name: &str, note: Option<&[u8]>) -> Result<Volume, Error> {
         let entry = self.checked(name)?;
         let path = self.path.join(name);
         loop {
@@ -109,7 +155,7 @@ impl Volumes {
             // None: somebody removed it in between.
             let Some(locked) = self.lock(&entry, &path)? else { continue };
             let path = path.join(DATA);
-            let new = match make_data(&locked) {
+            let new = match make_data(&locked, note) {
                 Ok(new) => new,
                 Err(errno) => return Err(Error::io("making the volume's directory", &path)(errno)),
             };
@@ -229,7 +275,19 @@ impl Drop for Locked {
 }
 
 /// Makes the content's directory if it is missing, and says whether it was.
-fn make_data(volume: &Locked) -> Result<bool, Errno> {
+///
+/// The note comes first: a volume that is there has it.
+fn make_data(volume: &Locked, note: Option<&[u8]>) -> Result<bool, Errno> {
+    if let Some(note) = note
+        && rustix::fs::statat(volume, DATA, AtFlags::SYMLINK_NOFOLLOW).is_err()
+    {
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(0o600);
+        let mut file = File::from(rustix::fs::openat(volume, NEW_NOTE, flags, mode)?);
+        file.write_all(note).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+        rustix::fs::renameat(volume, NEW_NOTE, volume, NOTE)?;
+    }
     match rustix::fs::mkdirat(volume, DATA, DATA_MODE) {
         Ok(()) => {}
         Err(Errno::EXIST) => return Ok(false),

@@ -8,10 +8,24 @@ use overlay::Overlay;
 use rustix::fs::{Mode, OFlags};
 
 use crate::dir::{Dir, Root};
-use crate::{Container, Error, attach, etc, group, spec, volumes};
+use crate::{Container, Error, attach, etc, group, shared, spec, volumes};
 
-/// Mounts the image's layers and the container's own directory at `merged`, on the host.
+/// Mounts the image's layers, and over them the container's own directory, at `merged`, on the host.
+///
+/// # Errors
+/// A layer is not there; the kernel refuses the overlay.
 pub(crate) fn mount(root: &Root, dir: &Dir, container: &Container) -> Result<(), Error> {
+    if container.host_config.auto_remove {
+        // The kernel's mark that a volatile overlay was mounted, which no second mount passes
+        // (overlayfs.rst, "Volatile mount"). Since then only this container's life went on.
+        let mark = dir.path().join("work/work/incompat/volatile");
+        match std::fs::remove_dir_all(&mark) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::system("remove", mark, error));
+            }
+            _ => {}
+        }
+    }
     let lowers = container.lowers.iter().map(|lower| root.path().join(&lower.link));
     let overlay = Overlay::new()
         .lowers(lowers)
@@ -38,14 +52,16 @@ pub(crate) fn prepare(
     let own = rustix::fs::open(dir.path(), OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .map_err(|errno| Error::system("open", dir.path(), errno))?;
     etc::write(container, own.as_fd())?;
-    let mut spec = spec::build(container, dir.path(), merged.as_fd(), &subpaths)?;
+    // Open until the start is prepared.
+    let shared = shared::open(root, dir, container)?;
+    let mut spec = spec::build(container, dir.path(), merged.as_fd(), &subpaths, &shared)?;
     if let Some(process) = spec.process_mut() {
         set_size(process);
     }
     dir.write("config.json", &spec)?;
     // That of the last run, where this is a further one.
     group::remove(dir)?;
-    Ok(Prepared::new(dir.path(), &spec, stdio)?.cgroup(group::make(dir)?))
+    Ok(Prepared::new(dir.path(), &spec, stdio)?.cgroup(group::make(dir, container)?))
 }
 
 /// Gives a process's terminal the size of the starter's.

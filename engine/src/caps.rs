@@ -72,7 +72,7 @@ const ALL: [&str; 41] = [
 ];
 
 /// The word for all of them.
-const EVERY: &str = "ALL";
+pub(crate) const EVERY: &str = "ALL";
 
 /// The capabilities to add and to drop, as Docker's command line hands them on: `CAP_…` or `ALL`,
 /// sorted, each once; adding has precedence over dropping, and `ALL` takes in the others.

@@ -8,9 +8,7 @@ use image_store::{Digest, StoredImage};
 use oci_spec::image::ImageConfiguration;
 
 use crate::record::{Empty, LogConfig, now};
-use crate::{
-    Config, Container, Error, HostConfig, Lower, RunRequest, caps, env, log_options, signal,
-};
+use crate::{Config, Container, Error, HostConfig, Lower, RunRequest, caps, env, options, signal};
 
 /// Longest host name (HOST_NAME_MAX, sethostname(2)).
 const HOSTNAME_MAX: usize = 64;
@@ -27,6 +25,7 @@ pub(crate) fn container(
     request: &RunRequest,
     image: &StoredImage,
     image_name: &str,
+    id_of: IdOf<'_>,
 ) -> Result<Container, Error> {
     let lower = |layer: &image_store::StoredLayer| Lower {
         link: layer.link.clone(),
@@ -39,7 +38,7 @@ pub(crate) fn container(
         config: &image.config,
         lowers: image.layers.iter().rev().map(lower).collect(),
     };
-    merge(id, name, request, image, |name| std::env::var_os(name))
+    merge(id, name, request, image, id_of, |name| std::env::var_os(name))
 }
 
 /// What is needed of an image.
@@ -57,6 +56,7 @@ fn merge(
     name: &str,
     request: &RunRequest,
     image: Image<'_>,
+    id_of: IdOf<'_>,
     caller: impl Fn(&str) -> Option<OsString>,
 ) -> Result<Container, Error> {
     crate::names::check(name)?;
@@ -74,8 +74,10 @@ fn merge(
         typed.or_else(|| image.clone()).unwrap_or_default()
     };
     let attached = !request.detach;
+    let options = options::host_config(&request.host, request.network, id_of)?;
     let config = Config {
         hostname: hostname(id, request)?,
+        domainname: domainname(request)?,
         user: either(&request.user, base.user()),
         attach_stdin: attached && request.interactive,
         attach_stdout: attached,
@@ -92,6 +94,7 @@ fn merge(
         entrypoint,
         labels: labels(&base, &request.labels)?,
         stop_signal: stop_signal(request, &base)?,
+        stop_timeout: request.stop_timeout,
         ..Config::default()
     };
     let host_config = HostConfig {
@@ -104,7 +107,7 @@ fn merge(
         tmpfs: tmpfs(&request.volumes),
         init: request.init,
         restart_policy: request.restart,
-        log_config: log_options::read(request.log_driver.as_deref(), &request.log_options)?,
+        ..options
     };
     let logged = !host_config.log_config.as_ref().is_some_and(LogConfig::is_none);
     Ok(Container {
@@ -149,10 +152,17 @@ fn command(
     Ok((entrypoint, cmd))
 }
 
+/// The id of the container that an option names.
+pub(crate) type IdOf<'a> = &'a dyn Fn(&str) -> Result<String, Error>;
+
 fn hostname(id: &str, request: &RunRequest) -> Result<String, Error> {
     let invalid = |name: &str, why| Err(Error::invalid("hostname", name, why));
+    let host_uts = request.host.uts.as_deref() == Some("host");
     match request.hostname.as_deref().filter(|name| !name.is_empty()) {
-        None if request.network == crate::Network::Host => {
+        Some(name) if host_uts => {
+            invalid(name, "with --uts host it would be the host's; leave one of them out")
+        }
+        None if request.network == crate::Network::Host || host_uts => {
             Ok(rustix::system::uname().nodename().to_string_lossy().into_owned())
         }
         None => Ok(id.get(..12).unwrap_or(id).to_owned()),
@@ -168,6 +178,21 @@ fn hostname(id: &str, request: &RunRequest) -> Result<String, Error> {
         }
         Some(name) => Ok(name.to_owned()),
     }
+}
+
+fn domainname(request: &RunRequest) -> Result<String, Error> {
+    let name = request.domainname.clone().unwrap_or_default();
+    let fine = |b: u8| b.is_ascii_alphanumeric() || b".-_".contains(&b);
+    let why = if name.len() > HOSTNAME_MAX {
+        "it is longer than the 64 bytes that the kernel takes"
+    } else if !name.bytes().all(fine) {
+        "a domain name has letters, digits, '-', '_' and '.' only"
+    } else if !name.is_empty() && request.host.uts.as_deref() == Some("host") {
+        "with --uts host it would be the host's; leave one of them out"
+    } else {
+        return Ok(name);
+    };
+    Err(Error::invalid("domain name", &name, why))
 }
 
 pub(crate) fn workdir(path: &str) -> Result<String, Error> {
@@ -204,6 +229,15 @@ fn labels(
 ) -> Result<BTreeMap<String, String>, Error> {
     let image = base.labels().iter().flatten();
     let mut labels: BTreeMap<_, _> = image.map(|(k, v)| (k.clone(), v.clone())).collect();
+    add_labels(&mut labels, typed)?;
+    Ok(labels)
+}
+
+/// Adds labels as they are typed.
+pub(crate) fn add_labels(
+    labels: &mut BTreeMap<String, String>,
+    typed: &[String],
+) -> Result<(), Error> {
     for label in typed {
         let (key, value) = label.split_once('=').unwrap_or((label, ""));
         if key.is_empty() {
@@ -211,7 +245,7 @@ fn labels(
         }
         labels.insert(key.to_owned(), value.to_owned());
     }
-    Ok(labels)
+    Ok(())
 }
 
 fn stop_signal(

@@ -19,6 +19,7 @@ use rustix::io::Errno;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::volume_changes::VolumeChanges;
 use crate::{Container, Error, State};
 
 const CONTAINER: &str = "container.json";
@@ -27,6 +28,8 @@ const GROUP: &str = "cgroup.json";
 const LOCK: &str = "lock";
 /// Where its supervisor listens for clients.
 const ATTACH: &str = "attach";
+const VOLUMES: &str = "volumes.json";
+const VOLUMES_LOCK: &str = "volumes.lock";
 /// There while the container is stopped on purpose.
 const STOPPED: &str = "stopped";
 /// The lock of the root.
@@ -220,6 +223,18 @@ fn unlink(path: &Path) -> io::Result<()> {
     }
 }
 
+fn unmount(place: &Path) -> Result<(), Error> {
+    use rustix::mount::UnmountFlags;
+    loop {
+        match rustix::mount::unmount(place, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
+            Ok(()) => {}
+            // EINVAL: nothing is mounted there.
+            Err(Errno::INVAL | Errno::NOENT) => return Ok(()),
+            Err(errno) => return Err(Error::system("unmount", place, errno)),
+        }
+    }
+}
+
 const LOCK_FLAGS: OFlags = OFlags::RDWR.union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW);
 
 fn create_lock(path: &Path) -> Result<OwnedFd, Error> {
@@ -231,6 +246,38 @@ fn flock(file: OwnedFd, path: &Path, operation: FlockOperation) -> Result<Lock, 
     rustix::io::retry_on_intr(|| rustix::fs::flock(&file, operation))
         .map_err(|errno| Error::system("take the lock", path, errno))?;
     Ok(Lock(file))
+}
+
+impl Lock {
+    /// Writes an exit status into the lock's file: who has it open can read it ([`noted`]) when the
+    /// container is gone.
+    pub(crate) fn note(&self, status: i32) -> Result<(), Error> {
+        let write = || {
+            rustix::fs::ftruncate(&self.0, 0)?;
+            rustix::io::pwrite(&self.0, status.to_string().as_bytes(), 0)
+        };
+        write().map(drop).map_err(|errno| Error::system("write the exit status to", LOCK, errno))
+    }
+}
+
+/// What [`Lock::note`] wrote to the lock that is open as `file`.
+pub(crate) fn noted(file: &OwnedFd) -> Result<Option<i32>, Error> {
+    let mut bytes = [0; 16];
+    let count = rustix::io::retry_on_intr(|| rustix::io::pread(file, &mut bytes, 0))
+        .map_err(|errno| Error::system("read the exit status from", LOCK, errno))?;
+    Ok(std::str::from_utf8(&bytes[..count]).ok().and_then(|text| text.parse().ok()))
+}
+
+/// Whether nobody holds the lock that is open as `file`.
+pub(crate) fn is_free(file: &OwnedFd) -> Result<bool, Error> {
+    let flock = |operation| rustix::fs::flock(file, operation);
+    match flock(FlockOperation::NonBlockingLockShared) {
+        Ok(()) => {}
+        Err(Errno::AGAIN | Errno::INTR) => return Ok(false),
+        Err(errno) => return Err(Error::system("try the lock", LOCK, errno)),
+    }
+    flock(FlockOperation::Unlock).map_err(|errno| Error::system("leave the lock", LOCK, errno))?;
+    Ok(true)
 }
 
 impl Dir {
@@ -247,6 +294,11 @@ impl Dir {
         self.path.join("merged")
     }
 
+    /// Where the `/dev/shm` is mounted on the host that other containers can share.
+    pub(crate) fn shm(&self) -> PathBuf {
+        self.path.join("shm")
+    }
+
     pub(crate) fn log(&self) -> PathBuf {
         self.path.join(format!("{}-json.log", self.id))
     }
@@ -261,12 +313,18 @@ impl Dir {
         self.take_lock(FlockOperation::NonBlockingLockExclusive)
     }
 
+    /// The lock's file, without the lock; `None` when the container is gone.
+    pub(crate) fn open_lock(&self) -> Result<Option<OwnedFd>, Error> {
+        let path = self.path.join(LOCK);
+        match rustix::fs::open(&path, LOCK_FLAGS, Mode::empty()) {
+            Err(Errno::NOENT) => Ok(None),
+            other => other.map(Some).map_err(|errno| Error::system("open the lock", &path, errno)),
+        }
+    }
+
     fn take_lock(&self, operation: FlockOperation) -> Result<Attempt, Error> {
         let path = self.path.join(LOCK);
-        let file = match rustix::fs::open(&path, LOCK_FLAGS, Mode::empty()) {
-            Err(Errno::NOENT) => return Ok(Attempt::Gone),
-            other => other.map_err(|errno| Error::system("open the lock", &path, errno))?,
-        };
+        let Some(file) = self.open_lock()? else { return Ok(Attempt::Gone) };
         let lock = match flock(file, &path, operation) {
             Err(Error::System { source, .. })
                 if source.raw_os_error() == Some(Errno::AGAIN.raw_os_error()) =>
@@ -303,13 +361,36 @@ impl Dir {
         Ok(())
     }
 
-    /// The record; `None` where there is none (yet, or any more).
+    /// The record, with the volumes that the container has by now; `None` where there is none (yet, or
+    /// any more).
     pub(crate) fn container(&self) -> Result<Option<Container>, Error> {
-        self.read(CONTAINER)
+        let Some(mut container) = self.read::<Container>(CONTAINER)? else { return Ok(None) };
+        self.volume_changes()?.apply(&mut container);
+        Ok(Some(container))
     }
 
+    /// Writes the record; the volumes that were added later have a file of their own.
     pub(crate) fn write_container(&self, container: &Container) -> Result<(), Error> {
-        self.write(CONTAINER, container)
+        let changes = self.volume_changes()?;
+        match changes.is_empty() {
+            true => self.write(CONTAINER, container),
+            false => self.write(CONTAINER, &changes.without(container)),
+        }
+    }
+
+    /// What was added to the container's volumes, and taken from them, since it was made.
+    pub(crate) fn volume_changes(&self) -> Result<VolumeChanges, Error> {
+        Ok(self.read(VOLUMES)?.unwrap_or_default())
+    }
+
+    pub(crate) fn write_volume_changes(&self, changes: &VolumeChanges) -> Result<(), Error> {
+        self.write(VOLUMES, changes)
+    }
+
+    /// The lock of who changes the volumes of the container, which its supervisor does not hold.
+    pub(crate) fn lock_volumes(&self) -> Result<Lock, Error> {
+        let path = self.path.join(VOLUMES_LOCK);
+        flock(create_lock(&path)?, &path, FlockOperation::LockExclusive)
     }
 
     /// The state; that of one in the making where there is none.
@@ -418,18 +499,16 @@ impl Dir {
             .map_err(|errno| Error::system("open the directory", path, errno))
     }
 
-    /// Unmounts the container's root from the host, if it is mounted there.
+    /// Unmounts the container's root, and what others share of it, from the host, if they are mounted
+    /// there.
     pub(crate) fn unmount(&self) -> Result<(), Error> {
-        use rustix::mount::UnmountFlags;
-        let merged = self.merged();
-        loop {
-            match rustix::mount::unmount(&merged, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
-                Ok(()) => {}
-                // EINVAL: nothing is mounted there.
-                Err(Errno::INVAL | Errno::NOENT) => return Ok(()),
-                Err(errno) => return Err(Error::system("unmount", merged, errno)),
-            }
-        }
+        unmount(&self.merged())?;
+        self.unmount_shm()
+    }
+
+    /// Unmounts what others share of it alone.
+    pub(crate) fn unmount_shm(&self) -> Result<(), Error> {
+        unmount(&self.shm())
     }
 
     /// Gives the upper directory the attributes of the image's root, which the container's root

@@ -112,6 +112,14 @@ impl Engine {
         Ok(all)
     }
 
+    /// The container of this name, id, or beginning of an id.
+    ///
+    /// # Errors
+    /// There is no such container, or several.
+    pub fn container(&self, container: &str) -> Result<Container, Error> {
+        Ok(self.find(container)?.1)
+    }
+
     /// Docker's JSON object of a container.
     ///
     /// # Errors

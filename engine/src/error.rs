@@ -108,16 +108,6 @@ pub enum Error {
          again; leave --rm out"
     )]
     RestartAndRemove,
-    /// A value of an option that cannot be understood.
-    #[error("invalid {option} {value:?}: {why}")]
-    Option {
-        /// the option
-        option: &'static str,
-        /// as typed, cut
-        value: String,
-        /// what is wrong, and what to write
-        why: &'static str,
-    },
     /// A container whose output nobody keeps.
     #[error(
         "the container {name} has no log: it was made with --log-driver none, which keeps no output; make \
@@ -175,6 +165,50 @@ pub enum Error {
         value: String,
         /// the rule that it breaks, and what to do
         why: &'static str,
+    },
+    /// A value of an option that cannot be understood.
+    #[error("invalid {option} {value:?}: {why}")]
+    Option {
+        /// the option
+        option: &'static str,
+        /// as typed, cut
+        value: String,
+        /// what is wrong, and what to write
+        why: &'static str,
+    },
+    /// An option asks for something that is to come.
+    #[error("{option} {value:?} needs {what}, and that is not there yet: leave it out")]
+    NotYet {
+        /// the option
+        option: &'static str,
+        /// as typed, cut
+        value: String,
+        /// what is missing
+        what: &'static str,
+    },
+    /// A mode of a namespace that there is not.
+    #[error(
+        "invalid {option} {text:?}: there are {}{}", known.join(", "),
+        if *others { " and container:NAME" } else { "" }
+    )]
+    Mode {
+        /// the option
+        option: &'static str,
+        /// as typed, cut
+        text: String,
+        /// the words that there are
+        known: Vec<String>,
+        /// whether another container's can be joined
+        others: bool,
+    },
+    /// A container whose IPC namespace is its own alone.
+    #[error(
+        "cannot join the IPC namespace of container {name}: it is not shareable; start that with \
+         --ipc shareable"
+    )]
+    NotShareable {
+        /// its name
+        name: String,
     },
     /// Neither the request nor the image says what to run.
     #[error(
@@ -251,6 +285,26 @@ pub enum Error {
         /// the program
         path: PathBuf,
     },
+    /// An image that a container is of.
+    #[error(
+        "conflict: unable to remove image {image} - {} is using it; remove the container first (use \
+         -f to take away the image's names only)",
+        container.as_ref().map_or("a container".to_owned(), |name| format!("container {name}"))
+    )]
+    ImageInUse {
+        /// as typed, cut
+        image: String,
+        /// the container's name
+        container: Option<String>,
+    },
+    /// A change to an image's configuration that cannot be made.
+    #[error("invalid change {change:?}: {why}")]
+    Change {
+        /// as typed, cut
+        change: String,
+        /// what is wrong with it
+        why: String,
+    },
     /// No container of this name or id.
     #[error("No such container: {text}{}", near_hint(near))]
     NoSuchContainer {
@@ -258,6 +312,88 @@ pub enum Error {
         text: String,
         /// names that are like it
         near: Vec<String>,
+    },
+    /// A volume is to be added where something is mounted.
+    #[error(
+        "cannot mount on {target} of container {name}: something is mounted there already; take it \
+         away first (umount {name} {target}), or choose another target"
+    )]
+    TargetTaken {
+        /// the target in the container
+        target: String,
+        /// the container's name
+        name: String,
+    },
+    /// What is to be taken away is none of the container's volumes.
+    #[error(
+        "cannot unmount {target} of container {name}: it is none of the container's volumes{}",
+        listed(known)
+    )]
+    NotAVolume {
+        /// the target in the container
+        target: String,
+        /// the container's name
+        name: String,
+        /// where the volumes are
+        known: Vec<String>,
+    },
+    /// A volume that processes of the container use.
+    #[error(
+        "cannot unmount {target} of container {name}: it is in use by {}; end that first, or use \
+         --lazy, which leaves it to those who use it and to nobody else",
+        users.join(", ")
+    )]
+    VolumeInUse {
+        /// the target in the container
+        target: String,
+        /// the container's name
+        name: String,
+        /// the processes: `sh (pid 4711)`
+        users: Vec<String>,
+    },
+    /// Somebody else has the container, and does not let go.
+    #[error(
+        "container {name} ({id}) is being started, stopped or copied by another command; try again \
+         when that has ended"
+    )]
+    Busy {
+        /// its name
+        name: String,
+        /// its id
+        id: String,
+    },
+    /// What is to be copied cannot be, or not to there.
+    #[error("cannot copy {}: {why}", shorten(path))]
+    Copy {
+        /// which path
+        path: String,
+        /// the rule that it breaks, or what the kernel said, and what to do
+        why: String,
+    },
+    /// No volume of this name.
+    #[error("get {name}: no such volume{}", near_hint(near))]
+    NoSuchVolume {
+        /// as typed, cut
+        name: String,
+        /// names that are like it
+        near: Vec<String>,
+    },
+    /// A volume that a container has.
+    #[error(
+        "remove {name}: volume is in use - [{}]; remove the containers first",
+        users.join(", ")
+    )]
+    VolumeOfContainers {
+        /// its name
+        name: String,
+        /// the ids of the containers
+        users: Vec<String>,
+    },
+    /// The host's ps does not do what it should.
+    #[error("cannot list the container's processes with ps: {message}")]
+    Ps {
+        /// what it says, or what is wrong with its output
+        message: String,
     },
     /// Several containers' ids start so.
     #[error(
@@ -292,14 +428,19 @@ impl Error {
         Error::System { op, path: path.into(), source: source.into() }
     }
 
-    /// An [`Error::NotRunning`].
-    pub(crate) fn not_running(container: &Container) -> Error {
-        Error::NotRunning { name: container.name.clone(), id: container.id.clone() }
-    }
-
     /// An [`Error::Option`].
     pub(crate) fn option(option: &'static str, value: &str, why: &'static str) -> Error {
         Error::Option { option, value: shorten(value), why }
+    }
+
+    /// An [`Error::NotYet`].
+    pub(crate) fn not_yet(option: &'static str, value: &str, what: &'static str) -> Error {
+        Error::NotYet { option, value: shorten(value), what }
+    }
+
+    /// An [`Error::NotRunning`].
+    pub(crate) fn not_running(container: &Container) -> Error {
+        Error::NotRunning { name: container.name.clone(), id: container.id.clone() }
     }
 
     /// An [`Error::Invalid`].

@@ -6,7 +6,7 @@ use std::os::fd::BorrowedFd;
 
 use rustix::fs::{Mode, OFlags};
 
-use crate::{Container, Error};
+use crate::{Config, Container, Error, HostConfig};
 
 /// What is bound over the image's: name in the container's directory, and target.
 pub(crate) const FILES: [(&str, &str); 3] =
@@ -30,12 +30,24 @@ const LOCALHOST: &str = "127.0.0.1\tlocalhost\n\
 /// # Errors
 /// A file of the host cannot be read, or one of the container's not written ([`Error::System`]).
 pub(crate) fn write(container: &Container, dir: BorrowedFd<'_>) -> Result<(), Error> {
-    let hostname = &container.config.hostname;
+    let Config { hostname, domainname, .. } = &container.config;
     let resolv_conf = host_file("/etc/resolv.conf")?;
-    let (hosts, resolv_conf) = match container.is_host_network() {
+    let (mut hosts, resolv_conf) = match container.is_host_network() {
         true => (host_file("/etc/hosts")?, resolv_conf),
-        false => (hosts(hostname).into_bytes(), without_loopback(&resolv_conf)),
+        false => {
+            let full = match domainname.is_empty() {
+                true => hostname.clone(),
+                false => format!("{hostname}.{domainname}"),
+            };
+            (hosts(&full).into_bytes(), without_loopback(&resolv_conf))
+        }
     };
+    for entry in container.host_config.extra_hosts.iter().flatten() {
+        if let Some((name, address)) = entry.split_once(':') {
+            hosts.extend_from_slice(format!("{address}\t{name}\n").as_bytes());
+        }
+    }
+    let resolv_conf = resolver(&container.host_config, resolv_conf);
     for (name, content) in [
         ("resolv.conf", resolv_conf),
         ("hostname", format!("{hostname}\n").into_bytes()),
@@ -64,6 +76,36 @@ fn hosts(hostname: &str) -> String {
         None => hostname.to_owned(),
     };
     format!("{LOCALHOST}127.0.0.1\t{names}\n")
+}
+
+/// `resolv.conf` with what the user says of it in place of the host's lines of that kind.
+fn resolver(config: &HostConfig, resolv_conf: Vec<u8>) -> Vec<u8> {
+    let HostConfig { dns, dns_search, dns_options, .. } = config;
+    // `.` alone is no domain to search in.
+    let search = if dns_search == &["."] { String::new() } else { dns_search.join(" ") };
+    let said = [
+        ("nameserver", !dns.is_empty(), dns.clone()),
+        ("search", !dns_search.is_empty(), vec![search]),
+        ("options", !dns_options.is_empty(), vec![dns_options.join(" ")]),
+    ];
+    let mut resolv_conf = resolv_conf;
+    for (word, _, values) in said.into_iter().filter(|(_, said, _)| *said) {
+        let is_other = |line: &&[u8]| {
+            let text = String::from_utf8_lossy(line);
+            let first = text.split_ascii_whitespace().next();
+            first != Some(word) && !(word == "search" && first == Some("domain"))
+        };
+        let lines = resolv_conf.split_inclusive(|&byte| byte == b'\n').filter(is_other);
+        let mut kept: Vec<u8> = lines.flatten().copied().collect();
+        if !kept.is_empty() && !kept.ends_with(b"\n") {
+            kept.push(b'\n');
+        }
+        for value in values.iter().filter(|value| !value.is_empty()) {
+            kept.extend_from_slice(format!("{word} {value}\n").as_bytes());
+        }
+        resolv_conf = kept;
+    }
+    resolv_conf
 }
 
 fn without_loopback(resolv_conf: &[u8]) -> Vec<u8> {
@@ -143,6 +185,39 @@ mod tests {
         let expected = b"# comment\nsearch a b\nnameserver 192.0.2.1\nnameserver fe80::1%eth0\n\
             options ndots:1\nnameserver\nodd \xff";
         assert_eq!(without_loopback(all), expected);
+    }
+
+    #[test]
+    fn what_the_user_says_takes_the_place_of_the_hosts() {
+        let host = b"nameserver 192.0.2.1\nsearch a b\noptions ndots:1".to_vec();
+        let config = |dns: &[&str], search: &[&str], options: &[&str]| {
+            let list = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
+            HostConfig {
+                dns: list(dns),
+                dns_search: list(search),
+                dns_options: list(options),
+                ..HostConfig::default()
+            }
+        };
+        let text = |config| String::from_utf8(resolver(&config, host.clone())).unwrap();
+        assert_eq!(text(config(&[], &[], &[])).as_bytes(), host);
+        assert_eq!(
+            text(config(&["1.1.1.1", "::1"], &["c", "d"], &["x"])),
+            "nameserver 1.1.1.1\nnameserver ::1\nsearch c d\noptions x\n"
+        );
+        assert_eq!(text(config(&[], &["."], &[])), "nameserver 192.0.2.1\noptions ndots:1\n");
+        let domain = resolver(&config(&[], &["c"], &[]), b"domain x\n".to_vec());
+        assert_eq!(domain, b"search c\n");
+    }
+
+    #[test]
+    fn hosts_are_added_and_a_domain_is_part_of_the_name() {
+        let mut container = testing::container();
+        container.config.hostname = "web".to_owned();
+        container.config.domainname = "example".to_owned();
+        container.host_config.extra_hosts = Some(vec!["a:1.2.3.4".into(), "b:::1".into()]);
+        let hosts = written(&container)("hosts");
+        assert!(hosts.ends_with("\n127.0.0.1\tweb.example web\n1.2.3.4\ta\n::1\tb\n"), "{hosts}");
     }
 
     #[test]

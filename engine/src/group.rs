@@ -11,32 +11,33 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use oci_spec::runtime::LinuxDeviceType;
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::MountAttrFlags;
-use sys::bpf::CharDevice;
+use sys::bpf::Device;
 use sys::fscontext::FsContext;
 
 use crate::dir::Dir;
-use crate::{Error, mounts};
+use crate::{Container, Error, devices, mounts};
 
 /// As Docker: null, zero, full, random, urandom; tty, console, ptmx; the terminals.
-const DEVICES: [CharDevice; 9] = [
-    (1, Some(3)),
-    (1, Some(5)),
-    (1, Some(7)),
-    (1, Some(8)),
-    (1, Some(9)),
-    (5, Some(0)),
-    (5, Some(1)),
-    (5, Some(2)),
-    (136, None),
+const DEVICES: [Device; 9] = [
+    Device::char(1, Some(3)),
+    Device::char(1, Some(5)),
+    Device::char(1, Some(7)),
+    Device::char(1, Some(8)),
+    Device::char(1, Some(9)),
+    Device::char(5, Some(0)),
+    Device::char(5, Some(1)),
+    Device::char(5, Some(2)),
+    Device::char(136, None),
 ];
 
-/// How long a group may be busy after its last process has ended.
-const BUSY: Duration = Duration::from_secs(2);
+/// How long a group may be busy after its processes have ended, or were killed.
+const BUSY: Duration = Duration::from_secs(10);
 
 /// Makes the cgroup of a container and sets what its processes may use; a descriptor of it.
-pub(crate) fn make(dir: &Dir) -> Result<OwnedFd, Error> {
+pub(crate) fn make(dir: &Dir, container: &Container) -> Result<OwnedFd, Error> {
     let hierarchy = Hierarchy::find()?;
     let path = own()?.join(format!("runtime-bin-{}", dir.id()));
     dir.write_group(&path)?;
@@ -46,9 +47,24 @@ pub(crate) fn make(dir: &Dir) -> Result<OwnedFd, Error> {
         .create(&place)
         .map_err(|error| Error::system("make the cgroup", &place, error))?;
     let group = open_at(&place)?;
-    sys::bpf::allow_devices(group.as_fd(), &DEVICES)
-        .map_err(|errno| Error::system("limit the devices of the cgroup", &place, errno))?;
+    if !container.host_config.privileged {
+        let allowed = [DEVICES.to_vec(), given(container)?].concat();
+        sys::bpf::allow_devices(group.as_fd(), &allowed)
+            .map_err(|errno| Error::system("limit the devices of the cgroup", &place, errno))?;
+    }
     Ok(group)
+}
+
+/// The devices that the container gets beside those.
+fn given(container: &Container) -> Result<Vec<Device>, Error> {
+    let number = |number: i64| u32::try_from(number).unwrap_or_default();
+    let nodes = devices::list(container)?;
+    let device = nodes.iter().map(|node| Device {
+        block: node.typ() == LinuxDeviceType::B,
+        major: number(node.major()),
+        minor: Some(number(node.minor())),
+    });
+    Ok(device.collect())
 }
 
 /// A descriptor of a running container's cgroup.
@@ -62,7 +78,8 @@ pub(crate) fn open(dir: &Dir) -> Result<OwnedFd, Error> {
     }
 }
 
-/// Removes the cgroup of a container whose processes have ended, if it has one.
+/// Removes the cgroup of a container whose first process has ended, if it has one. What is left in it is
+/// killed: without a PID namespace of its own, its other processes live on.
 pub(crate) fn remove(dir: &Dir) -> Result<(), Error> {
     let Some(path) = dir.group()? else { return Ok(()) };
     let place = Hierarchy::find()?.place(&path);
@@ -70,6 +87,7 @@ pub(crate) fn remove(dir: &Dir) -> Result<(), Error> {
     loop {
         match remove_tree(&place) {
             Err(error) if error.kind() == ErrorKind::ResourceBusy && start.elapsed() < BUSY => {
+                kill_all(&place)?;
                 std::thread::sleep(Duration::from_millis(2));
             }
             Err(error) if error.kind() != ErrorKind::NotFound => {
@@ -77,6 +95,17 @@ pub(crate) fn remove(dir: &Dir) -> Result<(), Error> {
             }
             _ => return Ok(()),
         }
+    }
+}
+
+/// Kills all processes of a group and those below it (cgroup.kill, Linux 5.14).
+fn kill_all(group: &Path) -> Result<(), Error> {
+    let path = group.join("cgroup.kill");
+    match std::fs::write(&path, "1") {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(Error::system("end the processes of the cgroup by", path, error))
+        }
+        _ => Ok(()),
     }
 }
 

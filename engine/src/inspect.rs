@@ -22,7 +22,7 @@ pub(crate) fn value(container: &Container, state: &State, dir: &Path, root: &Pat
         "Args": container.args,
         "State": {
             "Status": state.status.as_str(),
-            "Running": state.status == Status::Running,
+            "Running": state.status.runs(),
             "Paused": false,
             "Restarting": state.status == Status::Restarting,
             "OOMKilled": false,
@@ -108,14 +108,19 @@ fn host_config(varying: &HostConfig, log: bool) -> Value {
         "MaskedPaths": oci_runtime::standard::masked_paths(),
         "ReadonlyPaths": oci_runtime::standard::READ_ONLY,
     });
+    let HostConfig { privileged, unmasked, .. } = *varying;
     let varying = serde_json::to_value(varying).unwrap_or_default();
     if let Some(all) = all.as_object_mut() {
         for (key, value) in [limits(), varying].into_iter().flat_map(into_map) {
-            // Docker has this key only where it is asked for.
-            if key != "Init" || value == Value::Bool(true) {
+            // Docker has the one only where it is asked for, and not the other.
+            if (key != "Init" || value == Value::Bool(true)) && key != "Unmasked" {
                 all.insert(key, value);
             }
         }
+    }
+    if privileged || unmasked {
+        let none = if privileged { Value::Null } else { json!([]) };
+        (all["MaskedPaths"], all["ReadonlyPaths"]) = (none.clone(), none);
     }
     all
 }
@@ -258,5 +263,23 @@ mod tests {
         assert!(value["HostConfig"].get("Init").is_none());
         container.host_config.init = true;
         assert_eq!(inspected(&container, &State::default())["HostConfig"]["Init"], true);
+    }
+
+    #[test]
+    fn what_was_asked_for_takes_the_place_of_the_defaults() {
+        let mut container = testing::container();
+        let host =
+            |container: &Container| inspected(container, &State::default())["HostConfig"].clone();
+        let before = host(&container);
+        assert_eq!((&before["IpcMode"], &before["ShmSize"]), (&json!("private"), &json!(64 << 20)));
+        assert!(before.get("Unmasked").is_none() && before["MaskedPaths"].is_array());
+        container.host_config.ipc_mode = "host".to_owned();
+        container.host_config.shm_size = Some(1);
+        container.host_config.unmasked = true;
+        let after = host(&container);
+        assert_eq!((&after["IpcMode"], &after["ShmSize"]), (&json!("host"), &json!(1)));
+        assert_eq!((&after["MaskedPaths"], &after["ReadonlyPaths"]), (&json!([]), &json!([])));
+        container.host_config.privileged = true;
+        assert_eq!(host(&container)["MaskedPaths"], Value::Null);
     }
 }

@@ -27,7 +27,8 @@ pub(crate) fn read(driver: Option<&str>, options: &[String]) -> Result<Option<Lo
         }
         let (key, value) = text.split_once('=').ok_or_else(|| bad("write KEY=VALUE"))?;
         match key {
-            "max-size" if size(value).is_none() => {
+            // -1 is Docker's word for no limit.
+            "max-size" if value != "-1" && size(value).is_none() => {
                 return Err(bad(
                     "write a size as 10m: a number from 1 on, with k, m or g behind it",
                 ));

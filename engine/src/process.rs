@@ -2,10 +2,12 @@
 
 use std::os::fd::BorrowedFd;
 
-use oci_spec::runtime::{Process, ProcessBuilder, UserBuilder};
+use oci_spec::runtime::{
+    PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process, ProcessBuilder, UserBuilder,
+};
 
 use crate::user::{self, User};
-use crate::{Container, Error, ExecRequest, caps, config, env};
+use crate::{Container, Error, ExecRequest, Ulimit, caps, config, env, options};
 
 /// What differs between processes of a container.
 struct Differs<'a> {
@@ -15,6 +17,7 @@ struct Differs<'a> {
     cwd: &'a str,
     tty: bool,
     user: User,
+    privileged: bool,
 }
 
 /// The container's own process: `args`, as the user that the image's files below `root` say.
@@ -27,8 +30,19 @@ pub(crate) fn first(
     root: BorrowedFd<'_>,
 ) -> Result<Process, Error> {
     let config = &container.config;
-    let user = user::resolve(root, &config.user)?;
-    build(container, Differs { args, env: &[], cwd: &config.working_dir, tty: config.tty, user })
+    let user = user_of(container, root, &config.user)?;
+    let differs = Differs {
+        args,
+        env: &[],
+        cwd: &config.working_dir,
+        tty: config.tty,
+        user,
+        privileged: false,
+    };
+    let mut process = build(container, differs)?;
+    let adjustment = container.host_config.oom_score_adj;
+    process.set_oom_score_adj(Some(adjustment).filter(|adjustment| *adjustment != 0));
+    Ok(process)
 }
 
 /// A process of `exec` in the container whose root is `root`: by Docker's rules it has the
@@ -56,16 +70,46 @@ pub(crate) fn exec(
         None => container.config.working_dir.clone(),
     };
     let user = given(&request.user).unwrap_or_else(|| container.config.user.clone());
-    let user = user::resolve(root, &user)?;
+    let user = user_of(container, root, &user)?;
     let args = request.command.clone();
-    build(container, Differs { args, env: &env, cwd: &cwd, tty: request.tty, user })
+    let (tty, privileged) = (request.tty, request.privileged);
+    build(container, Differs { args, env: &env, cwd: &cwd, tty, user, privileged })
+}
+
+/// A user of the container, who is in the groups of `--group-add` too.
+fn user_of(container: &Container, root: BorrowedFd<'_>, text: &str) -> Result<User, Error> {
+    let mut user = user::resolve(root, text)?;
+    for group in container.host_config.group_add.iter().flatten() {
+        let gid = user::group(root, group)?;
+        if !user.groups.contains(&gid) {
+            user.groups.push(gid);
+        }
+    }
+    Ok(user)
+}
+
+/// Limits as the OCI configuration has them, where -1 is the largest number.
+fn rlimits(ulimits: &[Ulimit]) -> Result<Option<Vec<PosixRlimit>>, Error> {
+    let value = |value: i64| u64::try_from(value).unwrap_or(u64::MAX);
+    let mut limits = Vec::new();
+    for Ulimit { name, soft, hard } in ulimits {
+        let kind = format!("RLIMIT_{}", name.to_uppercase());
+        let kind: PosixRlimitType = serde_json::from_value(kind.into())
+            .map_err(|_| Error::option("--ulimit", name, "there is no such limit"))?;
+        let limit = PosixRlimitBuilder::default().typ(kind).soft(value(*soft)).hard(value(*hard));
+        limits.push(limit.build()?);
+    }
+    Ok(Some(limits).filter(|limits| !limits.is_empty()))
 }
 
 fn build(container: &Container, differs: Differs<'_>) -> Result<Process, Error> {
-    let Differs { args, env, cwd, tty, user } = differs;
+    let Differs { args, env, cwd, tty, user, privileged } = differs;
     let host = &container.host_config;
     let list = |names: &Option<Vec<String>>| names.clone().unwrap_or_default();
-    let (add, drop) = (list(&host.cap_add), list(&host.cap_drop));
+    let (mut add, mut drop) = (list(&host.cap_add), list(&host.cap_drop));
+    if host.privileged || privileged {
+        (add, drop) = (vec![caps::EVERY.to_owned()], Vec::new());
+    }
     let env = env::process(container, tty, env, &user.home);
     let ids = UserBuilder::default()
         .uid(user.uid)
@@ -80,10 +124,10 @@ fn build(container: &Container, differs: Differs<'_>) -> Result<Process, Error> 
         .env(env)
         .cwd(if cwd.is_empty() { "/" } else { cwd })
         .capabilities(caps::sets(&add, &drop, user.uid)?)
-        .no_new_privileges(false)
+        .no_new_privileges(options::no_new_privileges(host))
         .build()?;
     // The crate's default is a limit of 1024 files; Docker's is none but the daemon's own.
-    process.set_rlimits(None);
+    process.set_rlimits(rlimits(&host.ulimits)?);
     Ok(process)
 }
 

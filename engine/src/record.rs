@@ -1,5 +1,5 @@
-//! What is known of a container, as it lies on the disk: `container.json` never changes once it is
-//! written, `state.json` does.
+//! What is known of a container, as it lies on the disk: `container.json` changes only where the user
+//! asks for it (a new name), `state.json` with what the container does.
 
 use std::collections::BTreeMap;
 
@@ -46,7 +46,7 @@ pub struct Container {
 pub struct Config {
     /// The host name that processes see.
     pub hostname: String,
-    /// NIS domain name; always empty.
+    /// NIS domain name.
     pub domainname: String,
     /// `name|uid[:group|gid]`, empty for root.
     pub user: String,
@@ -84,6 +84,9 @@ pub struct Config {
     /// The signal that `stop` sends, as it was named.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stop_signal: Option<String>,
+    /// How long `stop` waits before it kills, seconds; -1 is no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop_timeout: Option<i64>,
 }
 
 /// The value of a set that is written as a map, as Go's `struct{}`: `{}` in JSON.
@@ -113,9 +116,75 @@ pub struct HostConfig {
     pub init: bool,
     /// `--restart`
     pub restart_policy: RestartPolicy,
+    /// `--privileged`
+    pub privileged: bool,
+    /// `--security-opt`, as typed, without `systempaths`.
+    pub security_opt: Option<Vec<String>>,
+    /// `--security-opt systempaths=unconfined`. Docker's lists of paths are empty then.
+    pub unmasked: bool,
+    /// `--ulimit`
+    pub ulimits: Vec<Ulimit>,
+    /// `--device`
+    pub devices: Vec<DeviceMapping>,
+    /// `--group-add`
+    pub group_add: Option<Vec<String>>,
+    /// `--add-host`, `name:ip`.
+    pub extra_hosts: Option<Vec<String>>,
+    /// `--dns`
+    pub dns: Vec<String>,
+    /// `--dns-search`
+    pub dns_search: Vec<String>,
+    /// `--dns-option`
+    pub dns_options: Vec<String>,
+    /// `--shm-size`, bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shm_size: Option<u64>,
     /// `--log-driver` and `--log-opt`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log_config: Option<LogConfig>,
+    /// `--sysctl`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sysctls: Option<BTreeMap<String, String>>,
+    /// `--ipc`: empty or `private` for an IPC namespace of its own, `none`, `shareable`, `host`, or
+    /// `container:ID`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub ipc_mode: String,
+    /// `--pid`: empty for a PID namespace of its own, `host`, or `container:ID`.
+    pub pid_mode: String,
+    /// `--uts`: empty for a UTS namespace of its own, or `host`.
+    #[serde(rename = "UTSMode")]
+    pub uts_mode: String,
+    /// `--oom-score-adj`
+    pub oom_score_adj: i32,
+    /// `--volumes-from`, as typed.
+    pub volumes_from: Option<Vec<String>>,
+    /// `--cidfile`
+    #[serde(rename = "ContainerIDFile")]
+    pub container_id_file: String,
+}
+
+/// A limit on a resource; -1 is none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Ulimit {
+    /// `nofile` and the like.
+    pub name: String,
+    /// What holds unless a process changes it.
+    pub soft: i64,
+    /// How far it can.
+    pub hard: i64,
+}
+
+/// A device of the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct DeviceMapping {
+    /// On the host.
+    pub path_on_host: String,
+    /// In the container.
+    pub path_in_container: String,
+    /// `rwm`
+    pub cgroup_permissions: String,
 }
 
 /// Where the output goes.
@@ -203,6 +272,11 @@ pub enum Status {
 }
 
 impl Status {
+    /// Whether its process runs, or is about to be started again: what Docker counts as running.
+    pub fn runs(self) -> bool {
+        matches!(self, Status::Running | Status::Restarting)
+    }
+
     /// Docker's word for it, `.State.Status`. Docker has no `creating`: it is `created`.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -281,12 +355,16 @@ impl Container {
 
 /// Now, in UTC, as the records have it: `2026-01-31T12:00:00.123456789Z`.
 pub(crate) fn now() -> String {
-    let now = time::OffsetDateTime::now_utc();
+    time_text(time::OffsetDateTime::now_utc())
+}
+
+/// A time in UTC, as the records have it.
+pub(crate) fn time_text(time: time::OffsetDateTime) -> String {
     // A fixed number of digits, so that times sort as text.
     let format = time::macros::format_description!(
         "[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:9]Z"
     );
-    now.format(&format).unwrap_or_else(|_| ZERO_TIME.to_owned())
+    time.format(&format).unwrap_or_else(|_| ZERO_TIME.to_owned())
 }
 
 #[cfg(test)]

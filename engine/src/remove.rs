@@ -1,5 +1,6 @@
 //! A container goes, with what was made for it.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -35,26 +36,47 @@ pub(crate) fn remove(
     if let Some(container) = container {
         if with_volumes {
             let volumes = bindvol::Volumes::open(&root.volumes())?;
-            for name in volumes::anonymous(container) {
+            let changes = dir.volume_changes()?;
+            let names: BTreeSet<&str> =
+                volumes::anonymous(container).chain(changes.anonymous()).collect();
+            for name in names {
+                // Of --volumes-from: it stays for that one, as a volume with a name.
+                if is_used_by_another(root, dir, name)? {
+                    continue;
+                }
                 match volumes.remove(name) {
                     Ok(()) | Err(bindvol::Error::NoVolume { .. }) => {}
                     Err(error) => return Err(error.into()),
                 }
             }
         }
-        root.drop_name(&container.name, &container.id)?;
+        // Its name of now: it may have been renamed since the caller has read the record.
+        let name = dir.container()?.map_or_else(|| container.name.clone(), |now| now.name);
+        root.drop_name(&name, &container.id)?;
     } else {
         root.drop_names_of(dir.id())?;
     }
     root.remove(dir)
 }
 
-/// Takes away what a container whose process has ended has on the host: its mount, its cgroup and
-/// the socket of its supervisor.
+/// Whether a container other than that of `dir` has the volume, or nobody knows.
+fn is_used_by_another(root: &Root, dir: &Dir, volume: &str) -> Result<bool, Error> {
+    let has = |other: &Dir| match other.container() {
+        Ok(container) => {
+            let mounts = container.iter().flat_map(|container| &container.mounts);
+            mounts.filter_map(|mount| mount.name.as_deref()).any(|name| name == volume)
+        }
+        Err(_) => true,
+    };
+    Ok(root.dirs()?.iter().filter(|other| other.id() != dir.id()).any(has))
+}
+
+/// Takes away what a container whose first process has ended has on the host: its cgroup, with other
+/// processes that are left, the socket of its supervisor, and its mounts.
 pub(crate) fn release(dir: &Dir) -> Result<(), Error> {
-    dir.unmount()?;
+    group::remove(dir)?;
     dir.unlisten()?;
-    group::remove(dir)
+    dir.unmount()
 }
 
 /// Ends the process that a state names, if there is one, and waits until it is gone.

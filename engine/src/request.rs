@@ -6,7 +6,7 @@ use std::str::FromStr;
 use bindvol::VolumeSpec;
 use image_store::Platform;
 
-use crate::{Error, RestartPolicy};
+use crate::{Error, HostOptions, RestartPolicy};
 
 /// Endings of archives' names. A name with one of them is a path even where it could be an image's.
 const ARCHIVE_ENDINGS: [&str; 8] =
@@ -138,10 +138,14 @@ pub struct RunRequest {
     pub stop_signal: Option<String>,
     /// `--restart`
     pub restart: RestartPolicy,
-    /// `--log-driver`
-    pub log_driver: Option<String>,
-    /// `--log-opt`, `key=value`
-    pub log_options: Vec<String>,
+    /// `--stop-timeout`, seconds; -1 is no limit.
+    pub stop_timeout: Option<i64>,
+    /// `--domainname`
+    pub domainname: Option<String>,
+    /// What concerns the host.
+    pub host: HostOptions,
+    /// Volumes where the others have none; those of `host.volumes_from` are added to them.
+    pub inherited: Vec<VolumeSpec>,
 }
 
 /// `exec`: a further process in a container that runs.
@@ -161,6 +165,8 @@ pub struct ExecRequest {
     pub workdir: Option<String>,
     /// `-u`; without, the container's.
     pub user: Option<String>,
+    /// `--privileged`: with all capabilities.
+    pub privileged: bool,
 }
 
 #[cfg(test)]

@@ -58,6 +58,7 @@ impl Engine {
         if request.remove && request.restart != RestartPolicy::No {
             return Err(Error::RestartAndRemove);
         }
+        let request = &self.with_others(request)?;
         // While this is held, the image cannot be removed.
         let hold = self.store.hold()?;
         let (image, image_name) =
@@ -83,7 +84,9 @@ impl Engine {
         image_name: &str,
     ) -> Result<Container, Error> {
         let name = self.name(request.name.as_deref(), dir.id())?;
-        let mut container = match config::container(dir.id(), &name, request, image, image_name) {
+        let id_of = |name: &str| Ok(self.container(name)?.id);
+        let made = config::container(dir.id(), &name, request, image, image_name, &id_of);
+        let mut container = match made {
             Ok(container) => container,
             Err(error) => {
                 self.root.drop_name(&name, dir.id())?;

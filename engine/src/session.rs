@@ -1,6 +1,6 @@
 //! A process that was started, as its starter sees it; or a container that somebody attaches to.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::process::Signal;
 
@@ -47,6 +47,15 @@ impl Session {
     /// The container's id.
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// The process's number on the host; `None` when it has ended and was waited for.
+    pub fn pid(&self) -> Option<i32> {
+        // pidfd_open(2): -1 is none.
+        let info = format!("/proc/self/fdinfo/{}", self.pidfd.as_raw_fd());
+        let text = std::fs::read_to_string(info).ok()?;
+        let pid = text.lines().find_map(|line| line.strip_prefix("Pid:"))?.trim().parse().ok()?;
+        Some(pid).filter(|pid| *pid > 0)
     }
 
     /// Whether the process has a terminal.

@@ -6,21 +6,21 @@ use std::os::fd::BorrowedFd;
 use std::path::Path;
 
 use oci_runtime::standard::{self, StandardMount};
-use oci_spec::runtime::{
-    LinuxBuilder, LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, Mount, MountBuilder,
-    RootBuilder, Spec, SpecBuilder,
-};
+use oci_spec::runtime::{LinuxBuilder, Mount, MountBuilder, RootBuilder, Spec, SpecBuilder};
 use rustix::fs::Mode;
 use rustix::io::Errno;
 
+use crate::shared::Shared;
 use crate::volumes::{Subpaths, depth};
-use crate::{Container, Error, MountKind, MountPoint, etc, init_binary, process};
+use crate::{Container, Error, MountKind, MountPoint, devices, etc, init_binary, process};
 
 /// Where the standard mounts have the cgroup file systems: behind this one, as in Docker.
 const BEFORE_CGROUP: &str = "/sys";
 
+const SHM: &str = "/dev/shm";
+
 /// The configuration of `container`, whose own directory is `dir` and whose root is `merged`, with
-/// `subpaths` of [`crate::volumes::resolve`]. Makes the working directory in the root if the image
+/// `subpaths` of [`crate::volumes::resolve`] and what it has `shared`. Makes the working directory in the root if the image
 /// has none there, as Docker does.
 ///
 /// # Errors
@@ -32,7 +32,9 @@ pub(crate) fn build(
     dir: &Path,
     merged: BorrowedFd<'_>,
     subpaths: &Subpaths,
+    shared: &Shared,
 ) -> Result<Spec, Error> {
+    let host = &container.host_config;
     let mut own = own_mounts(container, dir, subpaths)?;
     let command = [&container.path].into_iter().chain(&container.args).cloned();
     let mut args: Vec<String> = command.collect();
@@ -44,7 +46,7 @@ pub(crate) fn build(
     }
     // Parents first; what is equally deep stays in its order.
     own.sort_by_key(|mount| depth(&mount.destination().to_string_lossy()));
-    let mut mounts = standard_mounts(container)?;
+    let mut mounts = standard_mounts(container, shared)?;
     mounts.append(&mut own);
     make_workdir(container, &mounts, merged)?;
 
@@ -52,36 +54,37 @@ pub(crate) fn build(
         .path(dir.join("merged"))
         .readonly(container.host_config.readonly_rootfs)
         .build()?;
-    let read_only: Vec<String> = standard::READ_ONLY.iter().map(|&path| path.to_owned()).collect();
     let mut linux = LinuxBuilder::default()
-        .namespaces(namespaces(container)?)
+        .namespaces(shared.namespaces(container)?)
         .rootfs_propagation("private")
-        .masked_paths(standard::masked_paths())
-        .readonly_paths(read_only)
+        .devices(devices::list(container)?)
         .build()?;
     linux.set_resources(None);
+    let hides = !host.privileged && !host.unmasked;
+    let read_only = standard::READ_ONLY.iter().map(|&path| path.to_owned()).collect();
+    linux.set_masked_paths(hides.then(standard::masked_paths));
+    linux.set_readonly_paths(hides.then_some(read_only));
+    let sysctls = host.sysctls.clone();
+    linux.set_sysctl(sysctls.map(|sysctls| sysctls.into_iter().collect()));
     let mut spec = SpecBuilder::default()
         .version(oci_spec::runtime::VERSION)
         .root(root)
         .mounts(mounts)
         .process(process::first(container, args, merged)?)
-        .hostname(container.config.hostname.clone())
         .linux(linux)
         .build()?;
     spec.set_annotations(None);
+    // A name that is the host's is not set.
+    let own_names = host.uts_mode.is_empty();
+    let domain = Some(container.config.domainname.clone()).filter(|name| !name.is_empty());
+    spec.set_hostname(own_names.then(|| container.config.hostname.clone()));
+    spec.set_domainname(domain.filter(|_| own_names));
     Ok(spec)
 }
 
-fn namespaces(container: &Container) -> Result<Vec<LinuxNamespace>, Error> {
-    use LinuxNamespaceType::{Cgroup, Ipc, Mount, Network, Pid, Uts};
-    let own = [Pid, Mount, Ipc, Uts, Cgroup].into_iter();
-    let network = (!container.is_host_network()).then_some(Network);
-    let namespace = |typ| Ok(LinuxNamespaceBuilder::default().typ(typ).build()?);
-    own.chain(network).map(namespace).collect()
-}
-
 /// The standard mounts, without those that a volume takes the place of or would hide.
-fn standard_mounts(container: &Container) -> Result<Vec<Mount>, Error> {
+fn standard_mounts(container: &Container, shared: &Shared) -> Result<Vec<Mount>, Error> {
+    let host = &container.host_config;
     let taken = |target: &str| {
         let hides = |mount: &MountPoint| Path::new(target).starts_with(&mount.destination);
         container.mounts.iter().any(hides)
@@ -90,7 +93,25 @@ fn standard_mounts(container: &Container) -> Result<Vec<Mount>, Error> {
     let mut add = |standard: &StandardMount| -> Result<(), Error> {
         if !taken(standard.target) {
             let source = Path::new(standard.source);
-            mounts.push(mount(standard.target, standard.fstype, source, standard.options)?);
+            let mut options: Vec<String> =
+                standard.options.iter().map(|&word| word.to_owned()).collect();
+            match (standard.target, &shared.shm) {
+                (SHM, Some(source)) => {
+                    let options = ["rbind", "rprivate", "nosuid", "nodev", "noexec"];
+                    mounts.push(mount(SHM, "bind", source, &options)?);
+                    return Ok(());
+                }
+                (SHM, None) if host.ipc_mode == "none" => return Ok(()),
+                (SHM, None) => {
+                    if let Some(size) = host.shm_size {
+                        options.retain(|word| !word.starts_with("size="));
+                        options.push(format!("size={size}"));
+                    }
+                }
+                _ if host.privileged => options.retain(|word| word != "ro"),
+                _ => {}
+            }
+            mounts.push(mount(standard.target, standard.fstype, source, &options)?);
         }
         Ok(())
     };
@@ -104,7 +125,11 @@ fn standard_mounts(container: &Container) -> Result<Vec<Mount>, Error> {
 }
 
 /// The volumes and the files of `/etc`, except for those where the user mounts something else.
-fn own_mounts(container: &Container, dir: &Path, subpaths: &Subpaths) -> Result<Vec<Mount>, Error> {
+pub(crate) fn own_mounts(
+    container: &Container,
+    dir: &Path,
+    subpaths: &Subpaths,
+) -> Result<Vec<Mount>, Error> {
     let mut mounts = Vec::new();
     for (name, target) in etc::FILES {
         if !container.mounts.iter().any(|mount| mount.destination == target) {
@@ -115,18 +140,23 @@ fn own_mounts(container: &Container, dir: &Path, subpaths: &Subpaths) -> Result<
             mounts.push(mount(target, "bind", &dir.join(name), &options)?);
         }
     }
-    for volume in &container.mounts {
-        let target = &volume.destination;
-        mounts.push(match volume.kind {
-            MountKind::Tmpfs => mount(target, "tmpfs", Path::new("tmpfs"), &volume.options)?,
-            MountKind::Bind | MountKind::Volume => {
-                let open = subpaths.source(target);
-                let source = open.as_deref().unwrap_or_else(|| Path::new(&volume.source));
-                mount(target, "bind", source, &volume.options)?
-            }
-        });
+    for point in &container.mounts {
+        mounts.push(volume(point, subpaths)?);
     }
     Ok(mounts)
+}
+
+/// A volume, a bind or a tmpfs of the container's record as a mount.
+pub(crate) fn volume(point: &MountPoint, subpaths: &Subpaths) -> Result<Mount, Error> {
+    let target = &point.destination;
+    match point.kind {
+        MountKind::Tmpfs => mount(target, "tmpfs", Path::new("tmpfs"), &point.options),
+        MountKind::Bind | MountKind::Volume => {
+            let open = subpaths.source(target);
+            let source = open.as_deref().unwrap_or_else(|| Path::new(&point.source));
+            mount(target, "bind", source, &point.options)
+        }
+    }
 }
 
 fn mount<S: AsRef<str>>(

@@ -9,6 +9,7 @@ use crate::report::Report;
 use crate::session::Watch;
 use crate::stop::Standing;
 use crate::supervise::{Starter, Supervisor};
+use crate::tidy::abandoned;
 use crate::{Container, Engine, Error, Session, attach, bundle, output};
 
 /// Who gets the input and output of a container that is started.
@@ -28,12 +29,16 @@ impl Engine {
     /// # Errors
     /// There is no such container; it cannot be started, and stays as it is.
     pub fn start(&self, container: &str, request: StartRequest) -> Result<Option<Session>, Error> {
-        let (dir, container) = self.find(container)?;
+        let (dir, found) = self.find(container)?;
         let lock = match self.standing(&dir)? {
             Standing::Rests(lock) => lock,
             Standing::Runs(_) | Standing::Waits => return Ok(None),
-            Standing::Gone => return Err(self.gone(&container)),
+            Standing::Gone => return Err(self.gone(&found)),
         };
+        // Its supervisor may have been killed since this program tidied up.
+        abandoned(&self.root, &dir)?;
+        // As it is now: nobody changes it any more without the lock, but for its name.
+        let container = dir.container()?.ok_or_else(|| self.gone(&found))?;
         let starter = match request.attach || request.interactive {
             true => Starter::Attached { input: request.interactive && container.config.open_stdin },
             false => Starter::Passing,

@@ -8,9 +8,9 @@ use crate::dir::{Attempt, Dir, Lock};
 use crate::remove::{kill, remove};
 use crate::target::Target;
 use crate::tidy::abandoned;
-use crate::{Engine, Error, Status, signal};
+use crate::{Container, Engine, Error, Status, signal};
 
-/// How long `stop` waits before it kills, if nothing is said: as Docker.
+/// How long `stop` waits before it kills, if nothing is said, neither here nor by `--stop-timeout`: as Docker.
 const STOP: Duration = Duration::from_secs(10);
 
 /// How often it is looked whether a container in the making runs.
@@ -30,7 +30,7 @@ pub(crate) enum Standing {
 
 impl Engine {
     /// Ends a container: by its own stop signal, and by SIGKILL if it has not ended within `timeout`
-    /// (default 10 s). Returns when its supervisor has tidied up. One that does not run is left as
+    /// (default: the container's own, 10 s). Returns when its supervisor has tidied up. One that does not run is left as
     /// it is.
     ///
     /// # Errors
@@ -48,7 +48,7 @@ impl Engine {
             Standing::Gone => return Ok(()),
         };
         target.signal(signal::stop(&container)?)?;
-        if !target.wait(timeout.unwrap_or(STOP))? {
+        if !target.wait(timeout.unwrap_or_else(|| own_timeout(&container)))? {
             kill(&target)?;
         }
         // Its supervisor tidies up, and lets go.
@@ -122,4 +122,12 @@ impl Engine {
             std::thread::sleep(LOOK);
         }
     }
+}
+
+/// How long `stop` waits if it is not told: `--stop-timeout`, where -1 is no limit.
+fn own_timeout(container: &Container) -> Duration {
+    let seconds = container.config.stop_timeout;
+    seconds.map_or(STOP, |seconds| {
+        Duration::from_secs(u64::try_from(seconds).unwrap_or(u32::MAX.into()))
+    })
 }

@@ -20,7 +20,7 @@ use crate::remove::{end, release, remove};
 use crate::report::Report;
 use crate::restart::Backoff;
 use crate::tidy::abandoned;
-use crate::{Container, Error, LogConfig, State, Status, bundle, output, signal, target};
+use crate::{Container, Error, LogConfig, State, Status, bundle, group, output, signal, target};
 
 /// How often it is looked, between two starts, whether the container is to be stopped.
 const LOOK: Duration = Duration::from_millis(50);
@@ -69,6 +69,10 @@ impl Supervisor {
         let report = match begin(&dir, &container, prepared, &mut hub) {
             Ok(started) => {
                 let ended = live(&root, &dir, &container, started, &mut hub, pipes);
+                if let Ok(state) = &ended {
+                    // For who waits for a container that goes with its record; that goes on without.
+                    let _ = lock.note(state.exit_code);
+                }
                 match tidy(&root, &dir, &container, ended) {
                     Ok(code) => Report::Exited { code },
                     Err(error) => {
@@ -177,7 +181,9 @@ fn live(
         }
         let config = &container.config;
         let again = output::open(config.tty, config.open_stdin).and_then(|(stdio, pipes)| {
-            let prepared = bundle::prepare(root, dir, container, stdio)?;
+            // With the name and the volumes that it has by now.
+            let now = dir.container()?;
+            let prepared = bundle::prepare(root, dir, now.as_ref().unwrap_or(container), stdio)?;
             Ok((start(dir, prepared, state.restart_count + 1)?, pipes))
         });
         (started, pipes) = match again {
@@ -223,7 +229,11 @@ impl Watcher<'_> {
             }
         }
         let exit = running.wait()?;
-        // All writers are gone with the PID namespace: what is there is all.
+        if !self.container.host_config.pid_mode.is_empty() {
+            // In a PID namespace of its own, they are gone by now.
+            group::remove(self.dir)?;
+        }
+        // All writers are gone: what is there is all.
         self.hub.rest();
         Ok(state.exited(exit.code()))
     }

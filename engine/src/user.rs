@@ -78,6 +78,17 @@ pub(crate) fn resolve(root: BorrowedFd<'_>, text: &str) -> Result<User, Error> {
     Ok(found)
 }
 
+/// The id of a group by its name or number, of the image's files below `root`.
+///
+/// # Errors
+/// As [`resolve`].
+pub(crate) fn group(root: BorrowedFd<'_>, text: &str) -> Result<u32, Error> {
+    match who(text).map_err(|why| Error::invalid("group", text, why))? {
+        Who::Id(gid) => Ok(gid),
+        Who::Name(name) => find_group(read(root, c"/etc/group", GROUP)?.as_deref(), &name),
+    }
+}
+
 /// A user or group as it is named.
 #[derive(Debug, PartialEq)]
 enum Who {

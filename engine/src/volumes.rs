@@ -23,6 +23,22 @@ impl Subpaths {
         let found = self.0.iter().find(|(other, _)| other == target);
         found.map(|(_, open)| sys::process::proc_path(open))
     }
+
+    /// Opens that of one mount, if it has one.
+    ///
+    /// # Errors
+    /// As [`reopen`].
+    pub(crate) fn open(&mut self, mount: &MountPoint, volumes: &Volumes) -> Result<(), Error> {
+        let Some(name) = mount.name.as_deref() else { return Ok(()) };
+        let Some(volume) = volumes.get(name)? else {
+            return Err(bindvol::Error::NoVolume { name: name.to_owned() }.into());
+        };
+        let below = Path::new(&mount.source).strip_prefix(&volume.path).ok();
+        if let Some(below) = below.and_then(Path::to_str).filter(|below| !below.is_empty()) {
+            self.0.push((mount.destination.clone(), volume.open(Some(below))?));
+        }
+        Ok(())
+    }
 }
 
 /// Decides what is mounted, makes the volumes that are missing, fills them from the image, whose
@@ -77,6 +93,35 @@ pub(crate) fn resolve(
     }
 }
 
+/// One more volume, for a container whose root on the host is `merged`: made where it is missing, and
+/// filled. With its record comes the name of the volume if it is new, for the caller to remove where a
+/// later step fails.
+///
+/// # Errors
+/// As [`resolve`].
+pub(crate) fn add(
+    spec: &VolumeSpec,
+    volumes: &Volumes,
+    merged: BorrowedFd<'_>,
+) -> Result<(MountPoint, Option<String>), Error> {
+    if let Kind::Bind { source, create_source: true } = &spec.kind {
+        bindvol::create_source(source)?;
+    }
+    let mut made = Making { volumes, merged, new: Vec::new() };
+    let mount = point(spec).and_then(|mount| made.mount(spec, mount));
+    let new = made.new.pop();
+    match mount {
+        Ok(mount) => Ok((mount, new)),
+        Err(error) => {
+            if let Some(name) = new {
+                // As in `resolve`.
+                let _ = volumes.remove(&name);
+            }
+            Err(error)
+        }
+    }
+}
+
 /// Opens the directories below volumes that are to be mounted, for a start.
 ///
 /// # Errors
@@ -84,14 +129,7 @@ pub(crate) fn resolve(
 pub(crate) fn reopen(container: &Container, volumes: &Volumes) -> Result<Subpaths, Error> {
     let mut subpaths = Subpaths::default();
     for mount in &container.mounts {
-        let Some(name) = mount.name.as_deref() else { continue };
-        let Some(volume) = volumes.get(name)? else {
-            return Err(bindvol::Error::NoVolume { name: name.to_owned() }.into());
-        };
-        let below = Path::new(&mount.source).strip_prefix(&volume.path).ok();
-        if let Some(below) = below.and_then(Path::to_str).filter(|below| !below.is_empty()) {
-            subpaths.0.push((mount.destination.clone(), volume.open(Some(below))?));
-        }
+        subpaths.open(mount, volumes)?;
     }
     Ok(subpaths)
 }
@@ -111,6 +149,12 @@ fn specs(container: &Container, request: &RunRequest) -> Result<Vec<VolumeSpec>,
         }
         specs.push(spec.clone());
     }
+    let taken = |specs: &[VolumeSpec], target: &str| specs.iter().any(|spec| spec.target == target);
+    for spec in &request.inherited {
+        if !taken(&specs, &spec.target) {
+            specs.push(spec.clone());
+        }
+    }
     for path in container.config.volumes.iter().flat_map(|volumes| volumes.keys()) {
         let bad = |why| Err(Error::invalid("VOLUME of the image", path, why));
         if !path.starts_with('/') {
@@ -120,7 +164,7 @@ fn specs(container: &Container, request: &RunRequest) -> Result<Vec<VolumeSpec>,
         if target == "/" {
             return bad("the root of the container cannot be a volume");
         }
-        if !specs.iter().any(|spec| spec.target == target) {
+        if !taken(&specs, &target) {
             let kind = Kind::Anonymous { nocopy: false };
             specs.push(VolumeSpec { kind, target, options: bindvol::Options::default() });
         }

@@ -135,6 +135,30 @@ pub enum Error {
         /// how it should be
         wanted: String,
     },
+    /// A tree that is to become an archive cannot be read.
+    #[error("cannot {op} {} in the file system that is to be archived: {source}", path.display())]
+    Pack {
+        /// what was tried
+        op: &'static str,
+        /// where, below the root of the tree
+        path: PathBuf,
+        /// what the kernel said
+        source: io::Error,
+    },
+    /// A tar, or an image's layer, has no way to say what the tree has.
+    #[error("{} cannot be archived: {why}", path.display())]
+    Unrepresentable {
+        /// where, below the root of the tree
+        path: PathBuf,
+        /// the rule that it breaks, and what to do
+        why: &'static str,
+    },
+    /// Who takes the archive takes no more of it.
+    #[error("cannot write the archive: {source}")]
+    Output {
+        /// what the kernel said
+        source: io::Error,
+    },
     /// Other processes removed layers as fast as this one wrote them.
     #[error(
         "gave up loading {archive}: other processes removed its layers {attempts} times while it was loaded; try again"

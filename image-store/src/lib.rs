@@ -34,6 +34,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! Images go out as archives again ([`Store::save`]), and new ones are made of the layers of one that is there and
+//! one more ([`Store::create`]); [`Pack`] writes the tars of both.
+//!
 //! # On disk
 //!
 //! ```text
@@ -77,23 +80,31 @@
 extern crate self as image_store; // the tests' images are made for this crate from outside and inside
 
 mod crash;
+mod create;
 mod dir;
 mod error;
 mod link;
 mod load;
+mod pack;
 mod record;
 mod reference;
 mod remove;
+mod save;
 mod source;
 mod staging;
 mod store;
 mod tags;
 mod work;
 
+pub use create::NewImage;
 pub use error::{Error, Problem};
-pub use image_unpack::{Digest, Limits, Options, ParsePlatformError, Platform, WhiteoutForm};
+pub use image_unpack::{
+    Digest, Extract, LayerTar, Limits, Options, ParsePlatformError, Platform, WhiteoutForm,
+};
 pub use load::{LoadOptions, Progress};
+pub use pack::Pack;
 pub use record::{StoredImage, StoredLayer};
 pub use remove::Removed;
+pub use save::{SaveFormat, SaveOptions};
 pub use source::Source;
 pub use store::{Hold, Store};

@@ -100,15 +100,9 @@ impl Store {
         let plans = plans(images)?;
         for _ in 0..ATTEMPTS {
             let staging = Staging::acquire(&self.dirs().staging, staging_name(&plans))?;
-            let work = Work {
-                store: self,
-                archive: &archive,
-                plans: &plans,
-                options,
-                staging: staging.dir(),
-            };
+            let work = Work { store: self, plans: &plans, options, staging: staging.dir() };
             let mut layers = work.layers()?;
-            work.unpack_all(&mut layers, progress)?;
+            work.unpack_all(&archive, &mut layers, progress)?;
             // From here on nothing that the image needs can be removed; was it until now?
             let _hold = self.hold()?;
             if !work.are_there(&layers)? {
@@ -175,7 +169,7 @@ impl Store {
     }
 
     /// Gives each image that is there its names.
-    fn give_tags(&self, images: &[KnownImage]) -> Result<(), Error> {
+    pub(crate) fn give_tags(&self, images: &[KnownImage]) -> Result<(), Error> {
         let names = || images.iter().flat_map(|image| image.tags.iter().map(|tag| (tag, image.id)));
         let now = self.tags()?;
         if names().all(|(tag, id)| now.get(tag) == Some(&id)) {

@@ -155,6 +155,21 @@ impl Store {
         }
     }
 
+    /// An image's configuration, byte for byte: its digest is the image's id.
+    ///
+    /// # Errors
+    /// There is no such image ([`Error::NotFound`]), or it is damaged.
+    pub fn raw_config(&self, id: &Digest) -> Result<Vec<u8>, Error> {
+        let gone = || self.not_found(&id.to_string(), &BTreeMap::new());
+        let dir = self.dirs().images.dir(&id.hex())?.ok_or_else(gone)?;
+        let raw = dir.read(CONFIG)?;
+        let raw = self.unless_removed(id, &dir, CONFIG, raw)?.ok_or_else(gone)?;
+        match Digest::of(&raw) {
+            found if found == *id => Ok(raw),
+            found => Err(dir.damaged(CONFIG, Problem::Digest(found))),
+        }
+    }
+
     /// Whether each layer of the image is where its link leads.
     pub(crate) fn is_complete(&self, image: &StoredImage) -> Result<bool, Error> {
         for layer in &image.layers {
@@ -163,6 +178,14 @@ impl Store {
             }
         }
         Ok(true)
+    }
+
+    /// Bytes of a layer's files; `None` where there is no such layer.
+    ///
+    /// # Errors
+    /// Its record is damaged ([`Error::Damaged`]); a system call fails.
+    pub fn layer_size(&self, chain_id: &Digest) -> Result<Option<u64>, Error> {
+        Ok(self.layer_record(chain_id)?.map(|record| record.size))
     }
 
     /// The record of a layer that cannot be removed now.

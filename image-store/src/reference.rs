@@ -50,7 +50,7 @@ pub(crate) fn complete(reference: &str) -> Result<String, Error> {
 }
 
 /// The name, and the tag if there is one: a colon after the last slash starts it.
-fn split(reference: &str) -> (&str, Option<&str>) {
+pub(crate) fn split(reference: &str) -> (&str, Option<&str>) {
     let base = reference.rfind('/').map_or(0, |slash| slash + 1);
     match reference[base..].find(':') {
         Some(colon) => (&reference[..base + colon], Some(&reference[base + colon + 1..])),

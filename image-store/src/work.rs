@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use image_unpack::{Archive, Digest, Layer, Options, Pending};
+use image_unpack::{Archive, Digest, Layer, Options, Pending, Unpacked};
 use rustix::io::Errno;
 
 use crate::dir::Dir;
@@ -17,7 +17,6 @@ use crate::{Error, crash, link};
 /// One try to load.
 pub(crate) struct Work<'a> {
     pub(crate) store: &'a Store,
-    pub(crate) archive: &'a Archive,
     pub(crate) plans: &'a [Plan],
     pub(crate) options: &'a LoadOptions,
     /// Only this worker uses it, and whoever comes after its death.
@@ -56,17 +55,18 @@ impl<'a> Work<'a> {
                 if layers.contains_key(&name.chain_id) {
                     continue;
                 }
-                let state = match self.store.layer_record(&name.chain_id)? {
-                    Some(record) => {
-                        self.check_form(&name.chain_id, record.form)?;
-                        State::Stored(record.size)
-                    }
-                    None => State::Missing(job),
-                };
+                let state = self.stored(&name.chain_id)?.unwrap_or(State::Missing(job));
                 layers.insert(name.chain_id, state);
             }
         }
         Ok(layers)
+    }
+
+    /// A layer that the store has, in the form that is asked for.
+    pub(crate) fn stored(&self, chain_id: &Digest) -> Result<Option<State<'a>>, Error> {
+        let Some(record) = self.store.layer_record(chain_id)? else { return Ok(None) };
+        self.check_form(chain_id, record.form)?;
+        Ok(Some(State::Stored(record.size)))
     }
 
     fn check_form(&self, chain_id: &Digest, stored: String) -> Result<(), Error> {
@@ -81,6 +81,7 @@ impl<'a> Work<'a> {
     /// Unpacks all missing layers at once into staging, the largest first, on all processors.
     pub(crate) fn unpack_all(
         &self,
+        archive: &Archive,
         layers: &mut Layers<'a>,
         progress: &dyn Progress,
     ) -> Result<(), Error> {
@@ -98,7 +99,7 @@ impl<'a> Work<'a> {
             while !stop.load(Ordering::Relaxed)
                 && let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed))
             {
-                let result = self.unpack(job, progress);
+                let result = self.unpack(archive, job, progress);
                 stop.fetch_or(result.is_err(), Ordering::Relaxed);
                 done.lock()
                     .unwrap_or_else(PoisonError::into_inner)
@@ -121,23 +122,44 @@ impl<'a> Work<'a> {
     }
 
     /// Unpacks one layer into staging.
-    fn unpack(&self, job: &Job<'_>, progress: &dyn Progress) -> Result<State<'a>, Error> {
-        let name = job.name.chain_id.hex();
-        self.staging.make(&name, 0o700)?;
-        let dir = existing(self.staging, &name)?;
-        dir.make("diff", 0o755)?;
-        let diff = existing(&dir, "diff")?;
+    fn unpack(
+        &self,
+        archive: &Archive,
+        job: &Job<'_>,
+        progress: &dyn Progress,
+    ) -> Result<State<'a>, Error> {
+        let (dir, diff) = self.stage_layer(&job.name.chain_id.hex())?;
         crash::point();
         let advance = |bytes| progress.advance(bytes);
         let options = &self.options.options;
-        let unpacked = self.archive.unpack(job.layer, diff.as_fd(), options, &advance)?;
+        let unpacked = archive.unpack(job.layer, diff.as_fd(), options, &advance)?;
+        self.record_layer(&dir, job.name, job.parent, unpacked)
+    }
+
+    /// Makes a layer's directory in staging, and the one in it that takes the files.
+    pub(crate) fn stage_layer(&self, name: &str) -> Result<(Dir, Dir), Error> {
+        self.staging.make(name, 0o700)?;
+        let dir = existing(self.staging, name)?;
+        dir.make("diff", 0o755)?;
+        let diff = existing(&dir, "diff")?;
+        Ok((dir, diff))
+    }
+
+    /// Writes down what an unpacked layer is.
+    pub(crate) fn record_layer(
+        &self,
+        dir: &Dir,
+        name: LayerName,
+        parent: Option<Digest>,
+        unpacked: Unpacked,
+    ) -> Result<State<'a>, Error> {
         let record = LayerRecord {
-            diff_id: job.name.diff_id,
-            parent: job.parent,
+            diff_id: name.diff_id,
+            parent,
             size: unpacked.bytes,
-            form: form(options),
+            form: form(&self.options.options),
         };
-        dir.write("link", format!("{}\n", link::name(&job.name.chain_id)).as_bytes())?;
+        dir.write("link", format!("{}\n", link::name(&name.chain_id)).as_bytes())?;
         dir.write_json(LAYER, &record)?;
         crash::point();
         Ok(State::Staged(unpacked.bytes, Some(unpacked.pending)))
@@ -267,7 +289,7 @@ fn staged_image(id: &Digest) -> String {
 }
 
 /// What two layers must have in common to be used together, in words.
-fn form(options: &Options) -> String {
+pub(crate) fn form(options: &Options) -> String {
     format!("whiteouts {:?}, owners {}", options.form, options.owners)
 }
 

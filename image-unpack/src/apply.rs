@@ -23,6 +23,8 @@ use crate::tarstream::TarStream;
 mod files;
 mod finish;
 
+pub(crate) use files::{write_all, write_pieces};
+
 /// A directory of the layer.
 #[derive(Debug, Default)]
 struct Directory {

@@ -252,6 +252,12 @@ pub enum Refusal {
     /// a hard link to a directory
     #[error("it is a hard link to a directory")]
     LinkToDirectory,
+    /// a directory is where a file is to be
+    #[error("cannot overwrite directory with non-directory; remove it first")]
+    OverDirectory,
+    /// something else is where a directory is to be
+    #[error("cannot overwrite non-directory with directory; remove it first")]
+    DirectoryOver,
 }
 
 /// How a tar breaks its format.

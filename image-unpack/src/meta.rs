@@ -107,6 +107,16 @@ pub(crate) fn overlay_prefix(form: WhiteoutForm) -> &'static str {
     }
 }
 
+/// The name that an image gave an attribute of its unpacked layer: without the escape for one that
+/// overlayfs would have taken for its own, `None` for one that is overlayfs's own.
+pub fn given_name(name: &[u8], form: WhiteoutForm) -> Option<Vec<u8>> {
+    let own = overlay_prefix(form).as_bytes();
+    match name.strip_prefix(own) {
+        Some(rest) => Some([own, rest.strip_prefix(b"overlay.")?].concat()),
+        None => Some(name.to_vec()),
+    }
+}
+
 /// An image's attribute that overlayfs would take for its own gets one more `overlay.`, which overlayfs strips.
 fn escape(name: &[u8], form: WhiteoutForm) -> Vec<u8> {
     let prefix = overlay_prefix(form).as_bytes();

@@ -87,6 +87,11 @@ pub(crate) fn name(raw: &[u8], limits: &Limits, layer: &str) -> Result<Name, Err
     }
 }
 
+/// An entry's name, cleaned, where none has a meaning of its own; empty is the root.
+pub(crate) fn plain(raw: &[u8], limits: &Limits, what: &str) -> Result<Vec<u8>, Error> {
+    Ok(checked(raw, limits, what, Refusal::DotDot)?.join(&b'/'))
+}
+
 /// The cleaned target of a hard link, which like a name counts from the layer's root.
 pub(crate) fn link_target(
     raw: &[u8],

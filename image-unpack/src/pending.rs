@@ -11,7 +11,7 @@ use crate::dirs::{self, Place};
 use crate::entry::{Meta, Time};
 use crate::error::show;
 use crate::lowers::{Found, Lowers};
-use crate::meta::{Setter, overlay_prefix};
+use crate::meta::{Setter, given_name};
 use crate::options::Options;
 use crate::path;
 
@@ -298,16 +298,11 @@ fn mtime(stat: &Stat) -> Time {
 
 /// A lower file's attributes as its image gave them: without overlayfs's own, and unescaped.
 fn xattrs(fd: BorrowedFd<'_>, options: &Options) -> rustix::io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
-    let own = overlay_prefix(options.form).as_bytes();
     let mut list = Vec::with_capacity(rustix::fs::flistxattr_query(fd)?.max(1));
     rustix::fs::flistxattr(fd, rustix::buffer::spare_capacity(&mut list))?;
     let mut out = Vec::new();
     for name in list.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
-        let given = match name.strip_prefix(own).map(|rest| rest.strip_prefix(b"overlay.")) {
-            Some(None) => continue,
-            Some(Some(rest)) => [own, rest].concat(),
-            None => name.to_vec(),
-        };
+        let Some(given) = given_name(name, options.form) else { continue };
         let mut value = Vec::with_capacity(rustix::fs::fgetxattr_query(fd, name)?.max(1));
         rustix::fs::fgetxattr(fd, name, rustix::buffer::spare_capacity(&mut value))?;
         out.push((given, value));

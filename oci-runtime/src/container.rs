@@ -5,7 +5,7 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use ns_core::{Child, Event, Exit, Gate, Namespaces, Spawn};
+use ns_core::{Child, Event, Exit, Gate, Namespaces};
 use oci_spec::runtime as oci;
 use pivot::{Device, DeviceKind, Devices, Masks, Nodes, RootPropagation};
 use rustix::fs::{Mode, OFlags};
@@ -13,8 +13,10 @@ use rustix::process::{DumpableBehavior, Pid};
 use sys::{Failure, Report, Step};
 
 use crate::mounts::Mount;
+use crate::namespaces::OwnNamespaces;
 use crate::process::Process;
 use crate::stdio::Stdio;
+use crate::sysctl::Sysctls;
 use crate::{Error, explain, supported};
 
 /// What the child tells, in this order.
@@ -31,13 +33,14 @@ const PART_DEVICES: u16 = 1;
 const PART_MASKS: u16 = 2;
 pub(crate) const PART_CWD: u16 = 3;
 pub(crate) const PART_COMMAND: u16 = 4;
+const PART_SYSCTLS: u16 = 5;
 /// From here on, the mounts: part - PART_MOUNTS is the mount's number.
 const PART_MOUNTS: u16 = 16;
 
 /// A container that can be made: everything that needs a path, memory or input is done.
 #[derive(Debug)]
 pub struct Prepared {
-    namespaces: Namespaces,
+    namespaces: OwnNamespaces,
     /// A detached clone of the root's mount, by which the root can be looked into afterwards too.
     root: OwnedFd,
     propagation: RootPropagation,
@@ -46,6 +49,7 @@ pub struct Prepared {
     /// None where the configuration binds a `/dev` of its own.
     devices: Option<Devices>,
     masks: Masks,
+    sysctls: Sysctls,
     hostname: Option<CString>,
     domainname: Option<CString>,
     process: Process,
@@ -65,7 +69,7 @@ impl Prepared {
         let process = spec.process().as_ref().ok_or_else(|| missing("process"))?;
         let root = spec.root().as_ref().ok_or_else(|| missing("root"))?;
         let linux = spec.linux().clone().unwrap_or_default();
-        let namespaces = namespaces(&linux)?;
+        let namespaces = OwnNamespaces::prepare(&linux)?;
         let mounts = spec.mounts().iter().flatten().enumerate();
         let text = |field: &str, text: &Option<String>| {
             let text = text.as_deref().filter(|text| !text.is_empty());
@@ -90,8 +94,9 @@ impl Prepared {
                 linux.masked_paths().as_deref().unwrap_or_default(),
                 linux.readonly_paths().as_deref().unwrap_or_default(),
             )?,
-            hostname: text("hostname", spec.hostname())?,
-            domainname: text("domainname", spec.domainname())?,
+            sysctls: Sysctls::prepare(linux.sysctl().as_ref(), namespaces.new)?,
+            hostname: namespaces.name("hostname", text("hostname", spec.hostname())?)?,
+            domainname: namespaces.name("domainname", text("domainname", spec.domainname())?)?,
             process: Process::prepare(process, stdio, None)?,
             oom_score_adj: process.oom_score_adj(),
             namespaces,
@@ -111,7 +116,7 @@ impl Prepared {
     /// # Errors
     /// A step failed; nothing of the container is left.
     pub fn create(self) -> Result<Created, Error> {
-        let mut spawn = Spawn::new().namespaces(self.namespaces);
+        let mut spawn = self.namespaces.spawn();
         if let Some(fd) = &self.cgroup {
             spawn = spawn.cgroup(fd.as_fd());
         }
@@ -165,9 +170,11 @@ impl Prepared {
         if let Some(domainname) = &self.domainname {
             rustix::system::setdomainname(domainname.to_bytes()).step("setting the domain name")?;
         }
-        if self.namespaces.contains(Namespaces::NETWORK) {
+        if self.namespaces.new.contains(Namespaces::NETWORK) {
             sys::net::loopback_up().step("setting the loopback device up")?;
         }
+        let of_sysctls = |failure: Failure| failure.of(PART_SYSCTLS, failure.index);
+        self.sysctls.apply().map_err(of_sysctls)?;
         let of_masks = |failure: Failure| failure.of(PART_MASKS, failure.index);
         self.masks.apply(root).map_err(of_masks)?;
         self.process.make_cwd(root)?;
@@ -191,6 +198,7 @@ impl Prepared {
                 Some(devices) => devices.describe(report.index),
                 None => "the container's devices".to_owned(),
             },
+            PART_SYSCTLS => self.sysctls.describe(report.index),
             PART_MASKS => self.masks.describe(report.index),
             part => match part.checked_sub(PART_MOUNTS).map(usize::from) {
                 Some(number) if number < self.mounts.len() => {
@@ -299,33 +307,6 @@ fn binds_dev(spec: &oci::Spec) -> bool {
     };
     let mut mounts = spec.mounts().iter().flatten();
     mounts.any(|mount| mount.destination().as_os_str() == "/dev" && is_bind(mount))
-}
-
-fn namespaces(linux: &oci::Linux) -> Result<Namespaces, Error> {
-    use oci::LinuxNamespaceType as Type;
-    let mut new = Namespaces::empty();
-    for (index, namespace) in linux.namespaces().iter().flatten().enumerate() {
-        let field = |name: &str| format!("linux.namespaces[{index}].{name}");
-        if namespace.path().is_some() {
-            return Err(Error::Unsupported { field: field("path") });
-        }
-        new |= match namespace.typ() {
-            Type::Mount => Namespaces::MOUNT,
-            Type::Pid => Namespaces::PID,
-            Type::Network => Namespaces::NETWORK,
-            Type::Ipc => Namespaces::IPC,
-            Type::Uts => Namespaces::UTS,
-            Type::Cgroup => Namespaces::CGROUP,
-            Type::User | Type::Time => {
-                return Err(Error::Unsupported { field: field("type") });
-            }
-        };
-    }
-    if !new.contains(Namespaces::MOUNT) {
-        let reason = "a container needs a mount namespace of its own; add {\"type\": \"mount\"}";
-        return Err(Error::field("linux.namespaces", reason));
-    }
-    Ok(new)
 }
 
 /// The specification's default devices and those that the configuration adds.

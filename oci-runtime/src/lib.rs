@@ -47,11 +47,14 @@ mod container;
 mod error;
 mod exec;
 mod explain;
+mod inside;
 mod mounts;
+mod namespaces;
 mod process;
 mod shield;
 mod stdio;
 mod supported;
+mod sysctl;
 
 /// The types of `config.json`, from the crate oci-spec.
 pub use oci_spec::runtime as spec;
@@ -63,6 +66,7 @@ pub use capabilities::machine as machine_capabilities;
 pub use container::{Created, Prepared, Running};
 pub use error::{CommandProblem, Error};
 pub use exec::PreparedExec;
+pub use inside::{View, mount_into, unmount_from};
 pub use ns_core::Exit;
 pub use shield::{own_path, shield};
 pub use stdio::Stdio;

@@ -37,12 +37,7 @@ pub(crate) fn check(spec: &oci::Spec) -> Result<(), Error> {
     unless_given("linux.intelRdt", linux.intel_rdt())?;
     unless_given("linux.personality", linux.personality())?;
     unless_given("linux.mountLabel", linux.mount_label())?;
-    match linux.sysctl() {
-        Some(sysctl) if !sysctl.is_empty() => {
-            Err(Error::Unsupported { field: "linux.sysctl".to_owned() })
-        }
-        _ => Ok(()),
-    }
+    Ok(())
 }
 
 /// The same for a process, of a container or of an exec.

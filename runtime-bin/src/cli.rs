@@ -6,10 +6,25 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
+use crate::archive::{ExportArgs, SaveArgs};
+use crate::commit::{CommitArgs, ImportArgs};
+use crate::completions::{CompleteArgs, CompletionsArgs, ManArgs};
+use crate::container::{ContainerVerb, PortArgs, RenameArgs, TopArgs, WaitArgs};
+use crate::cp::CpArgs;
+use crate::diff::DiffArgs;
 use crate::exec::ExecArgs;
+use crate::image::{ImageVerb, RmiArgs, TagArgs};
+use crate::images::{HistoryArgs, ImagesArgs};
+use crate::inspect::InspectArgs;
+use crate::log::{Level, LogFormat};
+use crate::mount::{MountArgs, UmountArgs};
+use crate::ps::PsArgs;
 use crate::run::RunArgs;
+use crate::system::{InfoArgs, SystemVerb};
+use crate::volume::VolumeVerb;
+use crate::{help, log};
 
 /// A container runtime that runs an image from a tar file
 #[derive(Debug, Parser)]
@@ -32,6 +47,29 @@ pub(crate) struct Cli {
         default_value = "/var/lib/runtime-bin"
     )]
     pub(crate) root: PathBuf,
+    /// Set the logging level: what is told on standard error
+    #[arg(
+        long,
+        global = true,
+        display_order = 1001,
+        value_name = "string",
+        value_enum,
+        default_value_t
+    )]
+    pub(crate) log_level: Level,
+    /// Format of errors and warnings: text, or a JSON object a line
+    #[arg(
+        long,
+        global = true,
+        display_order = 1002,
+        value_name = "string",
+        value_enum,
+        default_value_t
+    )]
+    pub(crate) log_format: LogFormat,
+    /// Only tell what failed: no progress, no notes (the same as --log-level error)
+    #[arg(long = "quiet", id = "only_errors")]
+    pub(crate) quiet: bool,
     /// Print version information and quit
     #[arg(short = 'v', long, action = clap::ArgAction::Version)]
     version: Option<bool>,
@@ -58,7 +96,7 @@ pub(crate) enum Verb {
     Exec(ExecArgs),
     /// List containers
     Ps(PsArgs),
-    /// Return low-level information on containers
+    /// Return low-level information on containers, images and volumes
     Inspect(InspectArgs),
     /// Stop one or more running containers
     Stop(StopArgs),
@@ -70,8 +108,60 @@ pub(crate) enum Verb {
     Images(ImagesArgs),
     /// Load an image from a tar archive or STDIN
     Load(LoadArgs),
+    /// Save one or more images to a tar archive (streamed to STDOUT by default)
+    Save(SaveArgs),
+    /// Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE
+    Tag(TagArgs),
+    /// Remove one or more images
+    Rmi(RmiArgs),
+    /// Show the history of an image
+    History(HistoryArgs),
+    /// Create a new image from a container's changes
+    Commit(CommitArgs),
+    /// Export a container's filesystem as a tar archive
+    Export(ExportArgs),
+    /// Import the contents from a tarball to create a filesystem image
+    Import(ImportArgs),
     /// Show where each mount of a container comes from
     Mounts(MountsArgs),
+    /// Rename a container
+    Rename(RenameArgs),
+    /// List port mappings for the container
+    Port(PortArgs),
+    /// Display the running processes of a container
+    Top(TopArgs),
+    /// Block until one or more containers stop, then print their exit codes
+    Wait(WaitArgs),
+    /// Display system-wide information
+    Info(InfoArgs),
+    /// Manage containers
+    #[command(subcommand)]
+    Container(Box<ContainerVerb>),
+    /// Manage images
+    #[command(subcommand)]
+    Image(ImageVerb),
+    /// Manage volumes
+    #[command(subcommand)]
+    Volume(VolumeVerb),
+    /// Manage the store as a whole
+    #[command(subcommand)]
+    System(SystemVerb),
+    /// Copy files/folders between a container and the local filesystem
+    Cp(CpArgs),
+    /// Inspect changes to files or directories on a container's filesystem
+    Diff(DiffArgs),
+    /// Add volumes to a running container
+    Mount(MountArgs),
+    /// Take volumes out of a running container
+    Umount(UmountArgs),
+    /// Print the script by which a shell completes this program's command line
+    Completions(CompletionsArgs),
+    /// Names, for the scripts of `completions`
+    #[command(name = "__complete", hide = true)]
+    Complete(CompleteArgs),
+    /// Manual pages, for `cargo xtask man`
+    #[command(name = "__man", hide = true)]
+    Man(ManArgs),
     /// Show the version information
     Version,
 }
@@ -165,30 +255,6 @@ pub(crate) struct LogsArgs {
     pub(crate) container: String,
 }
 
-/// `ps`
-#[derive(Debug, Args)]
-#[command(args_override_self = true)]
-pub(crate) struct PsArgs {
-    /// Show all containers (default shows just running)
-    #[arg(short, long)]
-    pub(crate) all: bool,
-    /// Only display container IDs
-    #[arg(short, long)]
-    pub(crate) quiet: bool,
-    /// Don't truncate output
-    #[arg(long)]
-    pub(crate) no_trunc: bool,
-}
-
-/// `inspect`
-#[derive(Debug, Args)]
-#[command(args_override_self = true)]
-pub(crate) struct InspectArgs {
-    /// Names or ids of containers
-    #[arg(required = true, value_name = "NAME|ID")]
-    pub(crate) containers: Vec<String>,
-}
-
 /// `stop`
 #[derive(Debug, Args)]
 #[command(args_override_self = true)]
@@ -235,18 +301,6 @@ pub(crate) struct RmArgs {
     pub(crate) containers: Vec<String>,
 }
 
-/// `images`
-#[derive(Debug, Args)]
-#[command(args_override_self = true)]
-pub(crate) struct ImagesArgs {
-    /// Only show image IDs
-    #[arg(short, long)]
-    pub(crate) quiet: bool,
-    /// Don't truncate output
-    #[arg(long)]
-    pub(crate) no_trunc: bool,
-}
-
 /// `load`
 #[derive(Debug, Args)]
 #[command(args_override_self = true)]
@@ -290,12 +344,39 @@ pub(crate) struct Usage {
     error: clap::Error,
     /// The exit status if it is a failure.
     status: u8,
+    form: LogFormat,
 }
 
 /// Reads a command line, the program's own name first.
 pub(crate) fn parse(args: Vec<OsString>) -> Result<Cli, Usage> {
     let status = if matches!(verb(&args), Some("run" | "exec")) { 125 } else { 1 };
-    Cli::try_parse_from(args).map_err(|error| Usage { error, status })
+    let form = log_format(&args);
+    let command = help::with_examples(Cli::command());
+    let read = command.try_get_matches_from(args);
+    let mut cli = read
+        .and_then(|matches| Cli::from_arg_matches(&matches))
+        .map_err(|error| Usage { error, status, form })?;
+    cli.verb = match cli.verb {
+        Verb::Container(verb) => verb.short(),
+        Verb::Image(verb) => verb.short(),
+        verb => verb,
+    };
+    Ok(cli)
+}
+
+/// In which form errors are wanted, for a command line that cannot be parsed.
+fn log_format(args: &[OsString]) -> LogFormat {
+    let mut words = args.iter().skip(1).map(|arg| arg.to_str().unwrap_or_default());
+    let mut form = LogFormat::Text;
+    while let Some(word) = words.next() {
+        let value = match word.strip_prefix("--log-format") {
+            Some("") => words.next(),
+            Some(value) => value.strip_prefix('='),
+            None => None,
+        };
+        form = value.and_then(|value| LogFormat::from_str(value, false).ok()).unwrap_or(form);
+    }
+    form
 }
 
 /// The first word that is neither an option nor an option's value, for a command line that cannot
@@ -304,7 +385,8 @@ fn verb(args: &[OsString]) -> Option<&str> {
     let mut args = args.iter().skip(1).map(|arg| arg.to_str().unwrap_or_default());
     loop {
         match args.next()? {
-            "--root" => drop(args.next()),
+            "--root" | "--log-level" | "--log-format" => drop(args.next()),
+            "container" => {}
             option if option.starts_with('-') => {}
             verb => return Some(verb),
         }
@@ -332,7 +414,9 @@ impl Usage {
             _ => {
                 let text = self.error.render().to_string();
                 let text = text.strip_prefix("error: ").unwrap_or(&text);
-                let _ = write!(io::stderr().lock(), "runtime-bin: {text}");
+                log::choose(Level::Error, self.form);
+                let told = format!("runtime-bin: {}", text.trim_end());
+                log::write(Level::Error, text.trim_end(), &told);
                 ExitCode::from(self.status)
             }
         }

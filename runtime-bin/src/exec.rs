@@ -1,11 +1,12 @@
 //! `exec`: a further process in a container.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::{ArgAction, Args};
 use engine::{Engine, ExecRequest};
 
 use crate::cli::{DetachKeysArg, SigProxyArg};
+use crate::files;
 use crate::run::{attach, check_terminal, given};
 
 /// `exec`. Options end at CONTAINER: what comes behind it is the command's.
@@ -24,12 +25,18 @@ pub(crate) struct ExecArgs {
     /// Set environment variables
     #[arg(short, long, value_name = "list", allow_hyphen_values = true)]
     env: Vec<String>,
+    /// Read in a file of environment variables
+    #[arg(long, value_name = "list")]
+    env_file: Vec<PathBuf>,
     /// Print usage
     #[arg(long, action = ArgAction::Help)]
     help: Option<bool>,
     /// Keep STDIN open even if not attached
     #[arg(short, long)]
     interactive: bool,
+    /// Give extended privileges to the command
+    #[arg(long)]
+    privileged: bool,
     /// Allocate a pseudo-TTY
     #[arg(short, long)]
     tty: bool,
@@ -51,7 +58,10 @@ pub(crate) struct ExecArgs {
 
 impl ExecArgs {
     /// The container, and what the engine is asked for.
-    fn request(self) -> (String, ExecRequest) {
+    ///
+    /// # Errors
+    /// A file of variables cannot be read.
+    fn request(self) -> anyhow::Result<(String, ExecRequest)> {
         let mut words = self.container_and_command.into_iter();
         let container = words.next().unwrap_or_default();
         let request = ExecRequest {
@@ -59,18 +69,19 @@ impl ExecArgs {
             interactive: self.interactive,
             tty: self.tty,
             detach: self.detach,
-            env: self.env,
+            env: files::environment(&self.env_file, self.env)?,
             workdir: given(self.workdir),
             user: given(self.user),
+            privileged: self.privileged,
         };
-        (container, request)
+        Ok((container, request))
     }
 }
 
 /// Runs a command in a container, and returns its exit status, or 0 with `-d`.
 pub(crate) fn exec(root: &Path, args: ExecArgs) -> anyhow::Result<u8> {
     let keys = args.detach_keys.read()?;
-    let (container, request) = args.request();
+    let (container, request) = args.request()?;
     check_terminal(request.interactive, request.tty, request.detach)?;
     let session = Engine::open(root)?.exec(&container, &request)?;
     if request.detach {
@@ -86,7 +97,7 @@ mod tests {
     fn request(words: &[&str]) -> (String, engine::ExecRequest) {
         let args = ["runtime-bin", "exec"].iter().chain(words).map(Into::into).collect();
         match parse(args).unwrap().verb {
-            Verb::Exec(args) => args.request(),
+            Verb::Exec(args) => args.request().unwrap(),
             _ => unreachable!(),
         }
     }
@@ -104,7 +115,9 @@ mod tests {
 
     #[test]
     fn every_option_is_read() {
-        let (_, request) = request(&["-d", "-u", "-1", "-w", "/srv", "web", "true"]);
+        let (_, request) =
+            request(&["-d", "-u", "-1", "-w", "/srv", "--privileged", "web", "true"]);
+        assert!(request.privileged);
         assert!(request.detach && !request.interactive && !request.tty);
         assert_eq!(request.user.as_deref(), Some("-1"));
         assert_eq!(request.workdir.as_deref(), Some("/srv"));

@@ -16,6 +16,16 @@ pub(crate) fn seconds_since(time: &str, now: OffsetDateTime) -> Option<u64> {
     Some(u64::try_from((now - time).whole_seconds()).unwrap_or(0))
 }
 
+/// A time of a record as Go prints one: `2026-01-31 12:00:00 +0000 UTC`. What is no time is itself.
+pub(crate) fn created_at(time: &str) -> String {
+    let format = time::macros::format_description!(
+        "[year]-[month]-[day] [hour]:[minute]:[second] +0000 UTC"
+    );
+    let parsed = OffsetDateTime::parse(time, &Rfc3339).ok();
+    let shown = parsed.and_then(|time| time.to_offset(time::UtcOffset::UTC).format(&format).ok());
+    shown.unwrap_or_else(|| time.to_owned())
+}
+
 /// A span of time as a person would say it (Docker's `HumanDuration`).
 pub(crate) fn duration(seconds: u64) -> String {
     let minutes = seconds / 60;

@@ -6,21 +6,39 @@
 
 #![forbid(unsafe_code)]
 
+mod archive;
 mod cli;
+mod commit;
+mod completions;
+mod container;
+mod cp;
+mod diff;
 mod exec;
+mod files;
+mod filter;
 mod format;
+mod help;
+mod image;
 mod images;
 mod inspect;
+mod listing;
 mod load;
+mod log;
 mod logs;
+mod mount;
 mod mounts;
+mod options;
 mod output;
 mod progress;
+mod prune;
 mod ps;
 mod run;
 mod several;
 mod start;
+mod system;
 mod table;
+mod template;
+mod volume;
 mod volumes;
 
 use std::ffi::{OsStr, OsString};
@@ -39,6 +57,8 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(usage) => return usage.report(),
     };
+    let level = if cli.quiet { log::Level::Error } else { cli.log_level };
+    log::choose(level, cli.log_format);
     if let Verb::Run(_) | Verb::Start(_) | Verb::Restart(_) | Verb::Exec(_) = cli.verb
         && let Err(error) = engine::shield()
     {
@@ -84,7 +104,30 @@ fn act(cli: Cli) -> anyhow::Result<u8> {
         Verb::Rm(args) => several::rm(root, &args),
         Verb::Images(args) => images::images(root, &args),
         Verb::Load(args) => load::load(root, &args),
+        Verb::Save(args) => archive::save(root, &args),
+        Verb::Tag(args) => image::tag(root, &args),
+        Verb::Rmi(args) => image::rmi(root, &args),
+        Verb::History(args) => images::history(root, &args),
+        Verb::Commit(args) => commit::commit(root, &args),
+        Verb::Export(args) => archive::export(root, &args),
+        Verb::Import(args) => commit::import(root, &args),
+        Verb::Image(verb) => image::only(root, &verb),
         Verb::Mounts(args) => mounts::mounts(root, &args),
+        Verb::Rename(args) => container::rename(root, &args),
+        Verb::Port(args) => container::port(root, &args),
+        Verb::Top(args) => container::top(root, &args),
+        Verb::Wait(args) => container::wait(root, &args),
+        Verb::Info(args) => system::info(root, &args),
+        Verb::Container(verb) => container::only(root, &verb),
+        Verb::Volume(verb) => volume::volume(root, &verb),
+        Verb::System(verb) => system::system(root, &verb),
+        Verb::Cp(args) => cp::cp(root, &args),
+        Verb::Diff(args) => diff::diff(root, &args),
+        Verb::Mount(args) => mount::mount(root, &args),
+        Verb::Umount(args) => mount::umount(root, &args),
+        Verb::Completions(args) => completions::completions(&args),
+        Verb::Complete(args) => completions::complete(root, &args),
+        Verb::Man(args) => completions::man(&args),
         Verb::Version => version(),
     }
 }

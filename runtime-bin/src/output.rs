@@ -4,6 +4,8 @@ use std::io::{self, Write};
 
 use anyhow::Context;
 
+use crate::log::{self, Level};
+
 /// Writes to standard output, at once. Where nobody reads any more (`| head`), quietly nothing.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     let mut stdout = io::stdout().lock();
@@ -13,10 +15,15 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
-/// Writes one line to standard error. That nobody can read it is no reason to fail.
+/// Writes one line to standard error: what failed.
 pub(crate) fn complain(program: &str, error: &anyhow::Error) {
-    let line = format!("{program}: {}\n", sentence(error));
-    let _ = io::stderr().lock().write_all(line.as_bytes());
+    let sentence = sentence(error);
+    log::write(Level::Error, &sentence, &format!("{program}: {sentence}"));
+}
+
+/// Writes one line to standard error: what was done.
+pub(crate) fn tell(message: &str) {
+    log::write(Level::Info, message, message);
 }
 
 /// An error with its causes, on one line. A cause that the text before it has already is left out.

@@ -3,6 +3,8 @@
 use engine::Progress;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::log::{self, Level};
+
 /// A bar that appears when a load has something to do, and is gone afterwards. On anything but a
 /// terminal nothing is written (that is indicatif's own rule).
 pub(crate) struct Bar(ProgressBar);
@@ -30,7 +32,7 @@ impl Bar {
 
 impl Progress for Bar {
     fn begin(&self, layers: usize, bytes: u64) {
-        if layers > 0 {
+        if layers > 0 && log::wants(Level::Info) {
             self.start(ProgressDrawTarget::stderr_with_hz(10), layers, bytes);
         }
     }

@@ -9,6 +9,8 @@ use engine::{
 };
 
 use crate::cli::{DetachKeysArg, SigProxyArg};
+use crate::files::{self, Reserved};
+use crate::options::HostArgs;
 use crate::output;
 use crate::progress::Bar;
 use crate::volumes::VolumeArgs;
@@ -53,12 +55,6 @@ pub(crate) struct RunArgs {
     /// Set meta data on a container
     #[arg(short, long, value_name = "list", allow_hyphen_values = true)]
     label: Vec<String>,
-    /// Logging driver for the container: json-file or none
-    #[arg(long, value_name = "string")]
-    log_driver: Option<String>,
-    /// Log driver options: max-size=SIZE, max-file=N
-    #[arg(long, value_name = "list")]
-    log_opt: Vec<String>,
     /// Assign a name to the container
     #[arg(long, value_name = "string", allow_hyphen_values = true)]
     name: Option<String>,
@@ -89,6 +85,8 @@ pub(crate) struct RunArgs {
     #[arg(short, long, value_name = "string", allow_hyphen_values = true)]
     user: Option<String>,
     #[command(flatten)]
+    host: HostArgs,
+    #[command(flatten)]
     volumes: VolumeArgs,
     /// Working directory inside the container
     #[arg(short, long, value_name = "string", allow_hyphen_values = true)]
@@ -107,6 +105,14 @@ impl RunArgs {
     fn request(self) -> anyhow::Result<RunRequest> {
         let mut words = self.image_and_command.into_iter();
         let image = words.next().unwrap_or_default();
+        let host = self.host.options()?;
+        let env = files::environment(&self.host.env_file, self.env)?;
+        // What is typed comes last, and holds.
+        let mut labels = Vec::new();
+        for path in &self.host.label_file {
+            labels.extend(files::entries("--label-file", path)?);
+        }
+        labels.extend(self.label);
         Ok(RunRequest {
             image: ImageArg::parse(&image, Path::exists),
             command: words.collect(),
@@ -115,7 +121,7 @@ impl RunArgs {
             remove: self.rm,
             interactive: self.interactive,
             tty: self.tty,
-            env: self.env,
+            env,
             workdir: given(self.workdir),
             user: given(self.user),
             entrypoint: self.entrypoint,
@@ -127,11 +133,13 @@ impl RunArgs {
             init: self.init,
             volumes: self.volumes.specs()?,
             platform: given(self.platform).map(|text| text.parse()).transpose()?,
-            labels: self.label,
+            labels,
             stop_signal: given(self.stop_signal),
             restart: self.restart.parse()?,
-            log_driver: self.log_driver,
-            log_options: self.log_opt,
+            stop_timeout: self.host.stop_timeout,
+            domainname: given(self.host.domainname),
+            host,
+            inherited: Vec::new(),
         })
     }
 }
@@ -155,9 +163,17 @@ pub(crate) fn check_terminal(interactive: bool, tty: bool, detach: bool) -> anyh
 /// Runs a container, and returns its exit status, or 0 with `-d`.
 pub(crate) fn run(root: &Path, args: Box<RunArgs>) -> anyhow::Result<u8> {
     let (keys, proxy) = (args.detach_keys.read()?, args.sig_proxy);
+    let pid_file = args.host.pidfile.clone();
     let request = args.request()?;
     check_terminal(request.interactive, request.tty, request.detach)?;
+    let id_file = request.host.id_file.as_deref().map(Reserved::id).transpose()?;
     let session = Engine::open(root)?.run(&request, &Bar::hidden())?;
+    if let Some(file) = id_file {
+        file.write(session.id())?;
+    }
+    if let (Some(path), Some(pid)) = (pid_file, session.pid()) {
+        files::write_pid(&path, pid)?;
+    }
     if request.detach {
         output::print(&format!("{}\n", session.id()))?;
         return Ok(0);
@@ -182,7 +198,12 @@ pub(crate) fn attach(
 
 /// Makes a container, and prints its id.
 pub(crate) fn create(root: &Path, args: Box<RunArgs>) -> anyhow::Result<u8> {
-    let id = Engine::open(root)?.create(&args.request()?, &Bar::hidden())?;
+    let request = args.request()?;
+    let id_file = request.host.id_file.as_deref().map(Reserved::id).transpose()?;
+    let id = Engine::open(root)?.create(&request, &Bar::hidden())?;
+    if let Some(file) = id_file {
+        file.write(&id)?;
+    }
     output::print(&format!("{id}\n"))?;
     Ok(0)
 }

@@ -7,8 +7,23 @@ use rustix::io::Errno;
 
 use crate::process::last_errno;
 
-/// A character device: its major number, and its minor number where not all of them are meant.
-pub type CharDevice = (u32, Option<u32>);
+/// A device: its kind, its major number, and its minor number where not all of them are meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// Whether it is a block device; else it is a character device.
+    pub block: bool,
+    /// Its driver.
+    pub major: u32,
+    /// Which of the driver's.
+    pub minor: Option<u32>,
+}
+
+impl Device {
+    /// A character device.
+    pub const fn char(major: u32, minor: Option<u32>) -> Device {
+        Device { block: false, major, minor }
+    }
+}
 
 /// One instruction of eBPF, laid out as `struct bpf_insn` (linux/bpf.h).
 #[repr(C)]
@@ -27,17 +42,18 @@ const AND: u8 = 0x57; // BPF_ALU64 | BPF_AND | BPF_K
 const COPY: u8 = 0xbf; // BPF_ALU64 | BPF_MOV | BPF_X
 const SHIFT_RIGHT: u8 = 0x77; // BPF_ALU64 | BPF_RSH | BPF_K
 const SET: u8 = 0xb7; // BPF_ALU64 | BPF_MOV | BPF_K
-const SKIP_IF: u8 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
 const SKIP_IF_BITS: u8 = 0x45; // BPF_JMP | BPF_JSET | BPF_K
 const SKIP_UNLESS: u8 = 0x55; // BPF_JMP | BPF_JNE | BPF_K
 const EXIT: u8 = 0x95; // BPF_JMP | BPF_EXIT
 
-// BPF_DEVCG_DEV_CHAR, and BPF_DEVCG_ACC_READ | BPF_DEVCG_ACC_WRITE: what is left is mknod.
+// BPF_DEVCG_DEV_BLOCK, BPF_DEVCG_DEV_CHAR, and BPF_DEVCG_ACC_READ | BPF_DEVCG_ACC_WRITE: what is left is
+// mknod.
+const BLOCK: i32 = 1;
 const CHAR: i32 = 2;
 const READ_OR_WRITE: i32 = 2 | 4;
 
 /// Yes to mknod(2) of anything and to the use of `allowed`, no to the rest.
-fn program(allowed: &[CharDevice]) -> Vec<Instruction> {
+fn program(allowed: &[Device]) -> Vec<Instruction> {
     let op = |code, to: u8, from: u8, offset, operand| {
         let registers = to | from << 4;
         Instruction { code, registers, offset, operand }
@@ -54,12 +70,10 @@ fn program(allowed: &[CharDevice]) -> Vec<Instruction> {
         op(SKIP_IF_BITS, 2, 0, 2, READ_OR_WRITE),
     ];
     code.extend(answer(1));
-    // Block devices: none.
-    code.push(op(SKIP_IF, 3, 0, 2, CHAR));
-    code.extend(answer(0));
-    for (major, minor) in allowed {
-        let rest = if minor.is_some() { 3 } else { 2 };
-        code.push(op(SKIP_UNLESS, 4, 0, rest, *major as i32));
+    for Device { block, major, minor } in allowed {
+        let rest = if minor.is_some() { 4 } else { 3 };
+        code.push(op(SKIP_UNLESS, 3, 0, rest, if *block { BLOCK } else { CHAR }));
+        code.push(op(SKIP_UNLESS, 4, 0, rest - 1, *major as i32));
         code.extend(minor.map(|minor| op(SKIP_UNLESS, 5, 0, 2, minor as i32)));
         code.extend(answer(1));
     }
@@ -88,10 +102,10 @@ struct Attach {
     flags: u32,
 }
 
-/// Lets the processes of the cgroup whose directory `group` is open on read and write the character
+/// Lets the processes of the cgroup whose directory `group` is open on read and write the
 /// devices `allowed` and no other device, beside what is forbidden to the groups above it. They may make
 /// nodes of all kinds. It goes with the group. Needs CAP_SYS_ADMIN; EINVAL without CONFIG_CGROUP_BPF.
-pub fn allow_devices(group: BorrowedFd<'_>, allowed: &[CharDevice]) -> Result<(), Errno> {
+pub fn allow_devices(group: BorrowedFd<'_>, allowed: &[Device]) -> Result<(), Errno> {
     // Numbers of linux/bpf.h.
     const PROG_LOAD: libc::c_int = 5;
     const PROG_ATTACH: libc::c_int = 8;
@@ -167,7 +181,9 @@ mod tests {
         let group = Group::new();
         let dir = std::fs::File::open(&group.0).unwrap();
         assert!(group.run(": < /dev/zero"));
-        allow_devices(dir.as_fd(), &[(1, Some(3)), (136, None)]).unwrap();
+        let loop_0 = Device { block: true, major: 7, minor: Some(0) };
+        let allowed = [Device::char(1, Some(3)), Device::char(136, None), loop_0];
+        allow_devices(dir.as_fd(), &allowed).unwrap();
         assert!(group.run(": < /dev/null && : > /dev/null"));
         for other in ["zero", "full", "urandom"] {
             assert!(!group.run(&format!(": < /dev/{other}")), "{other}");
@@ -176,6 +192,10 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let node = temp.path().join("node");
         assert!(group.run(&format!("mknod {0} b 1 3 && ! (: < {0})", node.display())));
+        // EPERM is the cgroup's; whether there is such a device, its driver says.
+        let open = "rm {0}; mknod {0} b 7 MINOR && (: < {0}) 2>&1 | grep -q 'not permitted'";
+        let open = open.replace("{0}", node.to_str().unwrap());
+        assert!(!group.run(&open.replace("MINOR", "0")) && group.run(&open.replace("MINOR", "1")));
     }
 
     #[test]

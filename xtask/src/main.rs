@@ -1,4 +1,4 @@
-//! The project's own tasks: `cargo xtask images | demo | tidy | test-vm`.
+//! The project's own tasks: `cargo xtask images | demo | man | tidy | test-host | test-vm`.
 //!
 //! xtask knows nothing of the workspace's other crates: it builds, runs and checks them from outside,
 //! as a person at a terminal would.
@@ -9,7 +9,9 @@
 mod apt;
 mod demo;
 mod images;
+mod man;
 mod sh;
+mod test_host;
 mod testvm;
 mod tidy;
 
@@ -31,8 +33,12 @@ enum Task {
     Images(images::Args),
     /// Build the release binary and show it at work, with nginx and a volume
     Demo(demo::Args),
+    /// Write the program's manual pages
+    Man(man::Args),
     /// Check the rules of the source tree that the compiler does not know
     Tidy(tidy::Args),
+    /// Run the workspace's tests on this machine
+    TestHost(test_host::Args),
     /// Run the workspace's tests in a virtual machine with other kernels
     TestVm(testvm::Args),
 }
@@ -41,7 +47,9 @@ fn main() -> ExitCode {
     let done = match Cli::parse().task {
         Task::Images(args) => images::run(args),
         Task::Demo(args) => demo::run(args),
+        Task::Man(args) => man::run(args),
         Task::Tidy(args) => tidy::run(args),
+        Task::TestHost(args) => test_host::run(args),
         Task::TestVm(args) => testvm::run(args),
     };
     match done {

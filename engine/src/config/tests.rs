@@ -28,7 +28,8 @@ fn nginx() -> ImageConfiguration {
 
 fn made(request: &RunRequest, config: &ImageConfiguration) -> Result<Container, Error> {
     let image = Image { id: Digest::of(b"x"), name: "nginx:1", config, lowers: Vec::new() };
-    merge(ID, "web", request, image, |name| (name == "HERE").then(|| "value".into()))
+    let id_of = |name: &str| Ok(name.to_owned());
+    merge(ID, "web", request, image, &id_of, |name| (name == "HERE").then(|| "value".into()))
 }
 
 fn of(request: &RunRequest) -> Container {

@@ -12,7 +12,9 @@ fn image() -> (tempfile::TempDir, OwnedFd) {
 
 fn built(container: &Container) -> Value {
     let (_dir, root) = image();
-    let spec = build(container, Path::new("/s/c"), root.as_fd(), &Subpaths::default()).unwrap();
+    let spec =
+        build(container, Path::new("/s/c"), root.as_fd(), &Subpaths::default(), &Shared::default())
+            .unwrap();
     serde_json::to_value(spec).unwrap()
 }
 
@@ -116,7 +118,7 @@ fn the_working_directory_is_made() {
     container.mounts = vec![volume("/volume")];
     let mut build = |workdir: &str| {
         container.config.working_dir = workdir.to_owned();
-        build(&container, Path::new("/s/c"), root.as_fd(), &Subpaths::default())
+        build(&container, Path::new("/s/c"), root.as_fd(), &Subpaths::default(), &Shared::default())
     };
     for workdir in ["/a/b", "/link/c", "/volume/x", "/proc/self/fd/7", "", "/"] {
         build(workdir).unwrap();
@@ -136,7 +138,9 @@ fn an_unknown_user_is_said_before_anything_runs() {
     let (_dir, root) = image();
     let mut container = testing::container();
     container.config.user = "nobody".to_owned();
-    let error = build(&container, Path::new("/"), root.as_fd(), &Subpaths::default()).unwrap_err();
+    let error =
+        build(&container, Path::new("/"), root.as_fd(), &Subpaths::default(), &Shared::default())
+            .unwrap_err();
     assert!(error.to_string().starts_with("unable to find user nobody"), "{error}");
 }
 
@@ -145,7 +149,13 @@ fn init_needs_a_static_program_and_goes_in_front() {
     let (_dir, root) = image();
     let mut container = testing::container();
     container.host_config.init = true;
-    let result = build(&container, Path::new("/s/c"), root.as_fd(), &Subpaths::default());
+    let result = build(
+        &container,
+        Path::new("/s/c"),
+        root.as_fd(),
+        &Subpaths::default(),
+        &Shared::default(),
+    );
     // The tests' own program is what would be bound in.
     if cfg!(target_feature = "crt-static") {
         let spec = serde_json::to_value(result.unwrap()).unwrap();
@@ -155,4 +165,42 @@ fn init_needs_a_static_program_and_goes_in_front() {
     } else {
         assert!(matches!(result, Err(Error::InitNotStatic { .. })));
     }
+}
+
+#[test]
+fn what_a_user_unlocks_is_open() {
+    let mut container = testing::container();
+    container.host_config.unmasked = true;
+    let spec = built(&container);
+    assert!(spec["linux"].get("maskedPaths").is_none(), "{spec:#}");
+    assert!(spec["linux"].get("readonlyPaths").is_none());
+    container.host_config.unmasked = false;
+    container.host_config.privileged = true;
+    container.host_config.shm_size = Some(4096);
+    container.host_config.sysctls = Some([("net.x".to_owned(), "1".to_owned())].into());
+    container.config.domainname = "d".to_owned();
+    let spec = built(&container);
+    assert!(spec["linux"].get("maskedPaths").is_none());
+    let options = |target: &str| {
+        let mounts = spec["mounts"].as_array().unwrap();
+        let mount = mounts.iter().find(|mount| mount["destination"] == target).unwrap();
+        mount["options"].as_array().unwrap().clone()
+    };
+    for target in ["/sys", "/sys/fs/cgroup"] {
+        assert!(!options(target).contains(&json!("ro")), "{target}");
+    }
+    assert!(options("/dev/shm").contains(&json!("size=4096")));
+    assert!(!options("/dev/shm").contains(&json!("size=65536k")));
+    assert_eq!(spec["linux"]["sysctl"], json!({"net.x": "1"}));
+    assert_eq!(spec["domainname"], "d");
+    assert!(spec["linux"]["devices"].as_array().unwrap().len() > 3);
+    container.host_config.uts_mode = "host".to_owned();
+    container.host_config.pid_mode = "host".to_owned();
+    container.host_config.ipc_mode = "none".to_owned();
+    let spec = built(&container);
+    assert!(spec.get("hostname").is_none() && spec.get("domainname").is_none());
+    let kinds: Vec<_> =
+        spec["linux"]["namespaces"].as_array().unwrap().iter().map(|n| n["type"].clone()).collect();
+    assert_eq!(kinds, ["mount", "ipc", "cgroup", "network"]);
+    assert!(!targets(&spec).contains(&"/dev/shm"));
 }

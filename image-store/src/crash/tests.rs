@@ -123,3 +123,45 @@ fn a_removal_killed_anywhere() {
     );
     assert!(points >= 6, "{points}");
 }
+
+#[test]
+fn a_new_image_killed_anywhere() {
+    let create = |store: &Store| {
+        let mut file = store.spool().unwrap();
+        std::io::Write::write_all(&mut file, &layer(&[("new", b"3")])).unwrap();
+        std::io::Seek::rewind(&mut file).unwrap();
+        let layer = store.layer_tar(file, "a test").unwrap();
+        let base = store.find("base:1").unwrap();
+        let config = |diff_ids: &[crate::Digest]| {
+            let rootfs = serde_json::json!({ "type": "layers", "diff_ids": diff_ids });
+            let config =
+                serde_json::json!({ "architecture": "amd64", "os": "linux", "rootfs": rootfs });
+            serde_json::to_vec(&config).unwrap()
+        };
+        let name = Some("new:1");
+        let new = crate::NewImage { base: Some(&base), layer: &layer, config: &config, name };
+        store.create(&new, &quick(), &()).unwrap()
+    };
+    if let Some((store, _)) = in_child() {
+        create(&store);
+        return;
+    }
+    let points = at_each_point(
+        "a_new_image_killed_anywhere",
+        |root, tar| drop(load(&Store::open(root).unwrap(), tar)),
+        |root, _| {
+            let store = Store::open(root).unwrap();
+            assert_whole(root);
+            match store.find("new:1") {
+                Ok(image) => assert_eq!(image.layers.len(), 2),
+                Err(Error::NotFound { .. }) => {}
+                Err(error) => panic!("{error}"),
+            }
+            let image = create(&store);
+            assert_eq!(std::fs::read(image.layers[1].path().join("new")).unwrap(), b"3");
+            assert_whole(root);
+        },
+    );
+    // The layer, its link and its place, the image, the name.
+    assert!(points >= 6, "{points}");
+}

@@ -130,7 +130,8 @@ impl Tree<'_> {
     }
 }
 
-fn write_all<I: Input>(
+/// The data of the current entry to `file`.
+pub(crate) fn write_all<I: Input>(
     file: &mut File,
     stream: &mut TarStream<'_, I>,
     place: Place<'_>,
@@ -148,7 +149,7 @@ fn write_all<I: Input>(
 }
 
 /// The stored pieces to their places; the rest stays a hole.
-fn write_pieces<I: Input>(
+pub(crate) fn write_pieces<I: Input>(
     file: &File,
     map: &[(u64, u64)],
     size: u64,

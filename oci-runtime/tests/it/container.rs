@@ -128,3 +128,59 @@ fn a_working_directory_that_is_missing_is_made() {
     running.wait().unwrap();
     assert_eq!(text(pipe), "/tmp/a/b\n");
 }
+
+#[test]
+fn kernel_parameters_are_those_of_its_namespaces() {
+    let own = std::fs::read_to_string("/proc/sys/net/ipv4/ip_default_ttl").unwrap();
+    let mut config = script(
+        "cat /proc/sys/net/ipv4/ip_default_ttl /proc/sys/kernel/msgmax /proc/sys/fs/mqueue/queues_max \
+         /proc/sys/kernel/domainname",
+    );
+    config["linux"]["sysctl"] = json!({
+        "net.ipv4.ip_default_ttl": "77", "kernel/msgmax": "4242", "fs.mqueue.queues_max": "99",
+        "kernel.domainname": "of.container",
+    });
+    // What an image or a volume has in place of the container's /proc is never written to.
+    config["linux"]["readonlyPaths"] = json!(["/proc/sys"]);
+    let (printed, _) = run(config).unwrap();
+    assert_eq!(printed, "77\n4242\n99\nof.container\n");
+    assert_eq!(std::fs::read_to_string("/proc/sys/net/ipv4/ip_default_ttl").unwrap(), own);
+    // What the kernel refuses is said with its name.
+    let mut config = script("true");
+    config["linux"]["sysctl"] = json!({"net.ipv4.ip_default_ttl": "x"});
+    let error = run(config).unwrap_err().to_string();
+    assert!(error.contains("net/ipv4/ip_default_ttl = x: writing the kernel parameter"), "{error}");
+    let mut config = script("true");
+    config["linux"]["sysctl"] = json!({"net.ipv4.no_such": "1"});
+    let error = run(config).unwrap_err().to_string();
+    assert!(error.contains("net/ipv4/no_such = 1: opening"), "{error}");
+}
+
+#[test]
+fn namespaces_of_another_container_are_joined() {
+    let (first, _pipe) = start(script("sleep 1000")).unwrap();
+    let pid = first.pid().as_raw_nonzero();
+    let link = |process: &str, kind: &str| {
+        let link = std::fs::read_link(format!("/proc/{process}/ns/{kind}")).unwrap();
+        link.to_str().unwrap().to_owned()
+    };
+    let mut config =
+        script("for n in pid ipc uts net; do readlink /proc/self/ns/$n; done; echo $$");
+    let path = |kind: &str| format!("/proc/{pid}/ns/{kind}");
+    config["linux"]["namespaces"] = json!([
+        {"type": "mount"}, {"type": "pid", "path": path("pid")}, {"type": "ipc", "path": path("ipc")},
+        {"type": "uts", "path": path("uts")}, {"type": "cgroup"}
+    ]);
+    config.as_object_mut().unwrap().remove("hostname");
+    let (printed, _) = run(config.clone()).unwrap();
+    let lines: Vec<&str> = printed.lines().collect();
+    let of_first = ["pid", "ipc", "uts"].map(|kind| link(&pid.to_string(), kind));
+    assert_eq!(lines[..3], of_first);
+    assert_eq!(lines[3], link("self", "net"), "what is not named is the caller's");
+    assert_ne!(lines[4], "1", "it is not the first process there");
+    config["hostname"] = json!("x");
+    let error = run(config).unwrap_err().to_string();
+    assert!(error.starts_with("hostname of the container's configuration"), "{error}");
+    first.kill().unwrap();
+    first.wait().unwrap();
+}

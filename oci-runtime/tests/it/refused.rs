@@ -26,11 +26,10 @@ fn changed(path: &str, value: Value) -> Value {
 fn what_is_not_done_is_named() {
     for (path, value, field) in [
         ("/linux/timeOffsets", json!({"boottime": {"secs": 1}}), "linux.timeOffsets"),
-        ("/linux/sysctl", json!({"kernel.core_pattern": "x"}), "linux.sysctl"),
         ("/linux/cgroupsPath", json!("/x"), "linux.cgroupsPath"),
         ("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_ALLOW"}), "linux.seccomp"),
         ("/linux/namespaces/0", json!({"type": "user"}), "linux.namespaces[0].type"),
-        ("/linux/namespaces/0", json!({"type": "pid", "path": "/x"}), "linux.namespaces[0].path"),
+        ("/linux/namespaces/0", json!({"type": "mount", "path": "/x"}), "linux.namespaces[0].path"),
         ("/hooks", json!({"prestart": [{"path": "/x"}]}), "hooks"),
         ("/process/apparmorProfile", json!("x"), "process.apparmorProfile"),
     ] {
@@ -47,6 +46,14 @@ fn what_has_no_meaning_is_named() {
         ("/process/args", json!(["a\u{0}b"]), "NUL"),
         ("/process/user/uid", json!(u32::MAX), "process.user.uid"),
         ("/linux/namespaces", json!([]), "linux.namespaces"),
+        (
+            "/linux/namespaces/0",
+            json!({"type": "pid", "path": "/proc/self/ns/uts"}),
+            "no pid namespace",
+        ),
+        // It would change the whole host (CVE-2022-0811).
+        ("/linux/sysctl", json!({"kernel.core_pattern": "|/x"}), "would change the whole host"),
+        ("/linux/sysctl", json!({"net/../kernel/core_pattern": "x"}), "no name of a parameter"),
         ("/linux/rootfsPropagation", json!("rprivate,src=/"), "rprivate,src=/"),
         ("/mounts/0/destination", json!("/"), "root is mounted already"),
         ("/root/path", json!("/no/such/root"), "/no/such/root"),

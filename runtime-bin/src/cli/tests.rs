@@ -44,8 +44,7 @@ fn small_verbs_are_read() {
     assert_eq!((kill.signal.as_str(), kill.containers.len()), ("HUP", 2));
     let Verb::Rm(rm) = verb_of("rb rm -fv a b c") else { panic!() };
     assert!(rm.force && rm.volumes && rm.containers.len() == 3);
-    let Verb::Inspect(inspect) = verb_of("rb inspect a b") else { panic!() };
-    assert_eq!(inspect.containers, ["a", "b"]);
+    assert!(matches!(verb_of("rb inspect -f {{.Id}} --type image a b"), Verb::Inspect(_)));
     let Verb::Images(images) = verb_of("rb images -q") else { panic!() };
     assert!(images.quiet && !images.no_trunc);
     let Verb::Load(load) = verb_of("rb load -q -i - --platform linux/amd64") else { panic!() };
@@ -126,4 +125,15 @@ fn help_says_what_docker_says() {
     ] {
         assert!(help.contains(text), "{text} is not in:\n{help}");
     }
+}
+
+#[test]
+fn container_has_the_verbs_once_more() {
+    assert!(matches!(verb_of("rb container ls -a"), Verb::Ps(PsArgs { all: true, .. })));
+    assert!(matches!(verb_of("rb container ps"), Verb::Ps(_)));
+    assert!(matches!(verb_of("rb container rm x"), Verb::Rm(_)));
+    assert!(matches!(verb_of("rb container run x"), Verb::Run(_)));
+    assert!(matches!(verb_of("rb container prune -f"), Verb::Container(_)));
+    assert_eq!(status("rb container run"), 125);
+    assert_eq!(status("rb container rm"), 1);
 }

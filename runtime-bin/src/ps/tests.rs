@@ -31,8 +31,12 @@ fn state(status: Status) -> State {
     }
 }
 
-fn args(quiet: bool, no_trunc: bool) -> PsArgs {
-    PsArgs { all: true, quiet, no_trunc }
+fn list(containers: &[(Container, State)], format: Option<&str>, whole: bool) -> String {
+    let rows: Vec<Row> = containers
+        .iter()
+        .map(|(container, state)| row(container, state, Some((5, 1_000_005)), whole, NOW))
+        .collect();
+    LISTING.text(format, &rows).unwrap()
 }
 
 #[test]
@@ -42,16 +46,36 @@ fn containers_are_listed_as_docker_lists_them() {
         (container("old", &["sh"]), State { exit_code: 137, ..state(Status::Exited) }),
     ];
     assert_eq!(
-        list(&containers, &args(false, false), NOW),
+        list(&containers, None, false),
         "CONTAINER ID   IMAGE        COMMAND                  CREATED       STATUS                       PORTS     NAMES\n\
          0123456789ab   nginx:1.27   \"nginx -g 'daemon of…\"   2 hours ago   Up 3 minutes                           web\n\
          0123456789ab   nginx:1.27   \"sh\"                     2 hours ago   Exited (137) 2 minutes ago             old\n"
     );
     let id = "0123456789abcdef".repeat(4);
-    assert_eq!(list(&containers, &args(true, false), NOW), "0123456789ab\n0123456789ab\n");
-    assert_eq!(list(&containers, &args(true, true), NOW), format!("{id}\n{id}\n"));
-    let whole = list(&containers, &args(false, true), NOW);
+    assert_eq!(list(&containers, Some("{{.ID}}"), false), "0123456789ab\n0123456789ab\n");
+    assert_eq!(list(&containers, Some("{{.ID}}"), true), format!("{id}\n{id}\n"));
+    let whole = list(&containers, None, true);
     assert!(whole.contains(&id) && whole.contains("\"nginx -g 'daemon off;'\""), "{whole}");
+}
+
+#[test]
+fn each_field_can_be_named() {
+    let mut web = container("web", &["nginx"]);
+    web.config.labels = [("a".to_owned(), "1".to_owned()), ("b".to_owned(), "2".to_owned())].into();
+    web.host_config.network_mode = "none".to_owned();
+    let shown = |format: &str| list(&[(web.clone(), state(Status::Running))], Some(format), false);
+    assert_eq!(
+        shown(
+            "{{.Names}}|{{.State}}|{{.CreatedAt}}|{{.Size}}|{{.Labels}}|{{.Label \"b\"}}|{{.Networks}}"
+        ),
+        "web|running|2026-01-31 10:00:00 +0000 UTC|5B (virtual 1MB)|a=1,b=2|2|none\n"
+    );
+    let all: Vec<_> =
+        LISTING.headings.iter().map(|(field, _)| format!("{{{{.{field}}}}}")).collect();
+    shown(&all.join(" "));
+    let json: serde_json::Value = serde_json::from_str(&shown("json")).unwrap();
+    assert_eq!(json["Names"], "web");
+    assert_eq!(json.as_object().unwrap().len(), LISTING.headings.len());
 }
 
 #[test]
@@ -71,7 +95,7 @@ fn a_status_is_said_in_dockers_words() {
 fn nothing_of_a_container_moves_the_cursor() {
     let mut hostile = container("x", &["\u{1b}[2J", "\n"]);
     hostile.config.image = "\u{1b}]0;title\u{7}".to_owned();
-    let text = list(&[(hostile, state(Status::Running))], &args(false, true), NOW);
+    let text = list(&[(hostile, state(Status::Running))], None, true);
     assert_eq!(text.matches('\n').count(), 2, "{text:?}");
     assert!(!text.contains('\u{1b}') && !text.contains('\u{7}'), "{text:?}");
 }

@@ -135,9 +135,12 @@ fn every_option_is_read() {
         platform: Some("linux/arm64/v8".parse().unwrap()),
         labels: vec!["a=b".to_owned(), "c".to_owned()],
         stop_signal: text("QUIT"),
-        restart: engine::RestartPolicy::No,
-        log_driver: text("json-file"),
-        log_options: vec!["max-size=1m".to_owned(), "max-file=3".to_owned()],
+        host: engine::HostOptions {
+            log_driver: text("json-file"),
+            log_options: vec!["max-size=1m".to_owned(), "max-file=3".to_owned()],
+            ..engine::HostOptions::default()
+        },
+        ..RunRequest::default()
     };
     assert_eq!(format!("{:?}", request(&long)), format!("{expected:?}"));
     assert_eq!(format!("{:?}", request(&short)), format!("{expected:?}"));

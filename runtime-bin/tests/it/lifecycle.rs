@@ -82,6 +82,63 @@ fn start_of_what_runs_changes_nothing_and_restart_makes_a_new_process() {
     assert_eq!(status(&root, "gone"), "running");
 }
 
+/// What was added to a container while it ran, and its new name, are its own from then on: whoever
+/// starts it again.
+#[test]
+fn volumes_and_a_name_that_came_later_are_there_at_the_next_start() {
+    let root = loaded();
+    let id =
+        root.ok(["create", "--name", "box", "--restart", "always", "busybox", "sleep", "1000"]);
+    root.fails(1, &["box", "is not running"], ["mount", "box", "-v", "data:/data"]);
+    root.ok(["start", "box"]);
+    root.ok(["mount", "box", "-v", "data:/data", "-v", "other:/other"]);
+    root.ok(["exec", "box", "sh", "-c", "mkdir /data/below; echo kept > /data/below/file"]);
+    root.ok(["mount", "box", "--mount", "type=volume,src=data,dst=/sub,volume-subpath=below"]);
+    root.ok(["umount", "box", "/other"]);
+    let read = |name: &str| root.ok(["exec", name, "cat", "/data/below/file", "/sub/file"]);
+    root.ok(["restart", "-t", "0", "box"]);
+    assert_eq!(read("box"), "kept\nkept");
+    assert!(!root.ok(["exec", "box", "mount"]).contains("/other"));
+
+    root.ok(["rename", "box", "renamed"]);
+    let pid = root.pid("renamed");
+    kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+    wait_until("the next process", || {
+        let state = &root.inspect("renamed")["State"];
+        state["Status"] == "running" && state["Pid"] != pid
+    });
+    assert_eq!(read("renamed"), "kept\nkept");
+    root.ok(["stop", "-t", "0", "renamed"]);
+    root.fails(1, &["No such container: box"], ["start", "box"]);
+    assert_eq!(root.ok(["start", "renamed"]), "renamed");
+    assert_eq!(read("renamed"), "kept\nkept");
+    assert_eq!(root.inspect("renamed")["Id"], id);
+    assert_eq!(root.inspect("renamed")["Name"], "/renamed");
+    root.ok(["rm", "-f", "renamed"]);
+    // The name is free, and so are the volumes.
+    root.ok(["volume", "rm", "data", "other"]);
+    root.ok(["create", "--rm", "--name", "renamed", "busybox", "echo", "once"]);
+    assert_eq!(root.call(["start", "-a", "renamed"]).stdout, "once\n");
+    root.assert_nothing_left();
+}
+
+/// `wait` waits for the end, and not for a start in between.
+#[test]
+fn wait_goes_on_while_a_policy_brings_a_container_back() {
+    let root = loaded();
+    let script = "echo x >> /count; test $(wc -l < /count) -gt 3 && exec sleep 1000; exit 3";
+    let run = ["run", "-d", "--name", "box", "--restart", "always", "busybox", "sh", "-c", script];
+    root.ok(run);
+    let mut wait = root.start(["wait", "box"]);
+    wait_until("the fourth process", || root.inspect("box")["RestartCount"] == 3);
+    assert!(!wait.has_ended());
+    root.ok(["stop", "-t", "0", "box"]);
+    assert_eq!(wait.wait().stdout, "137\n");
+    assert_eq!(root.ok(["wait", "box"]), "137");
+    root.ok(["rm", "box"]);
+    root.assert_nothing_left();
+}
+
 /// Killed, it comes back; stopped, it does not, also while it waits for its next start.
 #[test]
 fn a_policy_brings_a_container_back() {

@@ -131,7 +131,7 @@ fn a_terminal_in_the_background_that_is_closed_for_a_while_is_read_later() {
 #[test]
 fn a_name_that_is_too_long_is_nobodys() {
     let root = Root::new();
-    root.fails(1, &["No such container"], ["inspect", &"a".repeat(300)]);
+    root.fails(1, &["No such object"], ["inspect", &"a".repeat(300)]);
 }
 
 /// A small disk, for the store of one test.

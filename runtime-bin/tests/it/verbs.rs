@@ -185,7 +185,7 @@ fn rm_and_rm_f() {
     root.fails(1, &["box", "running"], ["rm", "box"]);
     assert_eq!(root.ok(["exec", "box", "echo", "well"]), "well");
     assert_eq!(root.ok(["rm", "-f", "box"]), "box");
-    root.fails(1, &["No such container"], ["inspect", &id]);
+    root.fails(1, &["No such object"], ["inspect", &id]);
     // Volumes stay, without -v.
     let volumes = || fs::read_dir(root.store().join("volumes")).unwrap().count();
     assert_eq!(volumes(), 2);
@@ -256,4 +256,16 @@ fn help_and_version() {
     assert_ne!(out.code, 0);
     assert!(out.stderr.contains("no-such-verb"), "{out:?}");
     assert!(!root.store().exists(), "help makes a store");
+}
+
+#[test]
+fn wait_knows_the_status_of_what_ended_a_moment_ago() {
+    let root = Root::new();
+    for number in 0..10 {
+        // `wait` may come between the process's end and the supervisor's word of it.
+        let name = format!("box-{number}");
+        root.ok(["run", "-d", "--name", &name, arg(&busybox()), "sleep", "1000"]);
+        root.ok(["kill", &name]);
+        assert_eq!(root.ok(["wait", &name]).trim(), "137");
+    }
 }

@@ -14,10 +14,10 @@ use crate::sh;
 const ROOT_SIZE: &str = "16G";
 /// Programs of the host that tests call, beside busybox's: also the shell and what behaves otherwise in
 /// busybox (dash unblocks the signals that it inherits; a program of the C library, with a loader).
-pub(super) const PROGRAMS: [&str; 24] = [
+pub(crate) const PROGRAMS: [&str; 25] = [
     "strace", "sh", "bash", "mount", "umount", "findmnt", "nsenter", "unshare", "setpriv",
     "prlimit", "setsid", "env", "tar", "getfattr", "setfattr", "setcap", "getcap", "cat", "head",
-    "id", "ls", "seq", "sleep", "stty",
+    "id", "ls", "ps", "seq", "sleep", "stty",
 ];
 /// Files of a small, ordinary system.
 const FILES: [(&str, &str); 8] = [

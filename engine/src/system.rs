@@ -1,0 +1,239 @@
+//! What the store as a whole has and holds: `system df`, `info`, `container prune`.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
+
+use image_store::{Digest, StoredImage};
+use serde_json::{Value, json};
+
+use crate::usage::usage;
+use crate::volume::{Pruned, VolumeView};
+use crate::{Container, Engine, Error, State, Status, mounts};
+
+/// What takes how much room.
+#[derive(Clone, Debug, Default)]
+pub struct DiskUsage {
+    /// The images.
+    pub images: Vec<ImageUsage>,
+    /// Bytes of all layers, each once.
+    pub layers: u64,
+    /// Bytes of the layers that only images have that no container uses.
+    pub reclaimable_layers: u64,
+    /// The containers, each with the bytes that it has written.
+    pub containers: Vec<(Container, State, u64)>,
+    /// The volumes, each with its bytes and how many containers have it.
+    pub volumes: Vec<(VolumeView, u64, usize)>,
+}
+
+/// An image's part of the room.
+#[derive(Clone, Debug)]
+pub struct ImageUsage {
+    /// The image.
+    pub image: StoredImage,
+    /// Bytes of its layers that other images have too.
+    pub shared: u64,
+    /// Bytes of the others.
+    pub unique: u64,
+    /// How many containers are of it.
+    pub containers: usize,
+}
+
+impl Engine {
+    /// What takes how much room below the root.
+    ///
+    /// # Errors
+    /// A record is damaged; a system call fails.
+    pub fn disk_usage(&self) -> Result<DiskUsage, Error> {
+        let mut found = DiskUsage::default();
+        let containers = self.list()?;
+        let images = self.images()?;
+        let mut users: BTreeMap<Digest, usize> = BTreeMap::new();
+        for layer in images.iter().flat_map(|image| &image.layers) {
+            *users.entry(layer.chain_id).or_default() += 1;
+        }
+        let mut sizes = BTreeMap::new();
+        for chain_id in users.keys() {
+            sizes.insert(*chain_id, self.store.layer_size(chain_id)?.unwrap_or(0));
+        }
+        let lowers = containers.iter().flat_map(|(container, _)| &container.lowers);
+        let kept: HashSet<Digest> = lowers.map(|lower| lower.chain_id).collect();
+        for (chain_id, size) in &sizes {
+            found.layers += size;
+            found.reclaimable_layers += if kept.contains(chain_id) { 0 } else { *size };
+        }
+        for image in images {
+            let sum = |shared: bool| -> u64 {
+                let layers = image.layers.iter().map(|layer| layer.chain_id);
+                let layers = layers.filter(|chain_id| (users[chain_id] > 1) == shared);
+                layers.map(|chain_id| sizes[&chain_id]).sum()
+            };
+            let (shared, unique) = (sum(true), sum(false));
+            let id = image.id.to_string();
+            let containers =
+                containers.iter().filter(|(container, _)| container.image == id).count();
+            found.images.push(ImageUsage { image, shared, unique, containers });
+        }
+        for volume in self.volumes()? {
+            let bytes = self.volume_size(&volume)?;
+            let uses = |(container, _): &&(Container, State)| {
+                container.mounts.iter().any(|mount| mount.name.as_ref() == Some(&volume.name))
+            };
+            let users = containers.iter().filter(uses).count();
+            found.volumes.push((volume, bytes, users));
+        }
+        for (container, state) in containers {
+            let written = usage(&self.root.dir(&container.id).path().join("diff"))?;
+            found.containers.push((container, state, written));
+        }
+        Ok(found)
+    }
+
+    /// The bytes that a container has written, and these with its image's; `None` where it is gone.
+    ///
+    /// # Errors
+    /// A system call fails.
+    pub fn container_size(&self, id: &str) -> Result<Option<(u64, u64)>, Error> {
+        let dir = self.root.dir(id);
+        let Some(container) = dir.container()? else { return Ok(None) };
+        let own = usage(&dir.path().join("diff"))?;
+        let mut whole = own;
+        for lower in &container.lowers {
+            whole += self.store.layer_size(&lower.chain_id)?.unwrap_or(0);
+        }
+        Ok(Some((own, whole)))
+    }
+
+    /// Removes the containers that do not run and that `chosen` wants removed.
+    ///
+    /// # Errors
+    /// A record is damaged; a container cannot be removed.
+    pub fn prune_containers(&self, chosen: impl Fn(&Container) -> bool) -> Result<Pruned, Error> {
+        let mut pruned = Pruned::default();
+        for (container, state) in self.list()? {
+            if !matches!(state.status, Status::Created | Status::Exited) || !chosen(&container) {
+                continue;
+            }
+            let bytes = usage(&self.root.dir(&container.id).path().join("diff"))?;
+            match self.remove(&container.id, false, false) {
+                Ok(()) => {}
+                // Started, or removed by somebody else, meanwhile.
+                Err(Error::Running { .. } | Error::NoSuchContainer { .. }) => continue,
+                Err(error) => return Err(error),
+            }
+            pruned.bytes += bytes;
+            pruned.names.push(container.id);
+        }
+        Ok(pruned)
+    }
+
+    /// Removes the images that no container is of and that `chosen` wants removed, whatever names they
+    /// have. What came with their last layers is in the bytes.
+    ///
+    /// # Errors
+    /// A record is damaged; a system call fails.
+    pub fn prune_images(&self, chosen: impl Fn(&StoredImage) -> bool) -> Result<Pruned, Error> {
+        let mut pruned = Pruned::default();
+        for image in self.images()? {
+            if !chosen(&image) {
+                continue;
+            }
+            let mut sizes = BTreeMap::new();
+            for layer in &image.layers {
+                sizes.insert(layer.chain_id, self.store.layer_size(&layer.chain_id)?.unwrap_or(0));
+            }
+            // With the store locked: a container that is just being made has written down its image.
+            let in_use = |id: &Digest| {
+                let id = id.to_string();
+                // Where nobody knows, nothing is removed.
+                let users = |all: Vec<(Container, State)>| all.iter().any(|(of, _)| of.image == id);
+                self.list().map_or(true, users)
+            };
+            if in_use(&image.id) {
+                continue;
+            }
+            match self.store.remove(&image.id.to_string(), true, &in_use) {
+                Ok(removed) => {
+                    pruned.bytes +=
+                        removed.layers.iter().filter_map(|id| sizes.get(id)).sum::<u64>();
+                    pruned.names.extend(removed.image.map(|id| id.to_string()));
+                }
+                Err(image_store::Error::NotFound { .. } | image_store::Error::InUse { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(pruned)
+    }
+
+    /// What there is, and what it runs on: by the keys of Docker's `info`, as far as they are true here.
+    ///
+    /// # Errors
+    /// A record is damaged; a system call fails.
+    pub fn info(&self) -> Result<Value, Error> {
+        let containers = self.list()?;
+        let running = containers.iter().filter(|(_, state)| state.status.runs()).count();
+        let uname = rustix::system::uname();
+        let text = |text: &std::ffi::CStr| text.to_string_lossy().into_owned();
+        let system =
+            file("/etc/os-release").or_else(|| file("/usr/lib/os-release")).unwrap_or_default();
+        let memory = file("/proc/meminfo").unwrap_or_default();
+        let memory =
+            value_of(&memory, "MemTotal:").and_then(|text| text.split(' ').next()?.parse().ok());
+        let unified = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+        Ok(json!({
+            "ID": "",
+            "Containers": containers.len(),
+            "ContainersRunning": running,
+            "ContainersPaused": 0,
+            "ContainersStopped": containers.len() - running,
+            "Images": self.images()?.len(),
+            "Driver": "overlay2",
+            "DriverStatus": [["Backing Filesystem", backing(self.root.path())]],
+            "LoggingDriver": "json-file",
+            "CgroupDriver": "none",
+            "CgroupVersion": if unified { "2" } else { "1" },
+            "DefaultRuntime": "runtime-oci",
+            "KernelVersion": text(uname.release()),
+            "OperatingSystem": value_of(&system, "PRETTY_NAME=").unwrap_or_else(|| "Linux".to_owned()),
+            "OSVersion": value_of(&system, "VERSION_ID=").unwrap_or_default(),
+            "OSType": "linux",
+            "Architecture": text(uname.machine()),
+            "NCPU": std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            "MemTotal": memory.unwrap_or(0_u64) * 1024,
+            "DockerRootDir": self.root.path().to_string_lossy(),
+            "Name": text(uname.nodename()),
+            "ServerVersion": env!("CARGO_PKG_VERSION"),
+            "SecurityOptions": [],
+            "Warnings": [],
+        }))
+    }
+}
+
+fn file(path: &str) -> Option<String> {
+    std::fs::read_to_string(path).ok()
+}
+
+/// What stands behind `key` at the beginning of a line, without quotes.
+fn value_of(text: &str, key: &str) -> Option<String> {
+    let value = text.lines().find_map(|line| line.strip_prefix(key))?;
+    Some(value.trim().trim_matches('"').to_owned())
+}
+
+/// The type of the file system that `path` lies on.
+fn backing(path: &Path) -> String {
+    let mounts = mounts::table("self").unwrap_or_default();
+    let above = mounts.iter().filter(|mount| path.starts_with(&mount.target));
+    let nearest = above.max_by_key(|mount| mount.target.as_os_str().len());
+    nearest.map_or_else(|| "unknown".to_owned(), |mount| mount.fstype.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn values_stand_behind_their_keys() {
+        let text = "A=1\nPRETTY_NAME=\"X 1\"\nMemTotal:  12 kB\n";
+        assert_eq!(super::value_of(text, "PRETTY_NAME=").as_deref(), Some("X 1"));
+        assert_eq!(super::value_of(text, "MemTotal:").as_deref(), Some("12 kB"));
+        assert_eq!(super::value_of(text, "B="), None);
+        assert!(!super::backing(std::path::Path::new("/proc/self")).is_empty());
+    }
+}

@@ -1,0 +1,136 @@
+//! A new image of the layers of another and one more: what a container changed, or a whole root file system.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use image_unpack::{Digest, Image, LayerTar};
+use oci_spec::image::ImageConfiguration;
+use rustix::fs::{Mode, OFlags};
+
+use crate::error::Problem;
+use crate::load::{LoadOptions, Plan, Progress};
+use crate::record::{LayerName, StoredImage};
+use crate::reference::complete;
+use crate::source::KnownImage;
+use crate::staging::Staging;
+use crate::store::Store;
+use crate::work::{State, Work};
+use crate::{Error, crash};
+
+/// Where the new layer is unpacked before its name is known.
+const UNNAMED: &str = "unnamed";
+
+/// An image that is to be made.
+pub struct NewImage<'a> {
+    /// The image whose layers lie below; none: the new layer is the only one.
+    pub base: Option<&'a StoredImage>,
+    /// The layer on top.
+    pub layer: &'a LayerTar,
+    /// Makes the configuration, given the diff_ids of all layers, the lowest first.
+    pub config: &'a dyn Fn(&[Digest]) -> Vec<u8>,
+    /// The image's name, which one that had it before loses.
+    pub name: Option<&'a str>,
+}
+
+impl std::fmt::Debug for NewImage<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NewImage").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// An unnamed file on the store's file system, for what is to become a layer.
+    ///
+    /// # Errors
+    /// A system call fails.
+    pub fn spool(&self) -> Result<File, Error> {
+        let staging = &self.dirs().staging;
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        rustix::fs::openat(staging, ".", flags, Mode::RUSR | Mode::WUSR)
+            .map(File::from)
+            .map_err(|errno| staging.failed("make a file without a name in", "", errno))
+    }
+
+    /// A tar that is to become a layer; see [`LayerTar::open`].
+    ///
+    /// # Errors
+    /// What cannot be read, is empty, or is compressed in a way that is not known.
+    pub fn layer_tar(&self, file: File, name: &str) -> Result<LayerTar, Error> {
+        Ok(LayerTar::open(file, name, self.dirs().staging.path())?)
+    }
+
+    /// Checks a name for an image, and adds `:latest` where it has no tag.
+    ///
+    /// # Errors
+    /// It breaks Docker's rules ([`Error::BadReference`]).
+    pub fn complete_name(name: &str) -> Result<String, Error> {
+        complete(name)
+    }
+
+    /// Makes an image. Nothing of it is there if this fails, but maybe a whole layer.
+    ///
+    /// # Errors
+    /// The tar is malformed or refused ([`Error::Unpack`]); a layer of the base is gone or of another
+    /// form; the configuration is none ([`Error::Damaged`]); a name that breaks Docker's rules; a
+    /// system call fails.
+    pub fn create(
+        &self,
+        new: &NewImage<'_>,
+        options: &LoadOptions,
+        progress: &dyn Progress,
+    ) -> Result<StoredImage, Error> {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let tags: Vec<String> = new.name.map(complete).transpose()?.into_iter().collect();
+        let process = rustix::process::getpid().as_raw_nonzero();
+        let name = format!("create-{process}-{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        let staging = Staging::acquire(&self.dirs().staging, name)?;
+        let work = Work { store: self, plans: &[], options, staging: staging.dir() };
+        let (dir, diff) = work.stage_layer(UNNAMED)?;
+        progress.begin(1, new.layer.size());
+        let unpacked =
+            new.layer.unpack(std::os::fd::AsFd::as_fd(&diff), &options.options, &|bytes| {
+                progress.advance(bytes)
+            });
+        progress.finish();
+        let (diff_id, unpacked) = unpacked?;
+        let name_of = |layer: &crate::StoredLayer| LayerName {
+            chain_id: layer.chain_id,
+            diff_id: layer.diff_id,
+        };
+        let mut names: Vec<_> =
+            new.base.iter().flat_map(|base| &base.layers).map(name_of).collect();
+        let parent = names.last().map(|name| name.chain_id);
+        let chain_id = image_unpack::chain_id(parent.as_ref(), &diff_id);
+        let top = LayerName { chain_id, diff_id };
+        let staged = work.record_layer(&dir, top, parent, unpacked)?;
+        staging.dir().commit(UNNAMED, staging.dir(), &chain_id.hex())?;
+
+        // From here on nothing that the image needs can be removed.
+        let _hold = self.hold()?;
+        let mut layers: HashMap<Digest, State<'_>> = HashMap::from([(chain_id, staged)]);
+        for name in &names {
+            let Some(stored) = work.stored(&name.chain_id)? else {
+                let layers = &self.dirs().layers;
+                return Err(layers.damaged(&name.chain_id.hex(), Problem::Missing));
+            };
+            layers.insert(name.chain_id, stored);
+        }
+        names.push(top);
+        let diff_ids: Vec<Digest> = names.iter().map(|name| name.diff_id).collect();
+        let raw_config = (new.config)(&diff_ids);
+        let config = ImageConfiguration::from_reader(raw_config.as_slice())
+            .map_err(|error| staging.dir().damaged("config.json", Problem::Config(error)))?;
+        let id = Digest::of(&raw_config);
+        let image =
+            Image { id, manifest: None, config, raw_config, tags: tags.clone(), layers: vec![] };
+        let plans = [Plan { image, layers: names }];
+        let work = Work { plans: &plans, ..work };
+        work.settle(&mut layers)?;
+        work.commit(&layers)?;
+        crash::point();
+        self.give_tags(&[KnownImage { id, tags }])?;
+        let tags = self.tags()?;
+        self.image(&id, &tags)?.ok_or_else(|| self.not_found(&id.to_string(), &tags))
+    }
+}

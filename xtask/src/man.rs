@@ -1,0 +1,31 @@
+//! `cargo xtask man`: the manual pages of runtime-bin, from its own description of its command line.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::sh;
+
+/// The command line of `cargo xtask man`.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Args {
+    /// Where the pages go (default: man in Cargo's target directory)
+    #[arg(long, value_name = "DIR")]
+    into: Option<PathBuf>,
+}
+
+/// Runs `cargo xtask man`: builds the program, and asks it.
+pub(crate) fn run(args: Args) -> Result<()> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let build = ["build", "--quiet", "--package", "runtime-bin"];
+    sh::run(Command::new(cargo).args(build).current_dir(sh::root()))?;
+    let target = sh::target()?;
+    let into = args.into.unwrap_or_else(|| target.join("man"));
+    fs::create_dir_all(&into).with_context(|| format!("cannot make {}", into.display()))?;
+    sh::run(Command::new(target.join("debug/runtime-bin")).arg("__man").arg(&into))?;
+    let count = fs::read_dir(&into).map(Iterator::count).unwrap_or_default();
+    println!("man: {count} pages in {}", into.display());
+    Ok(())
+}
