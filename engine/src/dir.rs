@@ -26,8 +26,6 @@ const CONTAINER: &str = "container.json";
 const STATE: &str = "state.json";
 const GROUP: &str = "cgroup.json";
 const LOCK: &str = "lock";
-/// Where its supervisor listens for clients.
-const ATTACH: &str = "attach";
 const VOLUMES: &str = "volumes.json";
 const VOLUMES_LOCK: &str = "volumes.lock";
 /// There while the container is stopped on purpose.
@@ -216,7 +214,7 @@ impl Root {
     }
 }
 
-fn unlink(path: &Path) -> io::Result<()> {
+pub(crate) fn unlink(path: &Path) -> io::Result<()> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         result => result,
@@ -453,34 +451,6 @@ impl Dir {
     /// Forgets it.
     pub(crate) fn clear_stopped(&self) -> Result<(), Error> {
         let path = self.path.join(STOPPED);
-        unlink(&path).map_err(|error| Error::system("remove", path, error))
-    }
-
-    /// Listens for clients. What a supervisor that was killed has left is replaced.
-    pub(crate) fn listen(&self) -> Result<OwnedFd, Error> {
-        let failed = |errno| Error::system("listen at", self.path.join(ATTACH), errno);
-        let dir = self.open(".")?;
-        match sys::message::listen(dir.as_fd(), ATTACH) {
-            Err(Errno::ADDRINUSE) => {
-                self.unlisten()?;
-                sys::message::listen(dir.as_fd(), ATTACH).map_err(failed)
-            }
-            other => other.map_err(failed),
-        }
-    }
-
-    /// Connects to its supervisor; `None` where nobody listens.
-    pub(crate) fn connect(&self) -> Result<Option<OwnedFd>, Error> {
-        match sys::message::connect(self.open(".")?.as_fd(), ATTACH) {
-            Err(Errno::NOENT | Errno::CONNREFUSED) => Ok(None),
-            Err(errno) => Err(Error::system("connect to", self.path.join(ATTACH), errno)),
-            Ok(socket) => Ok(Some(socket)),
-        }
-    }
-
-    /// Removes what [`Dir::listen`] made.
-    pub(crate) fn unlisten(&self) -> Result<(), Error> {
-        let path = self.path.join(ATTACH);
         unlink(&path).map_err(|error| Error::system("remove", path, error))
     }
 

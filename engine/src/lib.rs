@@ -77,6 +77,7 @@ mod run;
 mod session;
 mod shared;
 mod signal;
+mod socket;
 mod spec;
 mod start;
 mod stop;
