@@ -102,11 +102,21 @@ pub enum Error {
         /// its id
         id: String,
     },
-    /// A container that is started again has nobody at its terminal.
+    /// A container whose process has ended has no input and output.
+    #[error("cannot attach to a stopped container, start it first")]
+    AttachStopped,
+    /// One whose next process is still to come.
+    #[error("cannot attach to a restarting container, wait until it is running")]
+    AttachRestarting,
+    /// The process that watched over one of `exec` is gone without a word.
     #[error(
-        "a container with a restart policy runs in the background: use -d, or leave --restart out"
+        "the process that watched over a command in the container {container} was killed; the command \
+         may still run"
     )]
-    Unattended,
+    Holder {
+        /// the container's id
+        container: String,
+    },
     /// A container that goes at its end cannot be started again.
     #[error(
         "Conflicting options: a container with --rm is removed when it ends, and cannot be started \
@@ -119,15 +129,6 @@ pub enum Error {
          it without that to read what it prints"
     )]
     LogDriver {
-        /// its name
-        name: String,
-    },
-    /// The output of a container was its starter's.
-    #[error(
-        "the container {name} has no log: it was not started in the background (-d) yet, so that its \
-         output went to whoever started it"
-    )]
-    NoLog {
         /// its name
         name: String,
     },

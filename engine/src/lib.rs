@@ -2,13 +2,13 @@
 //! `exec`, `inspect`, `stop`, logs. Without a daemon.
 //!
 //! **Promise.** Everything lies below one root directory ([`Engine::open`]), and two roots never meet. Each
-//! container has a supervising process, split off the caller without an exec, that keeps its log and its
-//! exit status and tidies up behind it. Who manages a container holds a lock that dies with its holder,
+//! container has a supervising process, split off the caller without an exec, that has its input and output,
+//! keeps its log and its exit status and tidies up behind it. Who manages a container holds a lock that dies with its holder,
 //! so whatever is killed, the next [`Engine::open`] tidies up. A [`Engine::run`] that fails leaves nothing. The
 //! crate knows nothing of command-line syntax and terminal output, and not how namespaces and mounts are made.
 //!
 //! ```
-//! use engine::{Engine, ImageArg, RunRequest};
+//! use engine::{AttachOptions, Engine, ImageArg, RunRequest, Streams};
 //!
 //! # let dir = tempfile::tempdir()?;
 //! let engine = Engine::open(&dir.path().join("root"))?;
@@ -19,7 +19,9 @@
 //!     ..RunRequest::default()
 //! };
 //! match engine.run(&request, &()) {
-//!     Ok(session) => println!("exit status {}", session.wait()?),
+//!     Ok(session) => {
+//!         println!("{:?}", engine::attach(session, Streams::own(), &AttachOptions::default())?);
+//!     }
 //!     // The store of this example is empty.
 //!     Err(error) => assert_eq!(error.exit_code(), 125),
 //! }
@@ -36,6 +38,7 @@ mod changes;
 mod commit;
 mod config;
 mod copy;
+mod detach;
 mod devices;
 mod diff;
 mod dir;
@@ -50,7 +53,9 @@ mod export;
 mod group;
 mod health;
 mod healthcheck;
+mod holder;
 mod hotplug;
+mod hub;
 mod images;
 mod init;
 mod init_binary;
@@ -77,6 +82,7 @@ mod run;
 mod session;
 mod shared;
 mod signal;
+mod socket;
 mod spec;
 mod start;
 mod stop;
@@ -95,11 +101,13 @@ mod volume_changes;
 mod volumes;
 mod volumes_from;
 mod wait;
+mod wire;
 
-pub use attach::attach;
+pub use attach::{AttachEnd, AttachOptions, Streams, attach};
 pub use bindvol::{SyntaxError, VolumeSpec};
 pub use commit::{CommitRequest, ImportSource};
 pub use copy::CopyOptions;
+pub use detach::DetachKeys;
 pub use diff::{Change, ChangeKind};
 pub use duration::{duration_text, parse_duration};
 pub use engine::Engine;

@@ -46,9 +46,8 @@ impl Engine {
     /// Gives the lines of a container's log, the oldest first, to `show`, until that returns `false`.
     ///
     /// # Errors
-    /// There is no such container; it has no log ([`Error::NoLog`],
-    /// [`Error::LogDriver`]); a file of it cannot be read, or is
-    /// damaged.
+    /// There is no such container; it has no log ([`Error::LogDriver`]); a file of it cannot be read,
+    /// or is damaged.
     pub fn logs(
         &self,
         container: &str,
@@ -59,10 +58,8 @@ impl Engine {
         if container.host_config.log_config.as_ref().is_some_and(LogConfig::is_none) {
             return Err(Error::LogDriver { name: container.name });
         }
-        // One that runs in the background and has printed nothing has an empty one.
-        let Some(mut reader) = Reader::open(dir.log())? else {
-            return Err(Error::NoLog { name: container.name });
-        };
+        // It has one from its first start on.
+        let Some(mut reader) = Reader::open(dir.log())? else { return Ok(()) };
         let wanted = |line: &LogLine| {
             request.since.as_ref().is_none_or(|since| line.time >= *since)
                 && request.until.as_ref().is_none_or(|until| line.time < *until)

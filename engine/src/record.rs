@@ -36,7 +36,7 @@ pub struct Container {
     pub mounts: Vec<MountPoint>,
     /// The image's layers, the topmost first.
     pub lowers: Vec<Lower>,
-    /// Whether the output goes to the container's log, where no starter takes it.
+    /// Whether the output goes to the container's log.
     pub log: bool,
 }
 

@@ -76,9 +76,10 @@ fn is_used_by_another(root: &Root, dir: &Dir, volume: &str) -> Result<bool, Erro
 }
 
 /// Takes away what a container whose first process has ended has on the host: its cgroup, with other
-/// processes that are left, and its mounts.
+/// processes that are left, the socket of its supervisor, and its mounts.
 pub(crate) fn release(dir: &Dir) -> Result<(), Error> {
     group::remove(dir)?;
+    dir.unlisten()?;
     dir.unmount()
 }
 

@@ -5,8 +5,8 @@ use std::os::fd::AsFd;
 use image_store::{Progress, StoredImage};
 
 use crate::dir::{Dir, Lock};
-use crate::output::Attached;
 use crate::remove::remove;
+use crate::supervise::Starter;
 use crate::{
     Container, Engine, Error, RestartPolicy, RunRequest, Session, State, Status, bundle, config,
     healthcheck, names, volumes,
@@ -26,15 +26,12 @@ impl Engine {
     /// # Errors
     /// Anything on the way; then nothing of the container is left.
     pub fn run(&self, request: &RunRequest, progress: &dyn Progress) -> Result<Session, Error> {
-        let attached = match request.detach {
-            true => Attached::Supervisor,
-            false => Attached::Starter { input: request.interactive },
+        let starter = match request.detach {
+            true => Starter::Passing,
+            false => Starter::Attached { input: request.interactive },
         };
-        if attached != Attached::Supervisor && request.restart != RestartPolicy::No {
-            return Err(Error::Unattended);
-        }
         self.make(request, progress, |dir, lock, container| {
-            self.launch(dir, lock, container, attached, true)
+            self.launch(dir, lock, container, starter, true)
         })
     }
 

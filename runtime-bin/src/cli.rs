@@ -90,6 +90,8 @@ pub(crate) enum Verb {
     Start(StartArgs),
     /// Restart one or more containers
     Restart(StopArgs),
+    /// Attach local standard input, output, and error streams to a running container
+    Attach(AttachArgs),
     /// Fetch the logs of a container
     Logs(LogsArgs),
     /// Execute a command in a running container
@@ -177,12 +179,62 @@ pub(crate) struct StartArgs {
     /// Attach STDOUT/STDERR and forward signals
     #[arg(short, long)]
     pub(crate) attach: bool,
+    #[command(flatten)]
+    pub(crate) detach_keys: DetachKeysArg,
     /// Attach container's STDIN
     #[arg(short, long)]
     pub(crate) interactive: bool,
+    #[command(flatten)]
+    pub(crate) sig_proxy: SigProxyArg,
     /// Names or ids of containers
     #[arg(required = true, value_name = "CONTAINER")]
     pub(crate) containers: Vec<String>,
+}
+
+/// `attach`
+#[derive(Debug, Args)]
+#[command(args_override_self = true)]
+pub(crate) struct AttachArgs {
+    #[command(flatten)]
+    pub(crate) detach_keys: DetachKeysArg,
+    /// Do not attach STDIN
+    #[arg(long)]
+    pub(crate) no_stdin: bool,
+    #[command(flatten)]
+    pub(crate) sig_proxy: SigProxyArg,
+    /// Name or id of a container
+    #[arg(value_name = "CONTAINER")]
+    pub(crate) container: String,
+}
+
+/// `--detach-keys`
+#[derive(Debug, Args)]
+pub(crate) struct DetachKeysArg {
+    /// Override the key sequence for detaching a container
+    #[arg(long, value_name = "string", default_value = "", hide_default_value = true)]
+    detach_keys: String,
+}
+
+impl DetachKeysArg {
+    pub(crate) fn read(&self) -> anyhow::Result<engine::DetachKeys> {
+        Ok(self.detach_keys.parse()?)
+    }
+}
+
+/// `--sig-proxy`
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct SigProxyArg {
+    /// Proxy received signals to the process
+    #[arg(
+        long,
+        value_name = "bool",
+        default_value_t = true,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        action = clap::ArgAction::Set
+    )]
+    pub(crate) sig_proxy: bool,
 }
 
 /// `logs`

@@ -98,6 +98,7 @@ fn act(cli: Cli) -> anyhow::Result<u8> {
         Verb::Create(args) => run::create(root, args),
         Verb::Start(args) => start::start(root, &args),
         Verb::Restart(args) => several::restart(root, &args),
+        Verb::Attach(args) => start::attach(root, &args),
         Verb::Logs(args) => logs::logs(root, &args),
         Verb::Exec(args) => exec::exec(root, args),
         Verb::Ps(args) => ps::ps(root, &args),

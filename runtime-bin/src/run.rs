@@ -1,12 +1,14 @@
 //! `run`: a new container.
 
 use std::io::{self, IsTerminal};
-use std::os::fd::AsFd;
 use std::path::Path;
 
 use clap::{ArgAction, Args};
-use engine::{Engine, ImageArg, RunRequest};
+use engine::{
+    AttachEnd, AttachOptions, DetachKeys, Engine, ImageArg, RunRequest, Session, Streams,
+};
 
+use crate::cli::{DetachKeysArg, SigProxyArg};
 use crate::files::{self, Reserved};
 use crate::health::HealthArgs;
 use crate::options::HostArgs;
@@ -32,6 +34,8 @@ pub(crate) struct RunArgs {
     /// Run container in background and print container ID
     #[arg(short, long)]
     detach: bool,
+    #[command(flatten)]
+    detach_keys: DetachKeysArg,
     /// Overwrite the default ENTRYPOINT of the image
     #[arg(long, value_name = "string", allow_hyphen_values = true)]
     entrypoint: Option<String>,
@@ -75,6 +79,8 @@ pub(crate) struct RunArgs {
     /// Automatically remove the container and its associated anonymous volumes when it exits
     #[arg(long)]
     rm: bool,
+    #[command(flatten)]
+    sig_proxy: SigProxyArg,
     /// Signal to stop the container
     #[arg(long, value_name = "string")]
     stop_signal: Option<String>,
@@ -164,6 +170,7 @@ pub(crate) fn check_terminal(interactive: bool, tty: bool, detach: bool) -> anyh
 
 /// Runs a container, and returns its exit status, or 0 with `-d`.
 pub(crate) fn run(root: &Path, args: Box<RunArgs>) -> anyhow::Result<u8> {
+    let (keys, proxy) = (args.detach_keys.read()?, args.sig_proxy);
     let pid_file = args.host.pidfile.clone();
     let (request, pull) = args.request()?;
     check_terminal(request.interactive, request.tty, request.detach)?;
@@ -181,9 +188,22 @@ pub(crate) fn run(root: &Path, args: Box<RunArgs>) -> anyhow::Result<u8> {
         output::print(&format!("{}\n", session.id()))?;
         return Ok(0);
     }
-    let (stdin, stdout) = (io::stdin(), io::stdout());
-    let status = engine::attach(session, stdin.as_fd(), stdout.as_fd(), request.interactive)?;
-    Ok(exit_status(status))
+    attach(session, request.interactive, proxy, keys)
+}
+
+/// Joins a process and the terminal; the exit status.
+pub(crate) fn attach(
+    session: Session,
+    input: bool,
+    proxy: SigProxyArg,
+    detach_keys: DetachKeys,
+) -> anyhow::Result<u8> {
+    let options = AttachOptions { input, sig_proxy: proxy.sig_proxy, detach_keys };
+    Ok(match engine::attach(session, Streams::own(), &options)? {
+        AttachEnd::Exited(status) => exit_status(status),
+        AttachEnd::Detached => 0,
+        AttachEnd::Interrupted(signal) => exit_status(128 + signal),
+    })
 }
 
 /// Makes a container, and prints its id.
@@ -201,7 +221,7 @@ pub(crate) fn create(root: &Path, args: Box<RunArgs>) -> anyhow::Result<u8> {
 }
 
 /// A process's exit status as this program's: its lower 8 bits, as the kernel has it.
-pub(crate) fn exit_status(status: i32) -> u8 {
+fn exit_status(status: i32) -> u8 {
     status.to_le_bytes()[0]
 }
 

@@ -125,6 +125,7 @@ pub(crate) struct Exec {
     events: Events,
     container: Box<Container>,
     id: String,
+    command: String,
 }
 
 impl Exec {
@@ -132,14 +133,15 @@ impl Exec {
     pub(crate) fn create(dir: &Dir, container: &Container, command: &[String]) -> Exec {
         // Without random numbers there is nothing that could be run either.
         let id = names::id().unwrap_or_default();
-        let exec = Exec { events: dir.events(), container: Box::new(container.clone()), id };
-        exec.tell("exec_create", command);
+        let container = Box::new(container.clone());
+        let exec = Exec { events: dir.events(), container, id, command: command.join(" ") };
+        exec.tell("exec_create");
         exec
     }
 
     /// It runs.
-    pub(crate) fn start(&self, command: &[String]) {
-        self.tell("exec_start", command);
+    pub(crate) fn start(&self) {
+        self.tell("exec_start");
     }
 
     /// It has ended.
@@ -148,8 +150,8 @@ impl Exec {
         self.events.container(&self.container, "exec_die", &more);
     }
 
-    fn tell(&self, action: &str, command: &[String]) {
-        let action = format!("{action}: {}", command.join(" "));
+    fn tell(&self, action: &str) {
+        let action = format!("{action}: {}", self.command);
         self.events.container(&self.container, &action, &[("execID", &self.id)]);
     }
 }

@@ -70,7 +70,7 @@ impl Probe<'_> {
         let prepared = exec::prepare(self.dir, self.container, &request, target, stdio)?;
         let told = Exec::create(self.dir, self.container, self.command);
         let running = prepared.start()?;
-        told.start(self.command);
+        told.start();
         // From here on: it may have been frozen before its first step.
         let deadline = Instant::now() + self.timeout;
         let mut output = Output { pipe: Some(read), kept: Vec::new(), cut: false };

@@ -8,6 +8,7 @@ mod image;
 mod pty;
 mod pull;
 
+mod attach;
 mod bad_archive;
 mod bad_input;
 mod compat;
