@@ -6,7 +6,7 @@ use std::error::Error;
 use std::io::Write;
 use std::path::Path;
 
-use engine::{Engine, ImageArg, RunRequest};
+use engine::{AttachEnd, AttachOptions, Engine, ImageArg, RunRequest, Streams, attach};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut args = std::env::args().skip(1);
@@ -30,7 +30,10 @@ fn run(dir: &Path, image: Option<String>, command: Vec<String>) -> Result<(), Bo
         ..RunRequest::default()
     };
     let words = match engine.run(&request, &()) {
-        Ok(session) => format!("exit status {}", session.wait()?),
+        Ok(session) => match attach(session, Streams::own(), &AttachOptions::default())? {
+            AttachEnd::Exited(status) => format!("exit status {status}"),
+            _ => "detached".to_owned(),
+        },
         Err(error) => format!("exit status {}: {error}", error.exit_code()),
     };
     writeln!(std::io::stdout(), "{words}")?;

@@ -1,19 +1,23 @@
-//! A started process and the terminal of who started it, joined until the process ends.
+//! A process and the terminal of who is attached to it, joined until the process ends or the user
+//! leaves it.
 
 mod parts;
 
+use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::process::Signal;
-use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer};
-use rustix::termios::{Winsize, isatty, tcgetwinsize, tcsetwinsize};
+use rustix::termios::{Winsize, isatty, tcgetwinsize};
 use sys::process::SignalFd;
 
-use crate::{Error, Session};
-use parts::{Buffer, Descriptor, Raw};
+use crate::detach::Matcher;
+use crate::report::Report;
+use crate::wire::{FromClient, MESSAGE, Outlet, PAYLOAD};
+use crate::{DetachKeys, Error, Session, wire};
+use parts::{Descriptor, Raw};
 
 /// The signals that are passed on, as `docker run --sig-proxy`: all that can be caught and do not
 /// speak of the receiver itself (as CHLD, PIPE or SEGV do).
@@ -46,240 +50,205 @@ pub(crate) fn hold_signals() -> Result<(), Error> {
     held.map(drop).map_err(|errno| Error::system("open a descriptor for", "signals", errno))
 }
 
-/// The most that can be in the kernel's buffers of a pseudoterminal when its process ends (640 KiB
-/// is the limit of one direction), with room to spare.
-const IN_FLIGHT: usize = 1 << 20;
-
-/// Joins `session` and the caller until the process has ended, and returns its exit status.
-///
-/// With a terminal (`-t`): what the process writes goes to `stdout`; with `interactive`, what comes
-/// from `stdin` goes to the process, and `stdin`, where it is a terminal, is in raw mode for that
-/// time and restored at every end. The window's size of `stdout`, or else of `stdin`, is the
-/// process's, now and when it changes. A `stdout` that nobody reads any more loses the output and does not end the process.
-///
-/// With or without a terminal, signals that this process gets (HUP, INT, QUIT, TERM, USR1, USR2 and
-/// others that can be caught) go to the session's process. They stay blocked for the calling thread;
-/// other threads of a program must have them blocked too.
-///
-/// # Errors
-/// The terminal cannot be set, read or written; signals cannot be read; [`Session::wait`] fails. The
-/// process then still runs.
-pub fn attach(
-    session: Session,
-    stdin: BorrowedFd<'_>,
-    stdout: BorrowedFd<'_>,
-    interactive: bool,
-) -> Result<i32, Error> {
-    follow(&session, stdin, stdout, interactive)?;
-    session.wait()
-}
-
-/// What is needed of a started process.
-pub(crate) trait Process {
-    /// The pseudoterminal's master.
-    fn terminal(&self) -> Option<BorrowedFd<'_>>;
-    /// Sends a signal.
-    fn signal(&self, signal: Signal) -> Result<(), Error>;
-    /// Becomes readable when the process has ended.
-    fn end(&self) -> BorrowedFd<'_>;
-    /// Called once it has ended, while its output may still be on the way.
-    fn reap(&self) -> Result<(), Error>;
-}
-
-impl Process for Session {
-    fn terminal(&self) -> Option<BorrowedFd<'_>> {
-        Session::terminal(self)
-    }
-
-    fn signal(&self, signal: Signal) -> Result<(), Error> {
-        Session::signal(self, signal)
-    }
-
-    fn end(&self) -> BorrowedFd<'_> {
-        Session::end(self)
-    }
-
-    fn reap(&self) -> Result<(), Error> {
-        Session::reap(self)
-    }
-}
-
 /// The size of the first of `terminals` that is one: what a process's pseudoterminal should have.
 pub(crate) fn window_size(terminals: &[BorrowedFd<'_>]) -> Option<Winsize> {
     terminals.iter().find_map(|fd| tcgetwinsize(fd).ok())
 }
 
-/// [`attach`] up to the end of the process.
-fn follow(
-    process: &impl Process,
-    stdin: BorrowedFd<'_>,
-    stdout: BorrowedFd<'_>,
-    interactive: bool,
-) -> Result<(), Error> {
+/// The caller's three descriptors.
+#[derive(Clone, Copy, Debug)]
+pub struct Streams<'a> {
+    /// Standard input.
+    pub stdin: BorrowedFd<'a>,
+    /// Standard output.
+    pub stdout: BorrowedFd<'a>,
+    /// Standard error.
+    pub stderr: BorrowedFd<'a>,
+}
+
+impl Streams<'static> {
+    /// Those of the calling process.
+    pub fn own() -> Streams<'static> {
+        Streams {
+            stdin: rustix::stdio::stdin(),
+            stdout: rustix::stdio::stdout(),
+            stderr: rustix::stdio::stderr(),
+        }
+    }
+}
+
+/// How somebody is attached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttachOptions {
+    /// `-i`: what comes from standard input goes to the process, if that takes input.
+    pub input: bool,
+    /// `--sig-proxy`: signals go to the process. Without, one that would end the caller ends
+    /// [`attach`].
+    pub sig_proxy: bool,
+    /// `--detach-keys`
+    pub detach_keys: DetachKeys,
+}
+
+impl Default for AttachOptions {
+    /// Without input, and as Docker otherwise.
+    fn default() -> AttachOptions {
+        AttachOptions { input: false, sig_proxy: true, detach_keys: DetachKeys::default() }
+    }
+}
+
+/// How [`attach`] ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttachEnd {
+    /// The process ended: its exit status, or 128 and the number of the signal that ended it.
+    Exited(i32),
+    /// The user typed the keys to detach: the process goes on.
+    Detached,
+    /// The caller got this signal, and `sig_proxy` was not set: the process goes on.
+    Interrupted(i32),
+}
+
+/// Joins `session` and the caller until the process has ended or the user detaches.
+///
+/// What the process writes goes to standard output and error. With a terminal (`-t`) and input,
+/// standard input, where it is a terminal, is in raw mode for that time and restored at every end; then
+/// the keys to detach are looked for. The window's size of standard output, or else of standard input, is
+/// the process's, now and when it changes. A standard output that nobody reads any more loses the output
+/// of a terminal; to a process without one it is closed, as in a shell's pipeline, unless others are
+/// attached too.
+///
+/// With or without a terminal, signals that this process gets (HUP, INT, QUIT, TERM, USR1, USR2 and
+/// others that can be caught) go to the session's process. They stay blocked for the calling thread;
+/// other threads of a program must have them blocked too. But TSTP, in raw mode, stops this process, with
+/// its terminal as it was before.
+///
+/// # Errors
+/// Standard input and output cannot be set, read or written; signals cannot be read; the supervisor was
+/// killed ([`Error::Supervisor`]).
+pub fn attach(
+    session: Session,
+    streams: Streams<'_>,
+    options: &AttachOptions,
+) -> Result<AttachEnd, Error> {
     let mut signals = passed_on();
-    if process.terminal().is_some() {
+    if session.has_terminal() {
         signals.push(Signal::WINCH);
     }
     // Before all else: what comes from now on waits until it can be passed on.
     let signals = SignalFd::new(&signals)
         .map_err(|errno| Error::system("open a descriptor for", "signals", errno))?;
-    let Some(master) = process.terminal() else {
-        return watch(process, &signals);
-    };
-    Relay::new(process, &signals, master, stdin, stdout, interactive)?.run()
-}
-
-/// Passes signals on until the process has ended.
-fn watch(process: &impl Process, signals: &SignalFd) -> Result<(), Error> {
-    loop {
-        let mut fds = [
-            PollFd::new(signals, PollFlags::IN),
-            PollFd::from_borrowed_fd(process.end(), PollFlags::IN),
-        ];
-        wait(&mut fds, None)?;
-        if !fds[1].revents().is_empty() {
-            return Ok(());
-        }
-        while let Some(signal) = next(signals)? {
-            pass_on(process, signal);
-        }
-    }
-}
-
-/// The next pending signal.
-fn next(signals: &SignalFd) -> Result<Option<Signal>, Error> {
-    let number = signals.next().map_err(|errno| Error::system("read", "signals", errno))?;
-    Ok(number.and_then(sys::signal::from_number))
-}
-
-/// Sends the process a signal. That this fails means that it has just ended, which its end tells.
-fn pass_on(process: &impl Process, signal: Signal) {
-    drop(process.signal(signal));
-}
-
-/// Waits for what `fds` say; an interruption counts as nothing.
-fn wait(fds: &mut [PollFd<'_>], timeout: Option<&Timespec>) -> Result<(), Error> {
-    match poll(fds, timeout) {
-        Ok(_) | Err(Errno::INTR) => Ok(()),
-        Err(errno) => Err(Error::system("wait for", "the process and its terminal", errno)),
-    }
+    Client::new(&session, &signals, streams, options)?.run()
 }
 
 /// Who is waited for.
 #[derive(Clone, Copy)]
 enum Who {
     Signals,
-    End,
-    Master,
+    Supervisor,
     Stdin,
-    Stdout,
+    Output,
 }
 
-/// Everything between a process's terminal and the caller's.
-struct Relay<'a, P: Process> {
-    process: &'a P,
+/// Everything between a supervisor and the caller.
+struct Client<'a> {
+    session: &'a Session,
     signals: &'a SignalFd,
-    master: BorrowedFd<'a>,
+    sig_proxy: bool,
     stdin: Descriptor<'a>,
     stdout: Descriptor<'a>,
-    /// Restores the caller's terminal when the relay is dropped.
+    stderr: Descriptor<'a>,
+    /// Restores the caller's terminal when this is dropped.
     raw: Option<Raw<'a>>,
+    keys: Option<Matcher>,
     /// Where the window's size comes from.
     window: [BorrowedFd<'a>; 2],
-    to_process: Buffer,
-    to_user: Buffer,
-    /// Whether there is more to come from the process's terminal.
-    master_open: bool,
+    /// Messages for the supervisor. Input is read when there are none.
+    outgoing: VecDeque<Vec<u8>>,
+    /// One from the supervisor, and how much of it is dealt with.
+    incoming: Vec<u8>,
+    written: usize,
+    length: usize,
     /// Whether there is more to come from the caller.
     stdin_open: bool,
-    /// Whether somebody still takes the output.
-    stdout_open: bool,
+    /// Outputs that nobody takes any more.
+    closed: Vec<Outlet>,
 }
 
-impl<'a, P: Process> Relay<'a, P> {
+/// How many messages of output are dealt with before anything else is looked at.
+const AT_ONCE: usize = 16;
+
+impl<'a> Client<'a> {
     fn new(
-        process: &'a P,
+        session: &'a Session,
         signals: &'a SignalFd,
-        master: BorrowedFd<'a>,
-        stdin: BorrowedFd<'a>,
-        stdout: BorrowedFd<'a>,
-        interactive: bool,
+        streams: Streams<'a>,
+        options: &AttachOptions,
     ) -> Result<Self, Error> {
-        let raw = (interactive && isatty(stdin)).then(|| Raw::set(stdin)).transpose()?;
-        parts::set_nonblocking(master)?;
-        let relay = Relay {
-            process,
+        let Streams { stdin, stdout, stderr } = streams;
+        let input = options.input && session.takes_input();
+        let is_terminal = input && session.has_terminal() && isatty(stdin);
+        let raw = is_terminal.then(|| Raw::set(stdin)).transpose()?;
+        let mut client = Client {
+            session,
             signals,
-            master,
+            sig_proxy: options.sig_proxy,
             stdin: Descriptor::new(stdin, OFlags::RDONLY),
             stdout: Descriptor::new(stdout, OFlags::WRONLY),
+            stderr: Descriptor::new(stderr, OFlags::WRONLY),
             raw,
+            keys: is_terminal.then(|| Matcher::new(&options.detach_keys)),
             window: [stdout, stdin],
-            to_process: Buffer::default(),
-            to_user: Buffer::default(),
-            master_open: true,
-            stdin_open: interactive,
-            stdout_open: true,
+            outgoing: VecDeque::new(),
+            incoming: vec![0; MESSAGE],
+            written: 0,
+            length: 0,
+            stdin_open: input,
+            closed: Vec::new(),
         };
-        relay.resize()?;
-        Ok(relay)
+        client.resize();
+        Ok(client)
     }
 
     /// Gives the process's terminal the size of the caller's; the kernel tells the process.
-    fn resize(&self) -> Result<(), Error> {
-        let Some(size) = window_size(&self.window) else { return Ok(()) };
-        tcsetwinsize(self.master, size)
-            .map_err(|errno| Error::system("set the window size of", "the terminal", errno))
-    }
-
-    /// Relays until the process has ended and what it wrote before is written.
-    fn run(mut self) -> Result<(), Error> {
-        // As long as one slave is open, reading the master does not fail with EIO, even when the
-        // process has none open now and opens /dev/tty later.
-        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-        let mut slave = ioctl_tiocgptpeer(self.master, flags).ok();
-        let mut ended = false;
-        let mut after_end = 0;
-        loop {
-            let last = ended && self.to_user.is_empty();
-            if last && (!self.master_open || after_end >= IN_FLIGHT) {
-                return Ok(());
-            }
-            let found = self.poll(ended, last)?;
-            let mut read = 0;
-            for (who, events) in &found {
-                match who {
-                    Who::Signals => self.signals()?,
-                    Who::End => {
-                        ended = true;
-                        // Who reads the output may take any time, or stop.
-                        self.process.reap()?;
-                        slave = None;
-                        self.to_process = Buffer::default();
-                        self.stdin_open = false;
-                        // A master that gave EIO before may have got something since.
-                        self.master_open = true;
-                    }
-                    Who::Master => read = self.master(*events)?,
-                    Who::Stdin => self.stdin()?,
-                    Who::Stdout => self.stdout()?,
-                }
-            }
-            if ended {
-                after_end += read;
-            }
-            // poll(2) on a master waits for what its slave's writers have written, so that nothing
-            // to read after the end means nothing to come. A writer that outlives the process (of
-            // `exec`) does not hold this one: IN_FLIGHT.
-            if last && read == 0 {
-                return Ok(());
-            }
-            debug_assert!(ended || slave.is_some() || !found.is_empty());
+    fn resize(&mut self) {
+        if let Some(size) = window_size(&self.window).filter(|_| self.session.has_terminal()) {
+            self.outgoing.push_back(FromClient::from(size).encode());
         }
     }
 
-    /// Waits until something can be done, and says what. With `last`, only looks.
-    fn poll(&self, ended: bool, last: bool) -> Result<Vec<(Who, PollFlags)>, Error> {
+    fn run(mut self) -> Result<AttachEnd, Error> {
+        loop {
+            self.send()?;
+            for who in self.poll()? {
+                let end = match who {
+                    Who::Signals => self.signals()?,
+                    Who::Supervisor => self.receive()?,
+                    Who::Stdin => self.read_stdin()?,
+                    Who::Output => {
+                        self.write()?;
+                        None
+                    }
+                };
+                if let Some(end) = end {
+                    return Ok(end);
+                }
+            }
+        }
+    }
+
+    /// The output that the message in hand is for, with the part of it that is still to be written.
+    fn pending(&self) -> Option<Outlet> {
+        Outlet::of(self.incoming[0]).filter(|_| self.written < self.length)
+    }
+
+    fn output(&self, outlet: Outlet) -> &Descriptor<'a> {
+        match outlet {
+            Outlet::Stdout => &self.stdout,
+            Outlet::Stderr => &self.stderr,
+        }
+    }
+
+    /// Waits until something can be done, and says what.
+    fn poll(&self) -> Result<Vec<Who>, Error> {
         let mut who = vec![Who::Signals];
         let mut fds = vec![PollFd::new(self.signals, PollFlags::IN)];
         let mut add = |name, fd, flags: PollFlags| {
@@ -290,72 +259,152 @@ impl<'a, P: Process> Relay<'a, P> {
             }
         };
         let when = |condition, flags| if condition { flags } else { PollFlags::empty() };
-        add(Who::End, self.process.end(), when(!ended, PollFlags::IN));
-        let reads = when(self.master_open && self.to_user.has_room(), PollFlags::IN);
-        let writes = when(self.master_open && !self.to_process.is_empty(), PollFlags::OUT);
-        add(Who::Master, self.master, reads | writes);
-        let reads = when(self.stdin_open && self.to_process.has_room(), PollFlags::IN);
-        add(Who::Stdin, self.stdin.as_fd(), reads);
-        add(Who::Stdout, self.stdout.as_fd(), when(!self.to_user.is_empty(), PollFlags::OUT));
-        wait(&mut fds, last.then_some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
-        let found = who.into_iter().zip(fds.iter().map(PollFd::revents));
-        Ok(found.filter(|(_, events)| !events.is_empty()).collect())
+        let pending = self.pending();
+        let flags = when(pending.is_none(), PollFlags::IN)
+            | when(!self.outgoing.is_empty(), PollFlags::OUT);
+        add(Who::Supervisor, self.session.channel(), flags);
+        let reads = self.stdin_open && self.outgoing.is_empty();
+        add(Who::Stdin, self.stdin.as_fd(), when(reads, PollFlags::IN));
+        if let Some(outlet) = pending {
+            add(Who::Output, self.output(outlet).as_fd(), PollFlags::OUT);
+        }
+        match poll(&mut fds, None) {
+            Ok(_) => {}
+            Err(Errno::INTR) => return Ok(Vec::new()),
+            Err(errno) => {
+                return Err(Error::system("wait for", "the process and its terminal", errno));
+            }
+        }
+        let found = who.into_iter().zip(&fds);
+        Ok(found.filter(|(_, fd)| !fd.revents().is_empty()).map(|(who, _)| who).collect())
     }
 
     /// Passes signals on, and follows the window's size.
-    fn signals(&self) -> Result<(), Error> {
-        while let Some(signal) = next(self.signals)? {
-            if signal == Signal::WINCH {
-                self.resize()?;
-                continue;
-            }
-            if signal == Signal::CONT {
-                // The shell set its own mode while this program was stopped.
-                if let Some(raw) = &self.raw {
-                    raw.again()?;
+    fn signals(&mut self) -> Result<Option<AttachEnd>, Error> {
+        loop {
+            let number = self.signals.next();
+            let number = number.map_err(|errno| Error::system("read", "signals", errno))?;
+            let Some(signal) = number.and_then(sys::signal::from_number) else { return Ok(None) };
+            match (signal, &self.raw) {
+                (Signal::WINCH, _) => {
+                    self.resize();
+                    continue;
                 }
-                self.resize()?;
+                (Signal::TSTP, Some(raw)) => {
+                    raw.stop()?;
+                    self.resize();
+                    continue;
+                }
+                (Signal::CONT, raw) => {
+                    // The shell set its own mode while this program was stopped.
+                    raw.as_ref().map_or(Ok(()), Raw::again)?;
+                    self.resize();
+                }
+                _ => {}
             }
-            pass_on(self.process, signal);
+            if self.sig_proxy {
+                // That this fails means that it has just ended, which its end tells.
+                drop(self.session.signal(signal));
+            } else if ![Signal::CONT, Signal::TSTP].contains(&signal) {
+                return Ok(Some(AttachEnd::Interrupted(signal.as_raw())));
+            }
+        }
+    }
+
+    /// Sends what there is room for.
+    fn send(&mut self) -> Result<(), Error> {
+        while let Some(message) = self.outgoing.front() {
+            match sys::message::try_send(self.session.channel(), message) {
+                Ok(()) => drop(self.outgoing.pop_front()),
+                Err(Errno::AGAIN | Errno::NOBUFS) => break,
+                // It is gone, or says so just now.
+                Err(Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN) => self.outgoing.clear(),
+                Err(errno) => return Err(Error::system("send to", "the supervisor", errno)),
+            }
         }
         Ok(())
     }
 
-    /// Reads and writes the process's terminal; how many bytes were read.
-    fn master(&mut self, events: PollFlags) -> Result<usize, Error> {
-        let fail = |op| move |errno| Error::system(op, "the process's terminal", errno);
-        let mut read = 0;
-        if self.to_user.has_room() && events.intersects(!PollFlags::OUT) {
-            match self.to_user.fill(self.master).map_err(fail("read"))? {
-                Some(bytes) => read = bytes,
-                None => self.master_open = false,
+    /// Takes what the supervisor says.
+    fn receive(&mut self) -> Result<Option<AttachEnd>, Error> {
+        for _ in 0..AT_ONCE {
+            if self.pending().is_some() {
+                break;
             }
-            if !self.stdout_open {
-                self.to_user = Buffer::default();
+            match sys::message::try_receive(self.session.channel(), &mut self.incoming) {
+                Ok(0) => return Err(self.session.lost()),
+                Ok(count) => (self.written, self.length) = (1, count),
+                Err(Errno::AGAIN) => break,
+                Err(errno) => return Err(Error::system("hear from", "the supervisor", errno)),
+            }
+            if self.pending().is_some() {
+                self.write()?;
+                continue;
+            }
+            let report = Report::decode(&self.incoming[..self.length]);
+            if let Some(end) = report.and_then(|report| self.session.end(report)) {
+                return end.map(|code| Some(AttachEnd::Exited(code)));
             }
         }
-        if events.contains(PollFlags::OUT)
-            && !self.to_process.drain(self.master).map_err(fail("write to"))?
-        {
-            self.to_process = Buffer::default();
-        }
-        Ok(read)
+        Ok(None)
     }
 
     /// Reads the caller's input.
-    fn stdin(&mut self) -> Result<(), Error> {
-        let read = self.to_process.fill(self.stdin.as_fd());
-        let read = read.map_err(|errno| Error::system("read", "standard input", errno))?;
-        self.stdin_open = read.is_some();
-        Ok(())
+    fn read_stdin(&mut self) -> Result<Option<AttachEnd>, Error> {
+        let mut message = vec![0; MESSAGE];
+        message[0] = wire::INPUT;
+        match rustix::io::read(self.stdin.as_fd(), &mut message[1..=PAYLOAD]) {
+            // A terminal that is hung up gives EIO.
+            Ok(0) | Err(Errno::IO) => {
+                self.stdin_open = false;
+                self.outgoing.push_back(FromClient::InputEnd.encode());
+            }
+            Ok(count) => {
+                message.truncate(count + 1);
+                if let Some(keys) = &mut self.keys {
+                    let (passed, detach) = keys.take(&message[1..]);
+                    if !passed.is_empty() {
+                        self.outgoing.push_back(FromClient::Input(&passed).encode());
+                    }
+                    if detach {
+                        self.send()?;
+                        return Ok(Some(AttachEnd::Detached));
+                    }
+                } else {
+                    self.outgoing.push_back(message);
+                }
+            }
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(errno) => return Err(Error::system("read", "standard input", errno)),
+        }
+        Ok(None)
     }
 
     /// Writes the process's output.
-    fn stdout(&mut self) -> Result<(), Error> {
-        let open = self.to_user.drain(self.stdout.as_fd());
-        if !open.map_err(|errno| Error::system("write to", "standard output", errno))? {
-            self.stdout_open = false;
-            self.to_user = Buffer::default();
+    fn write(&mut self) -> Result<(), Error> {
+        while let Some(outlet) = self.pending() {
+            if self.closed.contains(&outlet) {
+                self.written = self.length;
+                break;
+            }
+            let bytes = &self.incoming[self.written..self.length];
+            match self.output(outlet).write(bytes) {
+                Ok(count) => self.written += count,
+                Err(Errno::AGAIN) => break,
+                Err(Errno::INTR) => {}
+                // Nobody reads it.
+                Err(Errno::PIPE | Errno::IO | Errno::CONNRESET) => {
+                    self.closed.push(outlet);
+                    self.outgoing.push_back(FromClient::OutputEnd(outlet).encode());
+                }
+                Err(errno) => {
+                    let name = match outlet {
+                        Outlet::Stdout => "standard output",
+                        Outlet::Stderr => "standard error",
+                    };
+                    return Err(Error::system("write to", name, errno));
+                }
+            }
         }
         Ok(())
     }

@@ -145,7 +145,9 @@ impl Engine {
         }
         // As Docker: the path is the host's, and none of the image's business.
         let step = step(request, None, "Imported from -".to_owned());
-        self.create_image(None, &layer, image, step, request, progress)
+        let image = self.create_image(None, &layer, image, step, request, progress)?;
+        self.root.events().image("import", &image, None);
+        Ok(image)
     }
 
     fn create_image(

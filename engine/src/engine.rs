@@ -43,10 +43,35 @@ impl Engine {
         platform: Option<&Platform>,
         progress: &dyn Progress,
     ) -> Result<Vec<StoredImage>, Error> {
+        let known = self.store.ids()?;
+        let images = self.loaded(image, platform, progress)?;
+        for image in images.iter().filter(|image| !known.contains(&image.id)) {
+            self.root.events().image("load", image, None);
+        }
+        Ok(images)
+    }
+
+    /// The images that are meant, in the store.
+    fn loaded(
+        &self,
+        image: &ImageArg,
+        platform: Option<&Platform>,
+        progress: &dyn Progress,
+    ) -> Result<Vec<StoredImage>, Error> {
         let source = match image {
             ImageArg::Archive(path) => Source::Path(path.clone()),
             ImageArg::Named(name) => match self.store.find(name) {
-                Ok(image) => return Ok(vec![image]),
+                Ok(image) => {
+                    let found = image.platform();
+                    if let Some(wanted) = platform.filter(|wanted| !found.is_for(wanted)) {
+                        return Err(Error::OtherPlatform {
+                            image: crate::error::shorten(name),
+                            found: found.to_string(),
+                            wanted: wanted.to_string(),
+                        });
+                    }
+                    return Ok(vec![image]);
+                }
                 Err(_) if Path::new(name).exists() => Source::Path(name.into()),
                 Err(error) => return Err(error.into()),
             },

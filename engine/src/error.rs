@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::Container;
+use crate::near::near_hint;
 
 /// A request that cannot be met.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +23,21 @@ pub enum Error {
     /// The image cannot be loaded or found.
     #[error(transparent)]
     Store(#[from] image_store::Error),
+    /// The image cannot be pulled.
+    #[error(transparent)]
+    Pull(#[from] image_pull::Error),
+    /// The image is for another platform than was asked for.
+    #[error(
+        "the image {image} is for {found}, and {wanted} is asked for; pull the one for {wanted}, or leave --platform out"
+    )]
+    OtherPlatform {
+        /// what the user named
+        image: String,
+        /// the image's platform
+        found: String,
+        /// the one that was asked for
+        wanted: String,
+    },
     /// A volume cannot be made, filled or mounted.
     #[error(transparent)]
     Volume(#[from] bindvol::Error),
@@ -87,11 +103,21 @@ pub enum Error {
         /// its id
         id: String,
     },
-    /// A container that is started again has nobody at its terminal.
+    /// A container whose process has ended has no input and output.
+    #[error("cannot attach to a stopped container, start it first")]
+    AttachStopped,
+    /// One whose next process is still to come.
+    #[error("cannot attach to a restarting container, wait until it is running")]
+    AttachRestarting,
+    /// The process that watched over one of `exec` is gone without a word.
     #[error(
-        "a container with a restart policy runs in the background: use -d, or leave --restart out"
+        "the process that watched over a command in the container {container} was killed; the command \
+         may still run"
     )]
-    Unattended,
+    Holder {
+        /// the container's id
+        container: String,
+    },
     /// A container that goes at its end cannot be started again.
     #[error(
         "Conflicting options: a container with --rm is removed when it ends, and cannot be started \
@@ -104,15 +130,6 @@ pub enum Error {
          it without that to read what it prints"
     )]
     LogDriver {
-        /// its name
-        name: String,
-    },
-    /// The output of a container was its starter's.
-    #[error(
-        "the container {name} has no log: it was not started in the background (-d) yet, so that its \
-         output went to whoever started it"
-    )]
-    NoLog {
         /// its name
         name: String,
     },
@@ -272,6 +289,15 @@ pub enum Error {
     ImageFile {
         /// its path in the image
         file: &'static str,
+        /// what is wrong with it
+        problem: String,
+    },
+    /// An image's health check that is none.
+    #[error(
+        "the image's health check cannot be understood: {problem}; give another with --health-cmd, or \
+         leave it out with --no-healthcheck"
+    )]
+    ImageHealthcheck {
         /// what is wrong with it
         problem: String,
     },
@@ -456,10 +482,6 @@ impl Error {
 /// Text from outside, cut for a message.
 pub(crate) fn shorten(text: &str) -> String {
     text.chars().take(256).collect()
-}
-
-fn near_hint(near: &[String]) -> String {
-    if near.is_empty() { String::new() } else { format!("; near to it: {}", near.join(", ")) }
 }
 
 fn several(found: &[String]) -> String {

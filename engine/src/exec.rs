@@ -7,13 +7,20 @@ use oci_runtime::{PreparedExec, Stdio};
 use rustix::fs::{Mode, OFlags};
 
 use crate::dir::Dir;
+use crate::events::Exec;
+use crate::holder::Holder;
+use crate::output::Pipes;
+use crate::report::Report;
+use crate::session::Watch;
 use crate::target::Target;
 use crate::{
-    Container, Engine, Error, ExecRequest, Session, State, attach, bundle, group, process,
+    Container, Engine, Error, ExecRequest, Session, State, attach, bundle, group, output, process,
 };
 
 impl Engine {
-    /// Runs a further program in the container of this name or id. Unless `request.detach`, the
+    /// Runs a further program in the container of this name or id. As for [`Engine::run`], the calling
+    /// program must have a single thread: a process that holds the program's input and output is split
+    /// off it. Unless `request.detach`, the
     /// signals that [`attach`](crate::attach()) passes on are blocked in the calling thread from then
     /// on.
     ///
@@ -37,7 +44,8 @@ impl Engine {
 /// How long a process that ends may be there without a root and namespaces.
 const ENDING: Duration = Duration::from_millis(50);
 
-fn has_ended(state: &State) -> Result<bool, Error> {
+/// Whether the container's process has ended, or is about to.
+pub(crate) fn has_ended(state: &State) -> Result<bool, Error> {
     Target::of(state)?.map_or(Ok(true), |target| target.wait(ENDING))
 }
 
@@ -47,21 +55,50 @@ fn start(
     request: &ExecRequest,
     target: Target,
 ) -> Result<Session, Error> {
+    let stdin = request.interactive && !request.detach;
+    let (stdio, pipes) = match request.detach {
+        true => (Stdio::null()?, Pipes::default()),
+        false => output::open(request.tty, stdin)?,
+    };
+    let prepared = prepare(dir, container, request, target, stdio)?;
+    let told = Exec::create(dir, container, &request.command);
+    if !request.detach {
+        attach::hold_signals()?;
+    }
+    let (own, channel) =
+        sys::message::pair().map_err(|errno| Error::system("make", "a pair of sockets", errno))?;
+    let holder = Holder::new(prepared, channel, pipes, request, told);
+    let (mut own, mut holder) = (Some(own), Some(holder));
+    ns_core::split(|| {
+        drop(own.take());
+        holder.take().map_or(1, Holder::run)
+    })?;
+    drop(holder);
+    let lost = || Error::Holder { container: container.id.clone() };
+    let own = own.ok_or_else(lost)?;
+    match Report::receive(own.as_fd())? {
+        Some((Report::Started, [Some(pidfd), _])) => {
+            Ok(Session::new(&container.id, Watch::Holder, own, pidfd).streams(request.tty, stdin))
+        }
+        Some((Report::Failed { message, code }, _)) => Err(Error::Start { message, code }),
+        _ => Err(lost()),
+    }
+}
+
+/// Prepares a program with this standard input and output in the container whose process is `target`.
+pub(crate) fn prepare(
+    dir: &Dir,
+    container: &Container,
+    request: &ExecRequest,
+    target: Target,
+    stdio: Stdio,
+) -> Result<PreparedExec, Error> {
     let path = format!("/proc/{}/root", target.pid.as_raw_nonzero());
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open(&path, flags, Mode::empty())
         .map_err(|errno| Error::system("open the container's root at", &path, errno))?;
     let mut process = process::exec(container, request, root.as_fd())?;
     bundle::set_size(&mut process);
-    let stdio = match (request.detach, request.interactive) {
-        (true, _) => Stdio::null()?,
-        (false, true) => Stdio::inherit()?,
-        (false, false) => Stdio::new(Stdio::null_device()?, std::io::stdout(), std::io::stderr())?,
-    };
-    if !request.detach {
-        attach::hold_signals()?;
-    }
     let prepared = PreparedExec::new(target.pidfd, target.pid, &process, stdio)?;
-    let prepared = prepared.cgroup(group::open(dir)?);
-    Ok(Session::child(&container.id, prepared.start()?))
+    Ok(prepared.cgroup(group::open(dir)?))
 }

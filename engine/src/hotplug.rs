@@ -47,18 +47,23 @@ impl Engine {
         // that nobody uses may be removed.
         dir.write_volume_changes(&changes)?;
         let add = || {
-            volumes::make(volume, &point, &volumes, dir.open("merged")?.as_fd())?;
+            let merged = dir.open("merged")?;
+            volumes::make(volume, &point, &volumes, merged.as_fd(), &self.root.events())?;
             let mut subpaths = Subpaths::default();
             subpaths.open(&point, &volumes)?;
             let mount = spec::volume(&point, &subpaths)?;
             Ok(oci_runtime::mount_into(target.pidfd.as_fd(), &mount)?)
         };
         let added = add();
-        if added.is_err() {
+        if added.is_ok() {
+            self.root.events().mounted(&point, &container);
+        } else {
             // What went wrong first is what counts. A volume with a name may be another's by now.
             let _ = dir.write_volume_changes(&before);
-            if let Some(name) = point.name.as_deref().filter(|_| point.anonymous) {
-                let _ = volumes.remove_if(name, || !is_used(&self.root, name, None));
+            if let Some(name) = point.name.as_deref().filter(|_| point.anonymous)
+                && let Ok(true) = volumes.remove_if(name, || !is_used(&self.root, name, None))
+            {
+                self.root.events().volume("destroy", name);
             }
         }
         added
@@ -99,7 +104,9 @@ impl Engine {
         }
         let mut changes = dir.volume_changes()?;
         changes.remove(point);
-        dir.write_volume_changes(&changes)
+        dir.write_volume_changes(&changes)?;
+        self.root.events().unmounted(point, &container);
+        Ok(())
     }
 
     /// The record of a container as it is now, and its process.

@@ -39,7 +39,10 @@ impl Engine {
     /// # Errors
     /// There is no such image; the name breaks Docker's rules.
     pub fn tag(&self, image: &str, name: &str) -> Result<(), Error> {
-        self.store.tag(image, name)?;
+        let name = self.store.tag(image, name)?;
+        if let Ok(image) = self.store.find(&name) {
+            self.root.events().image("tag", &image, Some(&name));
+        }
         Ok(())
     }
 
@@ -50,11 +53,11 @@ impl Engine {
     /// There is no such image; a container is of it ([`Error::ImageInUse`]); it has several names, is
     /// given by its id, and `force` is not given.
     pub fn remove_image(&self, image: &str, force: bool) -> Result<RemovedImage, Error> {
-        let layers: Vec<Digest> = match self.store.find(image) {
-            Ok(found) => found.layers.iter().rev().map(|layer| layer.chain_id).collect(),
-            // One that is damaged can be removed all the same, and one that is not there is told below.
-            Err(_) => Vec::new(),
-        };
+        // One that is damaged can be removed all the same, and one that is not there is told below.
+        let found = self.store.find(image).ok();
+        let id = found.as_ref().map(|found| found.id);
+        let layers = found.iter().flat_map(|found| found.layers.iter().rev());
+        let layers: Vec<Digest> = layers.map(|layer| layer.chain_id).collect();
         let user = RefCell::new(None);
         // With the store locked: a container that is just being made has written down its image.
         let in_use = |id: &Digest| match self.user_of(id) {
@@ -72,6 +75,9 @@ impl Engine {
         };
         if removed.image.is_none() && removed.untagged.is_empty() {
             return Err(in_use_error());
+        }
+        if let Some(id) = removed.image.or(id) {
+            self.root.events().removed(&id, &removed.untagged, removed.image.is_some());
         }
         let own = layers.iter().filter(|layer| removed.layers.contains(layer));
         let others = removed.layers.iter().filter(|layer| !layers.contains(layer));
@@ -131,6 +137,10 @@ impl Engine {
         out: &mut dyn Write,
     ) -> Result<(), Error> {
         let options = SaveOptions { format, ..SaveOptions::default() };
-        Ok(self.store.save(images, &options, out)?)
+        self.store.save(images, &options, out)?;
+        for image in images.iter().filter_map(|name| self.store.find(name).ok()) {
+            self.root.events().image("save", &image, None);
+        }
+        Ok(())
     }
 }

@@ -15,7 +15,7 @@ pub(crate) fn value(container: &Container, state: &State, dir: &Path, root: &Pat
         true => in_dir(&format!("{}-json.log", container.id)),
         false => String::new(),
     };
-    json!({
+    let mut value = json!({
         "Id": container.id,
         "Created": container.created,
         "Path": container.path,
@@ -56,7 +56,12 @@ pub(crate) fn value(container: &Container, state: &State, dir: &Path, root: &Pat
         "Mounts": container.mounts.iter().map(mount).collect::<Vec<_>>(),
         "Config": container.config,
         "NetworkSettings": network_settings(container, state),
-    })
+    });
+    if let Some(health) = &state.health {
+        // Docker has this key only where there is a health check.
+        value["State"]["Health"] = json!(health);
+    }
+    value
 }
 
 /// The layers as the mount's options have them, `ROOT/l/A:ROOT/l/B`.

@@ -29,13 +29,14 @@ impl Engine {
 
 fn value(image: &StoredImage, own: &Value) -> Value {
     let config = &image.config;
+    // What a registry had under the names, or else what they had in an archive.
     let digests: Vec<String> = match image.manifest {
-        Some(manifest) => {
+        Some(manifest) if image.digests.is_empty() => {
             let mut names: Vec<_> = image.tags.iter().map(|tag| repository(tag)).collect();
             names.dedup();
             names.iter().map(|name| format!("{name}@{manifest}")).collect()
         }
-        None => Vec::new(),
+        _ => image.digests.clone(),
     };
     let paths: Vec<String> = image
         .layers

@@ -2,13 +2,13 @@
 //! `exec`, `inspect`, `stop`, logs. Without a daemon.
 //!
 //! **Promise.** Everything lies below one root directory ([`Engine::open`]), and two roots never meet. Each
-//! container has a supervising process, split off the caller without an exec, that keeps its log and its
-//! exit status and tidies up behind it. Who manages a container holds a lock that dies with its holder,
+//! container has a supervising process, split off the caller without an exec, that has its input and output,
+//! keeps its log and its exit status and tidies up behind it. Who manages a container holds a lock that dies with its holder,
 //! so whatever is killed, the next [`Engine::open`] tidies up. A [`Engine::run`] that fails leaves nothing. The
 //! crate knows nothing of command-line syntax and terminal output, and not how namespaces and mounts are made.
 //!
 //! ```
-//! use engine::{Engine, ImageArg, RunRequest};
+//! use engine::{AttachOptions, Engine, ImageArg, RunRequest, Streams};
 //!
 //! # let dir = tempfile::tempdir()?;
 //! let engine = Engine::open(&dir.path().join("root"))?;
@@ -19,7 +19,9 @@
 //!     ..RunRequest::default()
 //! };
 //! match engine.run(&request, &()) {
-//!     Ok(session) => println!("exit status {}", session.wait()?),
+//!     Ok(session) => {
+//!         println!("{:?}", engine::attach(session, Streams::own(), &AttachOptions::default())?);
+//!     }
 //!     // The store of this example is empty.
 //!     Err(error) => assert_eq!(error.exit_code(), 125),
 //! }
@@ -36,17 +38,24 @@ mod changes;
 mod commit;
 mod config;
 mod copy;
+mod detach;
 mod devices;
 mod diff;
 mod dir;
+mod duration;
 mod engine;
 mod env;
 mod error;
 mod etc;
+mod events;
 mod exec;
 mod export;
 mod group;
+mod health;
+mod healthcheck;
+mod holder;
 mod hotplug;
+mod hub;
 mod images;
 mod init;
 mod init_binary;
@@ -63,6 +72,7 @@ mod near;
 mod options;
 mod output;
 mod process;
+mod pull;
 mod record;
 mod reference;
 mod remove;
@@ -74,6 +84,7 @@ mod run;
 mod session;
 mod shared;
 mod signal;
+mod socket;
 mod spec;
 mod start;
 mod stop;
@@ -92,14 +103,21 @@ mod volume_changes;
 mod volumes;
 mod volumes_from;
 mod wait;
+mod wire;
 
-pub use attach::attach;
+pub use attach::{AttachEnd, AttachOptions, Streams, attach};
 pub use bindvol::{SyntaxError, VolumeSpec};
 pub use commit::{CommitRequest, ImportSource};
 pub use copy::CopyOptions;
+pub use detach::DetachKeys;
 pub use diff::{Change, ChangeKind};
+pub use duration::{duration_text, parse_duration};
 pub use engine::Engine;
 pub use error::Error;
+pub use events::{Actor, Event, EventsRequest};
+pub use health::{Health, HealthResult, HealthStatus};
+pub use healthcheck::Healthcheck;
+pub use image_pull::{Error as PullError, Pulled, Reference};
 pub use image_store::{Error as StoreError, Platform, Progress, SaveFormat, StoredImage};
 pub use images::{HistoryEntry, RemovedImage};
 pub use init::{InitError, init};
@@ -107,6 +125,7 @@ pub use logs::{LogLine, LogsRequest};
 pub use mounts::{LayerView, MountView, Origin};
 pub use oci_runtime::shield;
 pub use options::HostOptions;
+pub use pull::PullRequest;
 pub use record::{
     Config, Container, DeviceMapping, Empty, HostConfig, LogConfig, Lower, MountKind, MountPoint,
     State, Status, Ulimit, ZERO_TIME,

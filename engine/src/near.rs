@@ -24,6 +24,11 @@ pub(crate) fn near<'a>(text: &str, names: impl Iterator<Item = &'a str>) -> Vec<
     found.into_iter().take(SHOWN).map(|(_, name)| name.to_owned()).collect()
 }
 
+/// What a message says of them.
+pub(crate) fn near_hint(near: &[String]) -> String {
+    if near.is_empty() { String::new() } else { format!("; near to it: {}", near.join(", ")) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

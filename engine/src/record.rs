@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use image_store::Digest;
 use serde::{Deserialize, Serialize};
 
-use crate::RestartPolicy;
+use crate::{Health, HealthStatus, Healthcheck, RestartPolicy};
 
 /// Docker's zero time: when what has not happened yet happened.
 pub const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
@@ -36,7 +36,7 @@ pub struct Container {
     pub mounts: Vec<MountPoint>,
     /// The image's layers, the topmost first.
     pub lowers: Vec<Lower>,
-    /// Whether the output goes to the container's log, where no starter takes it.
+    /// Whether the output goes to the container's log.
     pub log: bool,
 }
 
@@ -84,6 +84,12 @@ pub struct Config {
     /// The signal that `stop` sends, as it was named.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stop_signal: Option<String>,
+    /// How its health is found out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub healthcheck: Option<Healthcheck>,
+    /// The image's shell, for a health check that is a script.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shell: Option<Vec<String>>,
     /// How long `stop` waits before it kills, seconds; -1 is no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stop_timeout: Option<i64>,
@@ -310,6 +316,9 @@ pub struct State {
     /// How often its policy has started it again since it was started.
     #[serde(default)]
     pub restart_count: u32,
+    /// Its health, where that is checked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<Health>,
 }
 
 impl Default for State {
@@ -323,6 +332,7 @@ impl Default for State {
             started_at: ZERO_TIME.to_owned(),
             finished_at: ZERO_TIME.to_owned(),
             restart_count: 0,
+            health: None,
         }
     }
 }
@@ -336,6 +346,8 @@ impl State {
             pid_start: 0,
             exit_code,
             finished_at: now(),
+            // What does not run is not healthy, as Docker has it.
+            health: self.health.map(|health| Health { status: HealthStatus::Unhealthy, ..health }),
             ..self
         }
     }

@@ -42,18 +42,22 @@ pub(crate) fn remove(
             for name in names {
                 // Of --volumes-from: it stays for that one, as a volume with a name.
                 match volumes.remove_if(name, || !is_used(root, name, Some(dir))) {
-                    Ok(_) | Err(bindvol::Error::NoVolume { .. }) => {}
+                    Ok(true) => root.events().volume("destroy", name),
+                    Ok(false) | Err(bindvol::Error::NoVolume { .. }) => {}
                     Err(error) => return Err(error.into()),
                 }
             }
         }
         // Its name of now: it may have been renamed since the caller has read the record.
-        let name = dir.container()?.map_or_else(|| container.name.clone(), |now| now.name);
-        root.drop_name(&name, &container.id)?;
+        let now = dir.container()?.unwrap_or_else(|| container.clone());
+        root.drop_name(&now.name, &now.id)?;
+        root.remove(dir)?;
+        root.events().container(&now, "destroy", &[]);
+        Ok(())
     } else {
         root.drop_names_of(dir.id())?;
+        root.remove(dir)
     }
-    root.remove(dir)
 }
 
 /// Whether a container, other than that of `except`, has the volume by its record, or nobody knows.
@@ -70,9 +74,10 @@ pub(crate) fn is_used(root: &Root, volume: &str, except: Option<&Dir>) -> bool {
 }
 
 /// Takes away what a container whose first process has ended has on the host: its cgroup, with other
-/// processes that are left, and its mounts.
+/// processes that are left, the socket of its supervisor, and its mounts.
 pub(crate) fn release(dir: &Dir) -> Result<(), Error> {
     group::remove(dir)?;
+    dir.unlisten()?;
     dir.unmount()
 }
 

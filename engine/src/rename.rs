@@ -29,6 +29,9 @@ impl Engine {
         // Killed in between, it has two names, and loses both when it is removed.
         let old = std::mem::replace(&mut container.name, name.to_owned());
         dir.write_container(&container)?;
-        self.root.drop_name(&old, &container.id)
+        self.root.drop_name(&old, &container.id)?;
+        let old = format!("/{old}");
+        self.root.events().container(&container, "rename", &[("oldName", &old)]);
+        Ok(())
     }
 }

@@ -1,10 +1,10 @@
-//! What a container's supervisor tells the process that started it.
+//! What a container's supervisor tells its clients, of which the process that started it is the first.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
+use crate::{Error, wire};
 
 /// Longest report, bytes; a message is cut to fit.
 const MAX: usize = 32 * 1024;
@@ -13,7 +13,7 @@ const MAX: usize = 32 * 1024;
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Report {
-    /// The program runs. With it come the process's descriptor and its terminal's master.
+    /// The program runs. For the starter, the process's descriptor comes with it.
     Started,
     /// There is no container.
     Failed {
@@ -38,21 +38,35 @@ impl Report {
         Report::Failed { message, code: error.exit_code() }
     }
 
+    /// As a message.
+    pub(crate) fn encode(&self) -> Result<Vec<u8>, Error> {
+        let mut bytes = vec![wire::REPORT];
+        serde_json::to_writer(&mut bytes, self)
+            .map_err(|error| Error::system("report to", "the starter", error))?;
+        Ok(bytes)
+    }
+
+    /// Reads a message; `None` when it is none of these.
+    pub(crate) fn decode(message: &[u8]) -> Option<Report> {
+        match message {
+            [wire::REPORT, json @ ..] => serde_json::from_slice(json).ok(),
+            _ => None,
+        }
+    }
+
     /// Sends it. That nobody is there any more to receive it is no error.
     pub(crate) fn send(
         &self,
         channel: BorrowedFd<'_>,
         descriptors: &[BorrowedFd<'_>],
     ) -> Result<(), Error> {
-        let failed = |error: std::io::Error| Error::system("report to", "the starter", error);
-        let bytes = serde_json::to_vec(self).map_err(|error| failed(error.into()))?;
-        match sys::message::send(channel, &bytes, descriptors) {
+        match sys::message::send(channel, &self.encode()?, descriptors) {
             Ok(()) | Err(rustix::io::Errno::PIPE) => Ok(()),
-            Err(errno) => Err(failed(errno.into())),
+            Err(errno) => Err(Error::system("report to", "the starter", errno)),
         }
     }
 
-    /// Receives one; `None` when the supervisor is gone.
+    /// Receives one, before any output comes; `None` when the supervisor is gone.
     pub(crate) fn receive(channel: BorrowedFd<'_>) -> Result<Option<(Report, Descriptors)>, Error> {
         let failed = |error: std::io::Error| Error::system("hear from", "the supervisor", error);
         let mut bytes = vec![0; MAX];
@@ -61,9 +75,10 @@ impl Report {
         if count == 0 {
             return Ok(None);
         }
-        let report =
-            serde_json::from_slice(&bytes[..count]).map_err(|error| failed(error.into()))?;
-        Ok(Some((report, descriptors)))
+        match Report::decode(&bytes[..count]) {
+            Some(report) => Ok(Some((report, descriptors))),
+            None => Err(failed(std::io::ErrorKind::InvalidData.into())),
+        }
     }
 }
 

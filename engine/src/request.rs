@@ -6,7 +6,7 @@ use std::str::FromStr;
 use bindvol::VolumeSpec;
 use image_store::Platform;
 
-use crate::{Error, HostOptions, RestartPolicy};
+use crate::{Error, Healthcheck, HostOptions, RestartPolicy};
 
 /// Endings of archives' names. A name with one of them is a path even where it could be an image's.
 const ARCHIVE_ENDINGS: [&str; 8] =
@@ -138,6 +138,8 @@ pub struct RunRequest {
     pub stop_signal: Option<String>,
     /// `--restart`
     pub restart: RestartPolicy,
+    /// `--health-…`; without, the image's.
+    pub health: Option<Healthcheck>,
     /// `--stop-timeout`, seconds; -1 is no limit.
     pub stop_timeout: Option<i64>,
     /// `--domainname`

@@ -5,11 +5,11 @@ use std::os::fd::AsFd;
 use image_store::{Progress, StoredImage};
 
 use crate::dir::{Dir, Lock};
-use crate::output::Attached;
 use crate::remove::remove;
+use crate::supervise::Starter;
 use crate::{
     Container, Engine, Error, RestartPolicy, RunRequest, Session, State, Status, bundle, config,
-    etc, names, volumes,
+    etc, healthcheck, names, volumes,
 };
 
 /// How many made-up names are tried.
@@ -26,15 +26,12 @@ impl Engine {
     /// # Errors
     /// Anything on the way; then nothing of the container is left.
     pub fn run(&self, request: &RunRequest, progress: &dyn Progress) -> Result<Session, Error> {
-        let attached = match request.detach {
-            true => Attached::Supervisor,
-            false => Attached::Starter { input: request.interactive },
+        let starter = match request.detach {
+            true => Starter::Passing,
+            false => Starter::Attached { input: request.interactive },
         };
-        if attached != Attached::Supervisor && request.restart != RestartPolicy::No {
-            return Err(Error::Unattended);
-        }
         self.make(request, progress, |dir, lock, container| {
-            self.launch(dir, lock, container, attached, true)
+            self.launch(dir, lock, container, starter, true)
         })
     }
 
@@ -89,6 +86,7 @@ impl Engine {
         let name = self.name(request.name.as_deref(), dir.id())?;
         let id_of = |name: &str| Ok(self.container(name)?.id);
         let made = config::container(dir.id(), &name, request, image, image_name, &id_of);
+        let made = made.and_then(|made| healthcheck::add(&self.store, made, request, image));
         let mut container = match made {
             Ok(container) => container,
             Err(error) => {
@@ -98,6 +96,7 @@ impl Engine {
         };
         // From here on a failure, or a kill, finds the name in the record.
         dir.write_container(&container)?;
+        self.root.events().container(&container, "create", &[]);
         for name in ["diff", "work", "merged"] {
             dir.make(name)?;
         }
@@ -110,7 +109,9 @@ impl Engine {
         let merged = dir.open("merged")?;
         let volumes = bindvol::Volumes::open(&self.root.volumes())?;
         let record = |container: &Container| dir.write_container(container);
-        volumes::resolve(&mut container, request, &volumes, merged.as_fd(), record)?;
+        let events = self.root.events();
+        let merged = merged.as_fd();
+        volumes::resolve(&mut container, request, &volumes, merged, &events, record)?;
         Ok(container)
     }
 

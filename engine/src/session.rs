@@ -1,46 +1,47 @@
-//! A process that was started, as its starter sees it.
+//! A process that was started, as its starter sees it; or a container that somebody attaches to.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::OnceLock;
 
-use oci_runtime::{Exit, Running};
 use rustix::process::Signal;
 
 use crate::report::Report;
-use crate::{Error, target};
+use crate::target::Target;
+use crate::wire::{FromClient, MESSAGE};
+use crate::{Engine, Error, Status, target};
 
-/// A container's process, or one of `exec`, that has begun to run its program.
+/// A container's process, or one of `exec`, that has begun to run its program. Its input and output are
+/// to be had by [`attach`](crate::attach()).
 ///
-/// Dropping it changes nothing for the process.
+/// Dropping it changes nothing for the process, unless that was started with `-i` alone: its input then
+/// ends.
 #[derive(Debug)]
 pub struct Session {
     id: String,
-    terminal: Option<OwnedFd>,
-    end: End,
+    watch: Watch,
+    channel: OwnedFd,
+    pidfd: OwnedFd,
+    tty: bool,
+    takes_input: bool,
 }
 
-/// How its end is learned.
-#[derive(Debug)]
-enum End {
-    /// From the supervisor, which tells when all is tidied up.
-    Supervisor { pidfd: OwnedFd, channel: OwnedFd },
-    /// It is this process's own child, and this its end once it was taken.
-    Child { running: Running, exit: OnceLock<Exit> },
+/// Who watches over the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Watch {
+    /// The container's supervisor.
+    Supervisor,
+    /// The holder of a process of `exec`.
+    Holder,
 }
 
 impl Session {
-    pub(crate) fn supervised(
-        id: &str,
-        terminal: Option<OwnedFd>,
-        pidfd: OwnedFd,
-        channel: OwnedFd,
-    ) -> Session {
-        Session { id: id.to_owned(), terminal, end: End::Supervisor { pidfd, channel } }
+    pub(crate) fn new(id: &str, watch: Watch, channel: OwnedFd, pidfd: OwnedFd) -> Session {
+        let id = id.to_owned();
+        Session { id, watch, channel, pidfd, tty: false, takes_input: false }
     }
 
-    pub(crate) fn child(id: &str, mut running: Running) -> Session {
-        let terminal = running.take_terminal();
-        Session { id: id.to_owned(), terminal, end: End::Child { running, exit: OnceLock::new() } }
+    /// Whether the process has a terminal, and whether it takes input.
+    pub(crate) fn streams(self, tty: bool, takes_input: bool) -> Session {
+        Session { tty, takes_input, ..self }
     }
 
     /// The container's id.
@@ -50,22 +51,21 @@ impl Session {
 
     /// The process's number on the host; `None` when it has ended and was waited for.
     pub fn pid(&self) -> Option<i32> {
-        let pidfd = match &self.end {
-            End::Supervisor { pidfd, .. } => pidfd.as_fd(),
-            End::Child { running, .. } => {
-                return Some(running.pid().as_raw_nonzero().get());
-            }
-        };
         // pidfd_open(2): -1 is none.
-        let info = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
+        let info = format!("/proc/self/fdinfo/{}", self.pidfd.as_raw_fd());
         let text = std::fs::read_to_string(info).ok()?;
         let pid = text.lines().find_map(|line| line.strip_prefix("Pid:"))?.trim().parse().ok()?;
         Some(pid).filter(|pid| *pid > 0)
     }
 
-    /// The master of the process's pseudoterminal, where it has one.
-    pub fn terminal(&self) -> Option<BorrowedFd<'_>> {
-        self.terminal.as_ref().map(AsFd::as_fd)
+    /// Whether the process has a terminal.
+    pub fn has_terminal(&self) -> bool {
+        self.tty
+    }
+
+    /// Whether the process takes input: the container was made with `-i`.
+    pub fn takes_input(&self) -> bool {
+        self.takes_input
     }
 
     /// Sends the process a signal. One that has ended already is no error.
@@ -73,49 +73,78 @@ impl Session {
     /// # Errors
     /// The signal may not be sent.
     pub fn signal(&self, signal: Signal) -> Result<(), Error> {
-        let pidfd = match &self.end {
-            End::Supervisor { pidfd, .. } => pidfd.as_fd(),
-            End::Child { running, .. } => running.pidfd(),
-        };
-        target::send(pidfd, signal).map(drop)
+        target::send(self.pidfd.as_fd(), signal).map(drop)
     }
 
-    /// A descriptor that becomes readable when the process has ended and, for a container, nothing
-    /// of it is left that should not be.
-    pub fn end(&self) -> BorrowedFd<'_> {
-        match &self.end {
-            End::Supervisor { channel, .. } => channel.as_fd(),
-            End::Child { running, .. } => running.pidfd(),
+    /// Where messages come from and go to.
+    pub(crate) fn channel(&self) -> BorrowedFd<'_> {
+        self.channel.as_fd()
+    }
+
+    /// The end that a report tells; `None` where it tells none.
+    pub(crate) fn end(&self, report: Report) -> Option<Result<i32, Error>> {
+        match report {
+            Report::Started => None,
+            Report::Exited { code } => Some(Ok(code)),
+            Report::Failed { message, code } => Some(Err(Error::Start { message, code })),
         }
     }
 
-    /// Takes the status of a child that has ended. Until somebody does, its container cannot end.
-    pub(crate) fn reap(&self) -> Result<(), Error> {
-        if let End::Child { running, exit } = &self.end
-            && exit.get().is_none()
-        {
-            // Nobody else sets it: this program waits with one thread.
-            let _ = exit.set(running.wait()?);
+    /// The error where no report came.
+    pub(crate) fn lost(&self) -> Error {
+        let container = self.id.clone();
+        match self.watch {
+            Watch::Supervisor => Error::Supervisor { container },
+            Watch::Holder => Error::Holder { container },
         }
-        Ok(())
     }
 
     /// Waits for the end, and gives the exit status: that of the process, or 128 and the number of
-    /// the signal that ended it.
+    /// the signal that ended it. Output that comes meanwhile is not shown: see
+    /// [`attach`](crate::attach()).
     ///
     /// # Errors
     /// The supervisor was killed, so that nobody knows the status ([`Error::Supervisor`]).
     pub fn wait(self) -> Result<i32, Error> {
-        match self.end {
-            End::Child { running, exit } => match exit.into_inner() {
-                Some(exit) => Ok(exit.code()),
-                None => Ok(running.wait()?.code()),
-            },
-            End::Supervisor { channel, .. } => match Report::receive(channel.as_fd())? {
-                Some((Report::Exited { code }, _)) => Ok(code),
-                Some((Report::Failed { message, code }, _)) => Err(Error::Start { message, code }),
-                Some((Report::Started, _)) | None => Err(Error::Supervisor { container: self.id }),
-            },
+        let mut buffer = vec![0; MESSAGE];
+        loop {
+            let (count, _) = sys::message::receive(&self.channel, &mut buffer)
+                .map_err(|errno| Error::system("hear from", "the supervisor", errno))?;
+            if count == 0 {
+                return Err(self.lost());
+            }
+            if let Some(end) = Report::decode(&buffer[..count]).and_then(|r| self.end(r)) {
+                return end;
+            }
+        }
+    }
+}
+
+impl Engine {
+    /// Joins a container that runs; with `input`, to send it input too.
+    ///
+    /// # Errors
+    /// There is no such container, or it does not run ([`Error::AttachStopped`],
+    /// [`Error::AttachRestarting`]).
+    pub fn attach(&self, container: &str, input: bool) -> Result<Session, Error> {
+        let (dir, container) = self.find(container)?;
+        let state = dir.state()?;
+        if state.status == Status::Restarting {
+            return Err(Error::AttachRestarting);
+        }
+        let target = Target::of(&state)?.ok_or(Error::AttachStopped)?;
+        let channel = dir.connect()?.ok_or(Error::AttachStopped)?;
+        let input = input && container.config.open_stdin;
+        let joined = sys::message::send(&channel, &FromClient::Join { input }.encode(), &[]);
+        // Its end may be just now.
+        match (joined, Report::receive(channel.as_fd())?) {
+            (Ok(()), Some((Report::Started, _))) => {
+                dir.events().container(&container, "attach", &[]);
+                let config = &container.config;
+                Ok(Session::new(dir.id(), Watch::Supervisor, channel, target.pidfd)
+                    .streams(config.tty, config.open_stdin))
+            }
+            _ => Err(Error::AttachStopped),
         }
     }
 }

@@ -4,18 +4,18 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use crate::dir::{Dir, Lock};
-use crate::output::{Attached, Output};
 use crate::remove::release;
 use crate::report::Report;
+use crate::session::Watch;
 use crate::stop::Standing;
-use crate::supervise::Supervisor;
+use crate::supervise::{Starter, Supervisor};
 use crate::tidy::abandoned;
-use crate::{Container, Engine, Error, RestartPolicy, Session, attach, bundle};
+use crate::{Container, Engine, Error, Session, attach, bundle, output};
 
 /// Who gets the input and output of a container that is started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StartRequest {
-    /// `-a`: the caller has its output, and waits for its end with [`attach`](crate::attach()).
+    /// `-a`: the caller gets its output, and waits for its end, with [`attach`](crate::attach()).
     pub attach: bool,
     /// `-i`: with the caller's standard input, where the container was made with `-i`.
     pub interactive: bool,
@@ -39,16 +39,13 @@ impl Engine {
         abandoned(&self.root, &dir)?;
         // As it is now: nobody changes it any more without the lock, but for its name.
         let container = dir.container()?.ok_or_else(|| self.gone(&found))?;
-        if request.attach && container.host_config.restart_policy != RestartPolicy::No {
-            return Err(Error::Unattended);
-        }
-        let attached = match request.attach || request.interactive {
-            true => Attached::Starter { input: request.interactive && container.config.open_stdin },
-            false => Attached::Supervisor,
+        let starter = match request.attach || request.interactive {
+            true => Starter::Attached { input: request.interactive && container.config.open_stdin },
+            false => Starter::Passing,
         };
         dir.clear_stopped()?;
         bundle::mount(&self.root, &dir, &container)?;
-        let started = self.launch(&dir, lock, container, attached, false);
+        let started = self.launch(&dir, lock, container, starter, false);
         if started.is_err() {
             // Where the supervisor has done it already there is nothing to do.
             let _ = release(&dir);
@@ -67,7 +64,9 @@ impl Engine {
             return Err(Error::RestartAndRemove);
         }
         self.stop(&found.id, timeout)?;
-        self.start(&found.id, StartRequest::default()).map(drop)
+        self.start(&found.id, StartRequest::default())?;
+        self.root.events().container(&found, "restart", &[]);
+        Ok(())
     }
 
     /// Splits the supervisor of a container whose root is mounted off, and waits until it says that
@@ -77,13 +76,17 @@ impl Engine {
         dir: &Dir,
         lock: Lock,
         container: Container,
-        attached: Attached,
+        starter: Starter,
         new: bool,
     ) -> Result<Session, Error> {
         let (own, channel) = sys::message::pair()
             .map_err(|errno| Error::system("make", "a pair of sockets", errno))?;
-        let (stdio, output) = Output::open(&container, attached)?;
+        let (tty, open_stdin) = (container.config.tty, container.config.open_stdin);
+        let (stdio, pipes) = output::open(tty, open_stdin)?;
         let prepared = bundle::prepare(&self.root, dir, &container, stdio)?;
+        if starter != Starter::Passing {
+            self.root.events().container(&container, "attach", &[]);
+        }
         let root = self.root.clone();
         let mut supervisor = Some(Supervisor {
             root,
@@ -91,12 +94,13 @@ impl Engine {
             container,
             prepared,
             channel,
-            output,
+            starter,
+            pipes,
             new,
             lock,
         });
         let mut own = Some(own);
-        if attached != Attached::Supervisor {
+        if starter != Starter::Passing {
             attach::hold_signals()?;
         }
         ns_core::split(|| {
@@ -108,8 +112,8 @@ impl Engine {
         let lost = || Error::Supervisor { container: dir.id().to_owned() };
         let own = own.ok_or_else(lost)?;
         match Report::receive(own.as_fd())? {
-            Some((Report::Started, [Some(pidfd), terminal])) => {
-                Ok(Session::supervised(dir.id(), terminal, pidfd, own))
+            Some((Report::Started, [Some(pidfd), _])) => {
+                Ok(Session::new(dir.id(), Watch::Supervisor, own, pidfd).streams(tty, open_stdin))
             }
             Some((Report::Failed { message, code }, _)) => Err(Error::Start { message, code }),
             _ => Err(lost()),

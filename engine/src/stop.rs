@@ -39,20 +39,31 @@ impl Engine {
         let (dir, container) = self.find(container)?;
         // Also for one that just ends: its policy must not start it again.
         dir.mark_stopped()?;
+        let events = self.root.events();
         let target = match self.standing(&dir)? {
             Standing::Runs(target) => target,
             // It sees the mark.
-            Standing::Waits => return dir.lock().map(drop),
+            Standing::Waits => {
+                dir.lock()?;
+                events.container(&container, "stop", &[]);
+                return Ok(());
+            }
             // Its supervisor may have been killed since this program tidied up.
             Standing::Rests(_lock) => return abandoned(&self.root, &dir),
             Standing::Gone => return Ok(()),
         };
-        target.signal(signal::stop(&container)?)?;
+        let signal = signal::stop(&container)?;
+        // Before it is sent: the container's end comes after it.
+        events.signal(&container, signal);
+        target.signal(signal)?;
         if !target.wait(timeout.unwrap_or_else(|| own_timeout(&container)))? {
+            events.signal(&container, Signal::KILL);
             kill(&target)?;
         }
         // Its supervisor tidies up, and lets go.
-        dir.lock().map(drop)
+        dir.lock()?;
+        events.container(&container, "stop", &[]);
+        Ok(())
     }
 
     /// Sends a signal (`KILL`, `SIGHUP`, `9` …) to a container's process.
@@ -65,9 +76,12 @@ impl Engine {
         if signal == Signal::KILL || signal == signal::stop(&container)? {
             dir.mark_stopped()?; // as Docker
         }
-        match Target::of(&dir.state()?)? {
-            Some(target) if target.signal(signal)? => Ok(()),
-            _ => Err(Error::not_running(&container)),
+        let not_running = || Error::not_running(&container);
+        let target = Target::of(&dir.state()?)?.ok_or_else(not_running)?;
+        self.root.events().signal(&container, signal);
+        match target.signal(signal)? {
+            true => Ok(()),
+            false => Err(not_running()),
         }
     }
 
@@ -85,6 +99,7 @@ impl Engine {
             standing @ (Standing::Runs(_) | Standing::Waits) => {
                 dir.mark_stopped()?;
                 if let Standing::Runs(target) = standing {
+                    self.root.events().signal(&container, Signal::KILL);
                     kill(&target)?;
                 }
                 match dir.lock()? {

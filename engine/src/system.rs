@@ -149,6 +149,8 @@ impl Engine {
             };
             match self.store.prune(&image.id, &chosen, &in_use) {
                 Ok(removed) => {
+                    let is_gone = removed.image.is_some();
+                    self.root.events().removed(&image.id, &removed.untagged, is_gone);
                     let bytes = removed.layers.iter().filter_map(|id| sizes.get(id)).sum();
                     if let Some(id) = removed.image {
                         pruned.add(id.to_string(), bytes);

@@ -1,5 +1,7 @@
 //! What dead supervisors left, tidied up by the next command.
 
+use std::time::Duration;
+
 use crate::dir::{Attempt, Dir, Root};
 use crate::remove::{end, release, remove};
 use crate::{Error, State, Status};
@@ -36,6 +38,10 @@ fn look_at(root: &Root, dir: &Dir) -> Result<(), Error> {
 pub(crate) fn abandoned(root: &Root, dir: &Dir) -> Result<(), Error> {
     let state = dir.state()?;
     let container = dir.container()?;
+    if let (Status::Running, Some(container)) = (state.status, &container) {
+        end(&state)?;
+        dir.tell_end(container, 137, Duration::ZERO);
+    }
     match (state.status, container) {
         (Status::Created | Status::Exited, _) => Ok(()),
         (Status::Running | Status::Restarting, Some(container))

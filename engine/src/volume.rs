@@ -65,6 +65,9 @@ impl Engine {
         let note = serde_json::to_vec(&record);
         let note = note.map_err(|error| Error::system("write a record in", &path, error))?;
         let volume = volumes.create(name, &note)?;
+        if volume.new {
+            self.root.events().volume("create", &volume.name);
+        }
         let name = volume.name.clone();
         let view = self.volume_view(&volumes, volume)?;
         view.ok_or(Error::NoSuchVolume { name, near: Vec::new() })
@@ -132,7 +135,10 @@ impl Engine {
         }
         let unused = || !is_used(&self.root, &volume.name, None);
         match self.open_volumes()?.remove_if(&volume.name, unused)? {
-            true => Ok(()),
+            true => {
+                self.root.events().volume("destroy", &volume.name);
+                Ok(())
+            }
             false => Err(in_use(self.volume_users(&volume.name)?)),
         }
     }
@@ -174,7 +180,10 @@ impl Engine {
                 .volume_size(&volume)
                 .and_then(|bytes| Ok((volumes.remove_if(&volume.name, unused)?, bytes)));
             match removed {
-                Ok((true, bytes)) => pruned.add(volume.name, bytes),
+                Ok((true, bytes)) => {
+                    self.root.events().volume("destroy", &volume.name);
+                    pruned.add(volume.name, bytes);
+                }
                 Ok((false, _)) | Err(Error::Volume(bindvol::Error::NoVolume { .. })) => {}
                 Err(error) => pruned.failed.push(error.to_string()),
             }

@@ -7,6 +7,7 @@ use bindvol::{Bind, Kind, VolumeSpec, Volumes, fill};
 
 use crate::config::{clean, mode};
 use crate::error::shorten;
+use crate::events::Events;
 use crate::{Container, Error, MountKind, MountPoint, RunRequest, names};
 
 /// Directories of volumes that are to be mounted and not the volumes themselves
@@ -59,6 +60,7 @@ pub(crate) fn resolve(
     request: &RunRequest,
     volumes: &Volumes,
     merged: BorrowedFd<'_>,
+    events: &Events,
     record: impl Fn(&Container) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let specs = specs(container, request)?;
@@ -77,7 +79,7 @@ pub(crate) fn resolve(
         record(container)?;
     }
     let mut all = specs.iter().zip(&container.mounts);
-    all.try_for_each(|(spec, mount)| make(spec, mount, volumes, merged))
+    all.try_for_each(|(spec, mount)| make(spec, mount, volumes, merged, events))
 }
 
 /// Opens the directories below volumes that are to be mounted, for a start.
@@ -185,6 +187,7 @@ pub(crate) fn make(
     mount: &MountPoint,
     volumes: &Volumes,
     merged: BorrowedFd<'_>,
+    events: &Events,
 ) -> Result<(), Error> {
     let (nocopy, subpath) = match &spec.kind {
         Kind::Bind { .. } | Kind::Tmpfs { .. } => return Ok(()),
@@ -192,6 +195,9 @@ pub(crate) fn make(
         Kind::Anonymous { nocopy } => (*nocopy, None),
     };
     let volume = volumes.ensure(mount.name.as_deref().unwrap_or_default())?;
+    if volume.new {
+        events.volume("create", &volume.name);
+    }
     // What the image has at the target belongs to the whole volume, not to a part of it.
     if !nocopy && subpath.is_none() {
         fill(&volume, merged, &spec.target)?;

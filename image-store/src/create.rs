@@ -122,8 +122,15 @@ impl Store {
         let config = ImageConfiguration::from_reader(raw_config.as_slice())
             .map_err(|error| staging.dir().damaged("config.json", Problem::Config(error)))?;
         let id = Digest::of(&raw_config);
-        let image =
-            Image { id, manifest: None, config, raw_config, tags: tags.clone(), layers: vec![] };
+        let image = Image {
+            id,
+            manifest: None,
+            config,
+            raw_config,
+            tags: tags.clone(),
+            digests: vec![],
+            layers: vec![],
+        };
         let plans = [Plan { image, layers: names }];
         let work = Work { plans: &plans, ..work };
         work.settle(&mut layers)?;

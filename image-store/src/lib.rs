@@ -43,7 +43,7 @@
 //! ROOT/                       mode 0700: layers have set-user-id files that nobody else may reach
 //!   image-store.lock          marks a store; shared lock: nothing is removed; exclusive: removal
 //!   tags.lock                 held while tags.json is replaced
-//!   tags.json                 {"name:tag": image id}, replaced by rename
+//!   tags.json                 {"name:tag": image id}, and "name@digest" of what was pulled; replaced by rename
 //!   images/<id>/config.json   the configuration, byte for byte: its digest is the image's id
 //!   images/<id>/image.json    its layers, size, manifest's digest
 //!   layers/<chain id>/diff/   the unpacked layer, in overlayfs's form
@@ -99,7 +99,8 @@ mod work;
 pub use create::NewImage;
 pub use error::{Error, Problem};
 pub use image_unpack::{
-    Digest, Extract, LayerTar, Limits, Links, Options, ParsePlatformError, Platform, WhiteoutForm,
+    BlobDocument, Blobs, Digest, Extract, LayerTar, Limits, Links, Options, ParsePlatformError,
+    ParseReferenceError, Platform, Reference, Root, WhiteoutForm,
 };
 pub use load::{LoadOptions, Progress};
 pub use pack::Pack;

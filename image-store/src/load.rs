@@ -220,6 +220,7 @@ fn plans(images: Vec<Image>) -> Result<Vec<Plan>, Error> {
         image.tags = image.tags.iter().map(|tag| complete(tag)).collect::<Result<_, _>>()?;
         if let Some(same) = plans.iter_mut().find(|plan| plan.image.id == image.id) {
             same.image.tags.append(&mut image.tags);
+            same.image.digests.append(&mut image.digests);
             continue;
         }
         let mut below = None;
@@ -235,7 +236,10 @@ fn plans(images: Vec<Image>) -> Result<Vec<Plan>, Error> {
 }
 
 fn known_images(plans: &[Plan]) -> Vec<KnownImage> {
-    let known = |plan: &Plan| KnownImage { id: plan.image.id, tags: plan.image.tags.clone() };
+    let known = |plan: &Plan| {
+        let Image { id, tags, digests, .. } = &plan.image;
+        KnownImage { id: *id, tags: tags.iter().chain(digests).cloned().collect() }
+    };
     plans.iter().map(known).collect()
 }
 

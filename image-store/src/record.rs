@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use image_unpack::Digest;
+use image_unpack::{Digest, Platform};
 use oci_spec::image::ImageConfiguration;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::dir::Dir;
 use crate::error::Problem;
+use crate::reference::has_digest;
 use crate::store::Store;
 use crate::{Error, link};
 
@@ -30,6 +31,8 @@ pub struct StoredImage {
     pub manifest: Option<Digest>,
     /// Its names (`name:tag`), sorted; none for an image whose names moved on to others.
     pub tags: Vec<String>,
+    /// Its names with the digest of what a registry had under them (`name@sha256:…`), sorted.
+    pub digests: Vec<String>,
     /// Its configuration.
     pub config: ImageConfiguration,
     /// Its layers, the lowest first.
@@ -51,6 +54,13 @@ pub struct StoredLayer {
     /// The short link to the layer's directory, relative to the store's root: `l/` and 26 characters.
     pub link: String,
     path: PathBuf,
+}
+
+impl StoredImage {
+    /// The machine that it is for.
+    pub fn platform(&self) -> Platform {
+        Platform::of(&self.config)
+    }
 }
 
 impl StoredLayer {
@@ -135,10 +145,13 @@ impl Store {
         }
         let config = ImageConfiguration::from_reader(raw.as_slice())
             .map_err(|error| dir.damaged(CONFIG, Problem::Config(error)))?;
+        let names = tags.iter().filter(|(_, of)| *of == id).map(|(name, _)| name.clone());
+        let (digests, tags) = names.partition(|name| has_digest(name));
         Ok(Some(StoredImage {
             id: *id,
             manifest: record.manifest,
-            tags: tags.iter().filter(|(_, of)| *of == id).map(|(tag, _)| tag.clone()).collect(),
+            tags,
+            digests,
             created: config.created().clone(),
             layers: record.layers.iter().map(|layer| self.layer(layer)).collect(),
             size: record.size,

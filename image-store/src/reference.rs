@@ -1,5 +1,7 @@
 //! Names of images, as Docker writes them.
 
+use image_unpack::Digest;
+
 use crate::Error;
 
 /// Longest name, bytes, as in Docker's reference grammar.
@@ -58,6 +60,11 @@ pub(crate) fn split(reference: &str) -> (&str, Option<&str>) {
     }
 }
 
+/// Whether a name of the store's is one with a digest, and not one with a tag.
+pub(crate) fn has_digest(name: &str) -> bool {
+    name.contains('@')
+}
+
 /// The names under which a store may have what the user means by `reference`, best first.
 ///
 /// Docker's own registry may be left out and may be written; `localhost/`, which Podman puts before
@@ -75,6 +82,12 @@ pub(crate) fn candidates(reference: &str) -> Result<Vec<String>, Error> {
         all.push(format!("localhost/{bare}"));
     }
     Ok(all)
+}
+
+/// The names with this digest under which a store may have what the user means by `name`, with a tag or without.
+pub(crate) fn digest_candidates(name: &str, digest: &Digest) -> Vec<String> {
+    let names = candidates(split(name).0).unwrap_or_default();
+    names.iter().map(|name| format!("{}@{digest}", split(name).0)).collect()
 }
 
 /// Up to five of `names` that are like `reference`, or else the first five.

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use image_unpack::Digest;
 
 use crate::dir::Dir;
+use crate::reference::has_digest;
 use crate::source::Known;
 use crate::staging::Staging;
 use crate::store::{Exclusive, LOCK, Store};
@@ -26,7 +27,7 @@ pub struct Removed {
 impl Store {
     /// Removes an image, or one of its names if it has several and is given by name.
     ///
-    /// With the last name goes the image, and with it each layer that no image uses. `in_use` is
+    /// With the last name that has a tag goes the image, and with it each layer that no image uses. `in_use` is
     /// asked, with the store locked, whether a container uses the image; it must not call the store.
     /// An image in use is not removed: that is an error, and with `force` only its names go.
     /// An image with several names that is given by its id needs `force`.
@@ -50,10 +51,17 @@ impl Store {
             }
             let all: Vec<String> =
                 tags.iter().filter(|(_, of)| **of == id).map(|(tag, _)| tag.clone()).collect();
+            // A name with a digest goes with the last one with a tag.
+            let tagged: Vec<&String> = all.iter().filter(|name| !has_digest(name)).collect();
             let (untagged, gone) = match meaning {
-                Meaning::Tag(name, _) if all.len() > 1 => (vec![name], false),
-                Meaning::Id(_) if all.len() > 1 && !force => {
-                    return Err(Error::SeveralTags { id, tags: all });
+                Meaning::Tag(name, _)
+                    if tagged.len() > 1 || (all.len() > 1 && !tagged.contains(&&name)) =>
+                {
+                    (vec![name], false)
+                }
+                Meaning::Id(_) if tagged.len() > 1 && !force => {
+                    let tags = tagged.into_iter().cloned().collect();
+                    return Err(Error::SeveralTags { id, tags });
                 }
                 _ if !in_use(&id) => (all, true),
                 _ if force => (all, false),

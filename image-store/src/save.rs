@@ -18,7 +18,7 @@ use crate::error::Problem;
 use crate::load::LoadOptions;
 use crate::pack::entry::{Archive, Header};
 use crate::record::StoredImage;
-use crate::reference::{candidates, split};
+use crate::reference::{candidates, has_digest, split};
 use crate::store::Store;
 use crate::tags::{Meaning, Tags};
 use crate::{Error, Pack, StoredLayer};
@@ -135,7 +135,8 @@ impl Store {
             let mut named = repository(reference, &tags);
             if named.is_empty() {
                 named.push(match self.resolve(reference, &tags)? {
-                    Meaning::Tag(name, id) => (Some(name), id),
+                    // An archive's names have tags.
+                    Meaning::Tag(name, id) => (Some(name).filter(|name| !has_digest(name)), id),
                     Meaning::Id(id) => (None, id),
                 });
             }

@@ -3,9 +3,10 @@
 use std::fs::{File, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use image_unpack::{Archive, Digest, Platform};
+use image_unpack::{Archive, Blobs, Digest, Platform};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
@@ -18,15 +19,21 @@ pub enum Source {
     Path(PathBuf),
     /// A stream, read to its end; a regular file is used as it is, from its beginning.
     Stdin(File),
+    /// A registry's image, whose layers are unpacked as they arrive; those that the store has are not asked for.
+    Blobs(Arc<dyn Blobs>),
 }
 
 /// A source that is open, with its stamp from before anything was read.
 pub(crate) struct Opened {
-    file: File,
-    /// The layout directory, if it is one.
-    layout: Option<PathBuf>,
+    input: Input,
     pub(crate) name: String,
     pub(crate) stamp: Option<Stamp>,
+}
+
+enum Input {
+    File(File),
+    Layout(PathBuf),
+    Blobs(Arc<dyn Blobs>),
 }
 
 impl Opened {
@@ -40,32 +47,47 @@ impl Opened {
                 let file = file.try_clone().map_err(failed("use", "standard input".as_ref()))?;
                 (file, None, "standard input".to_owned())
             }
+            Source::Blobs(blobs) => {
+                let (name, input) = (blobs.name(), Input::Blobs(Arc::clone(blobs)));
+                return Ok(Opened { input, name, stamp: None });
+            }
         };
         let metadata = file.metadata().map_err(failed("look at", name.as_ref()))?;
-        let layout = path.filter(|_| metadata.is_dir()).cloned();
-        let stamp = match &layout {
-            Some(layout) => Stamp::stable(|| metadata_of(&index(layout)).ok()),
-            None => Stamp::stable(|| file.metadata().ok()),
+        let input = match path {
+            Some(layout) if metadata.is_dir() => Input::Layout(layout.clone()),
+            _ => Input::File(file),
         };
-        Ok(Opened { file, layout, name, stamp })
+        let stamp = Stamp::stable(|| input.metadata());
+        Ok(Opened { input, name, stamp })
     }
 
     /// The archive; what cannot be read by position is kept in an unnamed file in `spool`.
     pub(crate) fn archive(&self, spool: &Path) -> Result<Archive, Error> {
-        if let Some(layout) = &self.layout {
-            return Ok(Archive::open(layout, spool)?);
+        match &self.input {
+            Input::File(file) => {
+                let file = file.try_clone().map_err(failed("use", self.name.as_ref()))?;
+                Ok(Archive::from_file(file, &self.name, spool)?)
+            }
+            Input::Layout(layout) => Ok(Archive::open(layout, spool)?),
+            Input::Blobs(blobs) => Ok(Archive::from_blobs(Arc::clone(blobs))),
         }
-        let file = self.file.try_clone().map_err(failed("use", self.name.as_ref()))?;
-        Ok(Archive::from_file(file, &self.name, spool)?)
     }
 
     /// The stamp, if the archive is still what it was when it was opened.
     pub(crate) fn unchanged(&self) -> Option<Stamp> {
-        let now = match &self.layout {
-            Some(layout) => metadata_of(&index(layout)).ok()?,
-            None => self.file.metadata().ok()?,
-        };
+        let now = self.input.metadata()?;
         self.stamp.filter(|stamp| Stamp::of(&now).as_ref() == Some(stamp))
+    }
+}
+
+impl Input {
+    /// What the stamp is made of: of a layout directory its index's.
+    fn metadata(&self) -> Option<Metadata> {
+        match self {
+            Input::File(file) => file.metadata().ok(),
+            Input::Layout(layout) => metadata_of(&index(layout)).ok(),
+            Input::Blobs(_) => None,
+        }
     }
 }
 
@@ -152,6 +174,7 @@ pub(crate) struct Known {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct KnownImage {
     pub(crate) id: Digest,
+    /// Its names, those with a digest too.
     pub(crate) tags: Vec<String>,
 }
 

@@ -117,7 +117,10 @@ impl Store {
     }
 
     /// The ids of all images, sorted.
-    pub(crate) fn ids(&self) -> Result<Vec<Digest>, Error> {
+    ///
+    /// # Errors
+    /// A system call fails.
+    pub fn ids(&self) -> Result<Vec<Digest>, Error> {
         let names = self.0.images.names()?;
         let mut ids: Vec<_> = names.iter().filter_map(|name| Digest::from_hex(name).ok()).collect();
         ids.sort_unstable();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use image_unpack::Digest;
 
 use crate::record::StoredImage;
-use crate::reference::{candidates, complete, near, shorten};
+use crate::reference::{candidates, complete, digest_candidates, has_digest, near, shorten};
 use crate::store::{Store, TAGS_LOCK};
 use crate::{Error, crash};
 
@@ -16,13 +16,13 @@ const NEW_TAGS: &str = "tags.json.new";
 /// Fewest digits of an id that stand for it.
 pub(crate) const PREFIX_MIN: usize = 2;
 
-/// `name:tag` to image.
+/// `name:tag` to image, and `name@digest` where it came from a registry.
 pub(crate) type Tags = BTreeMap<String, Digest>;
 
 /// What a reference means.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Meaning {
-    /// this tag of this image
+    /// this name, with a tag or a digest, of this image
     Tag(String, Digest),
     /// this image, by its id or its manifest's digest
     Id(Digest),
@@ -38,7 +38,7 @@ impl Meaning {
 
 impl Store {
     /// Finds an image by what a user types. In this order: `sha256:` and 64 digits or the digits
-    /// alone (its id), `name@sha256:…` (its manifest's digest or its id), `name` or `name:tag` (with
+    /// alone (its id), `name@sha256:…` (what a registry had under it, its manifest's digest or its id), `name` or `name:tag` (with
     /// `docker.io/library/` or `localhost/` left out or not), the first two or more digits of its id.
     ///
     /// # Errors
@@ -111,11 +111,15 @@ impl Store {
 
     /// What a reference means; for an id not necessarily an image that is there.
     pub(crate) fn resolve(&self, reference: &str, tags: &Tags) -> Result<Meaning, Error> {
-        if let Some((_, digest)) = reference.split_once('@') {
-            let digest = digest.parse().map_err(|_| Error::BadReference {
+        if let Some((name, digest)) = reference.split_once('@') {
+            let digest: Digest = digest.parse().map_err(|_| Error::BadReference {
                 reference: shorten(reference),
                 why: "after an '@' stands \"sha256:\" and 64 lower-case hexadecimal digits",
             })?;
+            let names = digest_candidates(name, &digest);
+            if let Some((name, id)) = names.iter().find_map(|name| tags.get_key_value(name)) {
+                return Ok(Meaning::Tag(name.clone(), *id));
+            }
             return self.by_digest(&digest)?.ok_or_else(|| self.not_found(reference, tags));
         }
         let digits = reference.strip_prefix("sha256:").unwrap_or(reference);
@@ -154,7 +158,8 @@ impl Store {
     }
 
     pub(crate) fn not_found(&self, reference: &str, tags: &Tags) -> Error {
-        let mut near = near(reference, tags.keys().map(String::as_str));
+        let tagged = tags.keys().filter(|name| !has_digest(name));
+        let mut near = near(reference, tagged.map(String::as_str));
         if near.is_empty() {
             // Images without names; that they cannot be listed is not what the user asked about.
             let ids = self.ids().unwrap_or_default();

@@ -100,15 +100,21 @@ impl<'a> Work<'a> {
                 && let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed))
             {
                 let result = self.unpack(archive, job, progress);
-                stop.fetch_or(result.is_err(), Ordering::Relaxed);
+                let failed = result.is_err();
+                stop.fetch_or(failed, Ordering::Relaxed);
                 done.lock()
                     .unwrap_or_else(PoisonError::into_inner)
                     .push((job.name.chain_id, result));
+                // After the push: the first error is the one that is told.
+                if failed {
+                    archive.cancel();
+                }
             }
         };
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let processors = || std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = archive.parallel().unwrap_or_else(processors);
         std::thread::scope(|scope| {
-            for _ in 1..processors.min(jobs.len()) {
+            for _ in 1..threads.min(jobs.len()) {
                 // Where no thread can be made, this one does all the work.
                 let _ = std::thread::Builder::new().name("unpack".into()).spawn_scoped(scope, work);
             }

@@ -8,14 +8,15 @@ use oci_spec::image::ImageConfiguration;
 use rustix::fs::{Mode, OFlags};
 
 use crate::apply::Tree;
+use crate::blobs;
 use crate::decode::LayerInput;
-use crate::docker::{self, config_platform};
+use crate::docker;
 use crate::documents::{parse, parse_digest};
 use crate::files::{Files, not_a_tar};
 use crate::layout;
 use crate::limits::Limits;
 use crate::options::{Options, Unpacked};
-use crate::source::{self, BUFFER, Extent};
+use crate::source::{self, BUFFER, Extent, Pieces};
 use crate::tarstream::TarStream;
 use crate::{Digest, Error, Platform};
 
@@ -24,8 +25,8 @@ use crate::{Digest, Error, Platform};
 /// It can be shared by threads: everything is read by position.
 pub struct Archive {
     pub(crate) files: Files,
-    source: String,
-    limits: Limits,
+    pub(crate) source: String,
+    pub(crate) limits: Limits,
 }
 
 /// An image of an archive. Its configuration is verified, its layers are not until they are unpacked.
@@ -41,6 +42,8 @@ pub struct Image {
     pub raw_config: Vec<u8>,
     /// Names, in Docker's short form with a tag, like `nginx:latest`.
     pub tags: Vec<String>,
+    /// Names with the digest of what a registry has under them, like `nginx@sha256:…`.
+    pub digests: Vec<String>,
     /// Lowest first, one for each diff_id of the configuration.
     pub layers: Vec<Layer>,
 }
@@ -153,7 +156,7 @@ impl Archive {
         };
         let mut images: Vec<Image> = Vec::new();
         for found in found {
-            let own = config_platform(&found.config);
+            let own = Platform::of(&found.config);
             if !found.fits && own.fit(platform).is_none() {
                 others.push(own.to_string());
                 continue;
@@ -165,7 +168,15 @@ impl Archive {
             }
             match images.iter_mut().find(|image| image.id == id) {
                 Some(image) => image.tags.extend(tags),
-                None => images.push(Image { id, manifest, config, raw_config: raw, tags, layers }),
+                None => images.push(Image {
+                    id,
+                    manifest,
+                    config,
+                    raw_config: raw,
+                    tags,
+                    digests: self.digests(),
+                    layers,
+                }),
             }
         }
         for image in &mut images {
@@ -229,21 +240,20 @@ impl Archive {
     }
 
     fn layer_input<'a>(
-        &self,
+        &'a self,
         layer: &Layer,
         limits: &'a Limits,
         progress: &'a (dyn Fn(u64) + Sync),
         what: &'a str,
     ) -> Result<LayerInput<'a>, Error> {
-        let extent = self.file(&layer.path, what)?;
-        LayerInput::new(
-            extent.reader(BUFFER),
-            extent.len,
-            layer.blob.is_some(),
-            progress,
-            limits,
-            what,
-        )
+        let (pieces, len): (Box<dyn Pieces + 'a>, _) = match &self.files {
+            Files::Blobs(blobs) => (blobs::stream(blobs.as_ref(), layer, what)?, layer.size),
+            _ => {
+                let extent = self.file(&layer.path, what)?;
+                (Box::new(extent.reader(BUFFER)), extent.len)
+            }
+        };
+        LayerInput::new(pieces, len, layer.blob.is_some(), progress, limits, what)
     }
 
     /// A file that a manifest names.
@@ -330,7 +340,7 @@ fn verify(input: LayerInput<'_>, layer: &Layer, what: &str) -> Result<(), Error>
     expect(what.to_owned(), layer.diff_id, diff_id)
 }
 
-fn expect(what: String, expected: Digest, found: Digest) -> Result<(), Error> {
+pub(crate) fn expect(what: String, expected: Digest, found: Digest) -> Result<(), Error> {
     if expected == found {
         return Ok(());
     }

@@ -3,9 +3,10 @@
 use std::io::{self, BufRead, Read};
 
 use crate::Error;
+use crate::blobs::Unreadable;
 use crate::digest::{Digest, Hasher};
 use crate::limits::{Limits, check};
-use crate::source::{BUFFER, Input, Reader, check_ratio};
+use crate::source::{BUFFER, Input, Pieces, check_ratio};
 
 /// How bytes are compressed. The bytes themselves decide, not the media type that a manifest gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +61,9 @@ impl Format {
             Format::Plain => Error::Read { what: what.to_owned(), source },
             // A failed system call has an errno, a decoder has none.
             _ if source.raw_os_error().is_some_and(|errno| errno != 0) => {
+                Error::Read { what: what.to_owned(), source }
+            }
+            _ if source.get_ref().is_some_and(|inner| inner.is::<Unreadable>()) => {
                 Error::Read { what: what.to_owned(), source }
             }
             _ => Error::Decode { what: what.to_owned(), format: self.name(), source },
@@ -163,7 +167,7 @@ impl<R: BufRead> Gzip<R> {
 
 /// A blob's bytes as they lie in the archive: counted, hashed if `hasher` is there, and told to `progress`.
 pub(crate) struct Blob<'a> {
-    pub(crate) reader: Reader,
+    pub(crate) reader: Box<dyn Pieces + 'a>,
     pub(crate) hasher: Option<Hasher>,
     pub(crate) progress: &'a (dyn Fn(u64) + Sync),
 }
@@ -214,7 +218,7 @@ pub(crate) struct LayerInput<'a> {
 impl<'a> LayerInput<'a> {
     /// `size` is what the blob has in the archive; `hash_blob` says that its own digest is wanted.
     pub(crate) fn new(
-        reader: Reader,
+        reader: Box<dyn Pieces + 'a>,
         size: u64,
         hash_blob: bool,
         progress: &'a (dyn Fn(u64) + Sync),

@@ -3,7 +3,7 @@
 use crate::archive::{Archive, Found, Layer};
 use crate::documents::{DockerImage, parse};
 use crate::names::normalise;
-use crate::{Digest, Error, Platform};
+use crate::{Digest, Error};
 
 pub(crate) const MANIFEST: &str = "manifest.json";
 
@@ -62,15 +62,6 @@ impl Archive {
             ));
         }
         Ok(found)
-    }
-}
-
-/// The platform that a configuration names.
-pub(crate) fn config_platform(config: &oci_spec::image::ImageConfiguration) -> Platform {
-    Platform {
-        os: config.os().to_string(),
-        architecture: config.architecture().to_string(),
-        variant: config.variant().clone(),
     }
 }
 

@@ -9,6 +9,8 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use crate::Error;
+use crate::blobs::Blobs;
+use crate::docker;
 use crate::entry::Kind;
 use crate::error::{TarProblem, show};
 use crate::limits::{Limits, check};
@@ -27,6 +29,8 @@ pub(crate) enum Files {
     Tar { tar: Extent, index: HashMap<Vec<u8>, Member>, end: End },
     /// In a directory.
     Directory(OwnedFd),
+    /// Elsewhere, to be asked for one by one; only the layout's code does that.
+    Blobs(Arc<dyn Blobs>),
 }
 
 /// A member of a tar, as far as an image can use it.
@@ -106,10 +110,15 @@ impl Files {
                 }
                 Extent::whole(file, 0).map(Some).map_err(failed)
             }
+            Files::Blobs(_) => Ok(None),
         }
     }
 
     pub(crate) fn has(&self, path: &str) -> Result<bool, Error> {
+        if let Files::Blobs(_) = self {
+            // They are an OCI layout's, and all that it names is taken for there until it is asked for.
+            return Ok(path != docker::MANIFEST);
+        }
         Ok(self.get(path)?.is_some())
     }
 
@@ -135,6 +144,7 @@ impl Files {
             Files::Directory(dir) => {
                 rustix::fs::statat(dir, path, rustix::fs::AtFlags::SYMLINK_NOFOLLOW).is_ok()
             }
+            Files::Blobs(_) => false,
         }
     }
 

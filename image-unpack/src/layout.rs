@@ -1,11 +1,12 @@
 //! An OCI image layout (image specification, image-layout.md), in a tar or a directory.
 
 use crate::archive::{Archive, Found, Layer};
-use crate::docker::config_platform;
+use crate::blobs;
 use crate::documents::{
     DOCKER_CONFIG, DOCKER_INDEX, DOCKER_MANIFEST, Descriptor, Document, OCI_CONFIG, OCI_INDEX,
     OCI_MANIFEST, parse,
 };
+use crate::files::Files;
 use crate::names::normalise;
 use crate::{Digest, Error, Platform};
 
@@ -34,10 +35,16 @@ struct Candidate {
 impl Archive {
     /// For each entry of `index.json` the best image for `wanted`.
     pub(crate) fn layout_images(&self, wanted: &Platform) -> Result<Fitting, Error> {
-        let bytes = self.document(INDEX, "the index", None)?;
-        let what = format!("{INDEX} of {}", self.source());
-        let index: Document = parse(&bytes, &what)?;
-        index.check("", &what)?;
+        let index = match &self.files {
+            Files::Blobs(blobs) => blobs::index(&blobs.root()),
+            _ => {
+                let bytes = self.document(INDEX, "the index", None)?;
+                let what = format!("{INDEX} of {}", self.source());
+                let index: Document = parse(&bytes, &what)?;
+                index.check("", &what)?;
+                index
+            }
+        };
         let mut fitting = Fitting::default();
         for descriptor in index.manifests.unwrap_or_default() {
             let mut candidates = Vec::new();
@@ -147,7 +154,7 @@ impl Archive {
         let mut found =
             self.found(raw, Some(descriptor.digest("a manifest")?), tags, layers.len())?;
         // The index has looked at the platform if it tells one.
-        let own = config_platform(&found.config);
+        let own = Platform::of(&found.config);
         if descriptor.platform.is_none() && own.fit(wanted).is_none() {
             fitting.others.push(own.to_string());
             return Ok(false);
@@ -169,11 +176,14 @@ impl Archive {
                 };
                 return Err(Error::Foreign { what, archive: self.source().to_owned(), urls });
             }
-            let extent = self.file(&path, &what)?;
-            if extent.len != layer.size {
-                return Err(Error::Size { what, expected: layer.size, found: extent.len });
+            // What comes from elsewhere has its size once it has come.
+            if !matches!(self.files, Files::Blobs(_)) {
+                let len = self.file(&path, &what)?.len;
+                if len != layer.size {
+                    return Err(Error::Size { what, expected: layer.size, found: len });
+                }
             }
-            found.layers.push(Layer::new(what, path, diff_id, extent.len, Some(digest)));
+            found.layers.push(Layer::new(what, path, diff_id, layer.size, Some(digest)));
         }
         found.fits = true;
         fitting.found.push(found);
@@ -183,6 +193,9 @@ impl Archive {
     /// The verified bytes of a document's blob.
     fn blob(&self, descriptor: &Descriptor, what: &str) -> Result<Vec<u8>, Error> {
         let digest = descriptor.digest(what)?;
+        if let Files::Blobs(blobs) = &self.files {
+            return self.fetched(blobs.as_ref(), descriptor, digest, what);
+        }
         let path = blob_path(&digest);
         let extent = self.file(&path, what)?;
         if extent.len != descriptor.size {

@@ -42,6 +42,7 @@
 
 mod apply;
 mod archive;
+mod blobs;
 mod decode;
 mod digest;
 mod dirs;
@@ -62,12 +63,14 @@ mod path;
 mod pax;
 mod pending;
 mod platform;
+mod reference;
 mod single;
 mod source;
 mod sparse;
 mod tarstream;
 
 pub use archive::{Archive, Image, Layer};
+pub use blobs::{Blobs, Document as BlobDocument, Root};
 pub use digest::{Digest, Hasher, ParseDigestError, chain_id};
 pub use error::{Error, Refusal, TarProblem};
 pub use extract::{Extract, Links};
@@ -76,4 +79,5 @@ pub use meta::given_name;
 pub use options::{Omitted, Options, Unpacked, WhiteoutForm};
 pub use pending::Pending;
 pub use platform::{ParsePlatformError, Platform};
+pub use reference::{ParseReferenceError, Reference};
 pub use single::LayerTar;

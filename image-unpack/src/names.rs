@@ -1,59 +1,12 @@
 //! Names of images, as archives write them and as Docker shows them.
 
+use crate::reference::Reference;
+
 /// The short form of a name, with its tag: `docker.io/library/nginx` is `nginx:latest`.
-/// None if it is no name (distribution's grammar), or names a digest and no tag.
+/// None if it is no name, or names a digest.
 pub(crate) fn normalise(name: &str) -> Option<String> {
-    let name = ["docker.io/", "index.docker.io/"]
-        .iter()
-        .find_map(|host| name.strip_prefix(host))
-        .map_or(name, |rest| {
-            // Docker's own images have one component there.
-            rest.strip_prefix("library/").unwrap_or(rest)
-        });
-    if name.len() > 383 || name.contains('@') {
-        return None;
-    }
-    let last = name.rfind('/').map_or(0, |slash| slash + 1);
-    let (path, tag) = match name[last..].find(':') {
-        Some(colon) => (&name[..last + colon], &name[last + colon + 1..]),
-        None => (name, "latest"),
-    };
-    let mut parts = path.split('/').peekable();
-    let first = parts.peek().copied().unwrap_or_default();
-    if last > 0 && is_host(first) {
-        parts.next();
-    }
-    (parts.all(is_component) && is_tag(tag)).then(|| format!("{path}:{tag}"))
-}
-
-/// A registry: it has a dot or a port, or is localhost.
-fn is_host(part: &str) -> bool {
-    let (host, port) = part.split_once(':').map_or((part, None), |(host, port)| (host, Some(port)));
-    let edge = |c: char| c.is_ascii_alphanumeric();
-    let named = host.starts_with(edge)
-        && host.ends_with(edge)
-        && host.chars().all(|c| c.is_ascii_alphanumeric() || c == '.' || c == '-');
-    let port_fits =
-        port.is_none_or(|port| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()));
-    named && port_fits && (port.is_some() || host.contains('.') || host == "localhost")
-}
-
-/// Lower-case letters and digits, with `.`, `_`, `__` or dashes between them.
-fn is_component(part: &str) -> bool {
-    let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
-    let fine =
-        |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '_' | '-');
-    edge(part.chars().next())
-        && edge(part.chars().last())
-        && part.chars().all(fine)
-        && !part.contains("..")
-}
-
-fn is_tag(tag: &str) -> bool {
-    let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    tag.len() <= 128
-        && tag.starts_with(word)
-        && tag.chars().all(|c| word(c) || matches!(c, '.' | '-'))
+    let reference: Reference = name.parse().ok()?;
+    reference.tag().is_some().then(|| reference.familiar())
 }
 
 #[cfg(test)]

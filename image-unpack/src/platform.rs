@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use oci_spec::image::ImageConfiguration;
+
 /// An operating system and an architecture, in the words of Go (`GOOS`, `GOARCH`) as image indexes use them.
 ///
 /// ```
@@ -37,6 +39,20 @@ impl Platform {
             std::env::consts::ARCH
         };
         Platform { os: "linux".into(), architecture: goarch(architecture).into(), variant }
+    }
+
+    /// The platform that an image's configuration names.
+    pub fn of(config: &ImageConfiguration) -> Platform {
+        Platform {
+            os: config.os().to_string(),
+            architecture: config.architecture().to_string(),
+            variant: config.variant().clone(),
+        }
+    }
+
+    /// Whether an image for `self` runs where `wanted` is asked for.
+    pub fn is_for(&self, wanted: &Platform) -> bool {
+        self.fit(wanted).is_some()
     }
 
     /// How well an image for `self` runs where `wanted` is asked for: `None` is not at all, more is better.

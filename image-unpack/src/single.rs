@@ -49,7 +49,8 @@ impl LayerTar {
         let mut tree = Tree::new(into, options, &self.what);
         let reader = self.tar.reader(BUFFER);
         let limits = &options.limits;
-        let input = LayerInput::new(reader, self.tar.len, false, progress, limits, &self.what)?;
+        let input =
+            LayerInput::new(Box::new(reader), self.tar.len, false, progress, limits, &self.what)?;
         let mut stream = TarStream::new(input, limits, &self.what);
         while let Some(entry) = stream.next()? {
             tree.add(entry, &mut stream)?;

@@ -38,6 +38,12 @@ pub(crate) trait Input {
     }
 }
 
+/// Bytes that are read into a buffer, piece by piece.
+pub(crate) trait Pieces: BufRead {
+    /// Whether the buffer holds nothing more, so that the next `fill_buf` reads.
+    fn is_drained(&self) -> bool;
+}
+
 /// A piece of a file.
 #[derive(Clone, Debug)]
 pub(crate) struct Extent {
@@ -85,12 +91,13 @@ pub(crate) struct Reader {
     end: usize,
 }
 
-impl Reader {
-    /// Whether the buffer holds nothing more, so that the next `fill_buf` reads.
-    pub(crate) fn is_drained(&self) -> bool {
+impl Pieces for Reader {
+    fn is_drained(&self) -> bool {
         self.start == self.end
     }
+}
 
+impl Reader {
     /// Pass over bytes without reading them.
     pub(crate) fn seek_over(&mut self, count: u64) -> bool {
         let buffered = (self.end - self.start) as u64;

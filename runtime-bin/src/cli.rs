@@ -14,6 +14,7 @@ use crate::completions::{CompleteArgs, CompletionsArgs, ManArgs};
 use crate::container::{ContainerVerb, PortArgs, RenameArgs, TopArgs, WaitArgs};
 use crate::cp::CpArgs;
 use crate::diff::DiffArgs;
+use crate::events::EventsArgs;
 use crate::exec::ExecArgs;
 use crate::image::{ImageVerb, RmiArgs, TagArgs};
 use crate::images::{HistoryArgs, ImagesArgs};
@@ -21,12 +22,13 @@ use crate::inspect::InspectArgs;
 use crate::log::{Level, LogFormat};
 use crate::mount::{MountArgs, UmountArgs};
 use crate::ps::PsArgs;
+use crate::pull::PullArgs;
 use crate::run::RunArgs;
 use crate::system::{InfoArgs, SystemVerb};
 use crate::volume::VolumeVerb;
 use crate::{help, log};
 
-/// A container runtime that runs an image from a tar file
+/// A container runtime that runs an image from a tar file or a registry
 #[derive(Debug, Parser)]
 #[command(
     name = "runtime-bin",
@@ -88,6 +90,8 @@ pub(crate) enum Verb {
     Start(StartArgs),
     /// Restart one or more containers
     Restart(StopArgs),
+    /// Attach local standard input, output, and error streams to a running container
+    Attach(AttachArgs),
     /// Fetch the logs of a container
     Logs(LogsArgs),
     /// Execute a command in a running container
@@ -106,6 +110,8 @@ pub(crate) enum Verb {
     Images(ImagesArgs),
     /// Load an image from a tar archive or STDIN
     Load(LoadArgs),
+    /// Download an image from a registry
+    Pull(PullArgs),
     /// Save one or more images to a tar archive (streamed to STDOUT by default)
     Save(SaveArgs),
     /// Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE
@@ -122,6 +128,8 @@ pub(crate) enum Verb {
     Import(ImportArgs),
     /// Show where each mount of a container comes from
     Mounts(MountsArgs),
+    /// Get real time events from the store
+    Events(EventsArgs),
     /// Rename a container
     Rename(RenameArgs),
     /// List port mappings for the container
@@ -171,12 +179,62 @@ pub(crate) struct StartArgs {
     /// Attach STDOUT/STDERR and forward signals
     #[arg(short, long)]
     pub(crate) attach: bool,
+    #[command(flatten)]
+    pub(crate) detach_keys: DetachKeysArg,
     /// Attach container's STDIN
     #[arg(short, long)]
     pub(crate) interactive: bool,
+    #[command(flatten)]
+    pub(crate) sig_proxy: SigProxyArg,
     /// Names or ids of containers
     #[arg(required = true, value_name = "CONTAINER")]
     pub(crate) containers: Vec<String>,
+}
+
+/// `attach`
+#[derive(Debug, Args)]
+#[command(args_override_self = true)]
+pub(crate) struct AttachArgs {
+    #[command(flatten)]
+    pub(crate) detach_keys: DetachKeysArg,
+    /// Do not attach STDIN
+    #[arg(long)]
+    pub(crate) no_stdin: bool,
+    #[command(flatten)]
+    pub(crate) sig_proxy: SigProxyArg,
+    /// Name or id of a container
+    #[arg(value_name = "CONTAINER")]
+    pub(crate) container: String,
+}
+
+/// `--detach-keys`
+#[derive(Debug, Args)]
+pub(crate) struct DetachKeysArg {
+    /// Override the key sequence for detaching a container
+    #[arg(long, value_name = "string", default_value = "", hide_default_value = true)]
+    detach_keys: String,
+}
+
+impl DetachKeysArg {
+    pub(crate) fn read(&self) -> anyhow::Result<engine::DetachKeys> {
+        Ok(self.detach_keys.parse()?)
+    }
+}
+
+/// `--sig-proxy`
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct SigProxyArg {
+    /// Proxy received signals to the process
+    #[arg(
+        long,
+        value_name = "bool",
+        default_value_t = true,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        action = clap::ArgAction::Set
+    )]
+    pub(crate) sig_proxy: bool,
 }
 
 /// `logs`

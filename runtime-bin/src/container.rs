@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::archive::ExportArgs;
-use crate::cli::{KillArgs, LogsArgs, MountsArgs, RmArgs, StartArgs, StopArgs, Verb};
+use crate::cli::{AttachArgs, KillArgs, LogsArgs, MountsArgs, RmArgs, StartArgs, StopArgs, Verb};
 use crate::commit::CommitArgs;
 use crate::cp::CpArgs;
 use crate::diff::DiffArgs;
@@ -61,6 +61,8 @@ pub(crate) enum ContainerVerb {
     Rename(RenameArgs),
     /// Restart one or more containers
     Restart(StopArgs),
+    /// Attach local standard input, output, and error streams to a running container
+    Attach(AttachArgs),
     /// Remove one or more containers
     #[command(visible_alias = "remove")]
     Rm(RmArgs),
@@ -96,6 +98,7 @@ impl ContainerVerb {
             ContainerVerb::Port(args) => Verb::Port(args),
             ContainerVerb::Rename(args) => Verb::Rename(args),
             ContainerVerb::Restart(args) => Verb::Restart(args),
+            ContainerVerb::Attach(args) => Verb::Attach(args),
             ContainerVerb::Rm(args) => Verb::Rm(args),
             ContainerVerb::Run(args) => Verb::Run(args),
             ContainerVerb::Start(args) => Verb::Start(args),

@@ -1,14 +1,13 @@
 //! `exec`: a further process in a container.
 
-use std::io;
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use clap::{ArgAction, Args};
 use engine::{Engine, ExecRequest};
 
+use crate::cli::{DetachKeysArg, SigProxyArg};
 use crate::files;
-use crate::run::{check_terminal, exit_status, given};
+use crate::run::{attach, check_terminal, given};
 
 /// `exec`. Options end at CONTAINER: what comes behind it is the command's.
 #[derive(Debug, Args)]
@@ -21,6 +20,8 @@ pub(crate) struct ExecArgs {
     /// Detached mode: run command in the background
     #[arg(short, long)]
     detach: bool,
+    #[command(flatten)]
+    detach_keys: DetachKeysArg,
     /// Set environment variables
     #[arg(short, long, value_name = "list", allow_hyphen_values = true)]
     env: Vec<String>,
@@ -79,15 +80,14 @@ impl ExecArgs {
 
 /// Runs a command in a container, and returns its exit status, or 0 with `-d`.
 pub(crate) fn exec(root: &Path, args: ExecArgs) -> anyhow::Result<u8> {
+    let keys = args.detach_keys.read()?;
     let (container, request) = args.request()?;
     check_terminal(request.interactive, request.tty, request.detach)?;
     let session = Engine::open(root)?.exec(&container, &request)?;
     if request.detach {
         return Ok(0);
     }
-    let (stdin, stdout) = (io::stdin(), io::stdout());
-    let status = engine::attach(session, stdin.as_fd(), stdout.as_fd(), request.interactive)?;
-    Ok(exit_status(status))
+    attach(session, request.interactive, SigProxyArg { sig_proxy: true }, keys)
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use crate::images::{self, HistoryArgs, ImagesArgs};
 use crate::inspect::{self, InspectKindArgs, Kind};
 use crate::output::{self, printable};
 use crate::prune::{self, Confirm};
+use crate::pull::PullArgs;
 
 /// `image`
 #[derive(Debug, Subcommand)]
@@ -30,6 +31,8 @@ pub(crate) enum ImageVerb {
     Ls(ImagesArgs),
     /// Remove unused images
     Prune(PruneArgs),
+    /// Download an image from a registry
+    Pull(PullArgs),
     /// Remove one or more images
     #[command(visible_alias = "remove")]
     Rm(RmiArgs),
@@ -47,6 +50,7 @@ impl ImageVerb {
             ImageVerb::Import(args) => Verb::Import(args),
             ImageVerb::Load(args) => Verb::Load(args),
             ImageVerb::Ls(args) => Verb::Images(args),
+            ImageVerb::Pull(args) => Verb::Pull(args),
             ImageVerb::Rm(args) => Verb::Rmi(args),
             ImageVerb::Save(args) => Verb::Save(args),
             ImageVerb::Tag(args) => Verb::Tag(args),

@@ -207,7 +207,9 @@ struct Image {
     /// Hexadecimal digits.
     id: String,
     tags: Vec<String>,
-    /// The manifest's.
+    /// Of an image that was pulled by its digest.
+    repository: Option<String>,
+    /// What a registry had, or the manifest's.
     digest: Option<String>,
     created: Option<String>,
     size: u64,
@@ -215,16 +217,20 @@ struct Image {
 
 impl From<StoredImage> for Image {
     fn from(image: StoredImage) -> Image {
-        let digest = image.manifest.map(|digest| digest.to_string());
+        let pulled = image.digests.first().and_then(|name| name.split_once('@'));
+        let repository = pulled.map(|(name, _)| name.to_owned());
+        let digest = pulled.map(|(_, digest)| digest.to_owned());
+        let digest = digest.or_else(|| image.manifest.map(|digest| digest.to_string()));
         let StoredImage { id, tags, created, size, .. } = image;
-        Image { id: id.hex(), tags, digest, created, size }
+        Image { id: id.hex(), tags, repository, digest, created, size }
     }
 }
 
 impl Image {
     /// One for each row: an image without a name has one too.
     fn names(&self) -> impl Iterator<Item = (&str, &str)> {
-        let none = self.tags.is_empty().then_some((NONE, NONE));
+        let repository = self.repository.as_deref().unwrap_or(NONE);
+        let none = self.tags.is_empty().then_some((repository, NONE));
         self.tags.iter().map(|tag| split(tag)).chain(none)
     }
 }
@@ -296,11 +302,19 @@ mod tests {
             Image {
                 id: "0123456789abcdef".to_owned(),
                 tags: vec!["nginx:1.27".to_owned(), "host:5000/web:latest".to_owned()],
+                repository: Some("not-shown".to_owned()),
                 digest: None,
                 created: Some("2026-01-01T00:00:00Z".to_owned()),
                 size: 187_400_000,
             },
-            Image { id: "f".repeat(64), tags: vec![], digest: None, created: None, size: 0 },
+            Image {
+                id: "f".repeat(64),
+                tags: vec![],
+                repository: None,
+                digest: None,
+                created: None,
+                size: 0,
+            },
         ];
         assert_eq!(
             list(&images, None, false),

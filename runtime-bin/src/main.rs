@@ -13,10 +13,12 @@ mod completions;
 mod container;
 mod cp;
 mod diff;
+mod events;
 mod exec;
 mod files;
 mod filter;
 mod format;
+mod health;
 mod help;
 mod image;
 mod images;
@@ -25,6 +27,7 @@ mod listing;
 mod load;
 mod log;
 mod logs;
+mod moment;
 mod mount;
 mod mounts;
 mod options;
@@ -32,6 +35,7 @@ mod output;
 mod progress;
 mod prune;
 mod ps;
+mod pull;
 mod run;
 mod several;
 mod start;
@@ -97,6 +101,7 @@ fn act(cli: Cli) -> anyhow::Result<u8> {
         Verb::Create(args) => run::create(root, args),
         Verb::Start(args) => start::start(root, &args),
         Verb::Restart(args) => several::restart(root, &args),
+        Verb::Attach(args) => start::attach(root, &args),
         Verb::Logs(args) => logs::logs(root, &args),
         Verb::Exec(args) => exec::exec(root, args),
         Verb::Ps(args) => ps::ps(root, &args),
@@ -106,6 +111,7 @@ fn act(cli: Cli) -> anyhow::Result<u8> {
         Verb::Rm(args) => several::rm(root, &args),
         Verb::Images(args) => images::images(root, &args),
         Verb::Load(args) => load::load(root, &args),
+        Verb::Pull(args) => pull::pull(root, &args),
         Verb::Save(args) => archive::save(root, &args),
         Verb::Tag(args) => image::tag(root, &args),
         Verb::Rmi(args) => image::rmi(root, &args),
@@ -118,6 +124,7 @@ fn act(cli: Cli) -> anyhow::Result<u8> {
         Verb::Rename(args) => container::rename(root, &args),
         Verb::Port(args) => container::port(root, &args),
         Verb::Top(args) => container::top(root, &args),
+        Verb::Events(args) => events::events(root, &args),
         Verb::Wait(args) => container::wait(root, &args),
         Verb::Info(args) => system::info(root, &args),
         Verb::Container(verb) => container::only(root, &verb),

@@ -7,12 +7,23 @@ use crate::log::{self, Level};
 
 /// A bar that appears when a load has something to do, and is gone afterwards. On anything but a
 /// terminal nothing is written (that is indicatif's own rule).
-pub(crate) struct Bar(ProgressBar);
+pub(crate) struct Bar(ProgressBar, &'static str);
 
 impl Bar {
     /// A bar that nothing is seen of before the load begins.
     pub(crate) fn hidden() -> Bar {
-        Bar(ProgressBar::hidden())
+        Bar(ProgressBar::hidden(), "Loading")
+    }
+
+    /// The same for what comes from a registry.
+    pub(crate) fn pulling() -> Bar {
+        Bar(ProgressBar::hidden(), "Pulling")
+    }
+
+    /// Does something with standard error while the bar is away.
+    pub(crate) fn apart(&self) -> impl Fn(&dyn Fn()) + Send + Sync + 'static {
+        let bar = self.0.clone();
+        move |say| bar.suspend(say)
     }
 
     fn start(&self, target: ProgressDrawTarget, layers: usize, bytes: u64) {
@@ -24,8 +35,8 @@ impl Bar {
         self.0.reset();
         self.0.set_length(bytes);
         self.0.set_message(match layers {
-            1 => "Loading 1 layer".to_owned(),
-            _ => format!("Loading {layers} layers"),
+            1 => format!("{} 1 layer", self.1),
+            _ => format!("{} {layers} layers", self.1),
         });
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use clap::Args;
-use engine::{Container, Engine, State, Status};
+use engine::{Container, Engine, HealthStatus, State, Status};
 use serde_json::json;
 use time::OffsetDateTime;
 
@@ -118,13 +118,6 @@ fn chosen(engine: &Engine, args: &PsArgs) -> anyhow::Result<Vec<(Container, Stat
     let names = regexes.map_err(|error| anyhow::anyhow!("invalid filter name: {error}"))?;
     let ancestors: Vec<_> =
         filters.values("ancestor").map(|text| (text, engine.find_image(text).ok())).collect();
-    let mut healths = std::collections::HashMap::new();
-    if filters.has("health") {
-        for (container, _) in &containers {
-            let health = engine.inspect(&container.id)?["State"]["Health"]["Status"].clone();
-            healths.insert(container.id.clone(), health.as_str().unwrap_or("none").to_owned());
-        }
-    }
     containers.retain(|(container, state)| {
         (all || state.status.runs())
             && filters.any("id", |id| container.id.starts_with(id))
@@ -136,8 +129,9 @@ fn chosen(engine: &Engine, args: &PsArgs) -> anyhow::Result<Vec<(Container, Stat
             })
             && filters.any("volume", |volume| has_volume(container, volume))
             && filters.any("network", |network| container.host_config.network_mode == network)
-            && filters
-                .any("health", |health| healths.get(&container.id).is_some_and(|of| of == health))
+            && filters.any("health", |health| {
+                state.health.as_ref().map_or("none", |of| of.status.as_str()) == health
+            })
             && filters.any("is-task", |task| task == "false")
             && before.iter().all(|before| container.created < *before)
             && since.iter().all(|since| container.created > *since)
@@ -250,7 +244,13 @@ fn status(state: &State, now: OffsetDateTime) -> String {
         }
         Status::Running => {
             let seconds = seconds_since(&state.started_at, now).unwrap_or(0);
-            format!("Up {}", duration(seconds))
+            let health = match state.health.as_ref().map(|health| health.status) {
+                None => "",
+                Some(HealthStatus::Starting) => " (health: starting)",
+                Some(HealthStatus::Healthy) => " (healthy)",
+                Some(HealthStatus::Unhealthy) => " (unhealthy)",
+            };
+            format!("Up {}{health}", duration(seconds))
         }
         Status::Exited => {
             format!("Exited ({}) {}", state.exit_code, ago(&state.finished_at, now))

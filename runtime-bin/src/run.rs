@@ -1,16 +1,20 @@
 //! `run`: a new container.
 
 use std::io::{self, IsTerminal};
-use std::os::fd::AsFd;
 use std::path::Path;
 
 use clap::{ArgAction, Args};
-use engine::{Engine, ImageArg, RunRequest};
+use engine::{
+    AttachEnd, AttachOptions, DetachKeys, Engine, ImageArg, RunRequest, Session, Streams,
+};
 
+use crate::cli::{DetachKeysArg, SigProxyArg};
 use crate::files::{self, Reserved};
+use crate::health::HealthArgs;
 use crate::options::HostArgs;
 use crate::output;
 use crate::progress::Bar;
+use crate::pull::PullOptions;
 use crate::volumes::VolumeArgs;
 
 /// `run`. Options end at IMAGE: what comes behind it is the command's.
@@ -30,12 +34,16 @@ pub(crate) struct RunArgs {
     /// Run container in background and print container ID
     #[arg(short, long)]
     detach: bool,
+    #[command(flatten)]
+    detach_keys: DetachKeysArg,
     /// Overwrite the default ENTRYPOINT of the image
     #[arg(long, value_name = "string", allow_hyphen_values = true)]
     entrypoint: Option<String>,
     /// Set environment variables
     #[arg(short, long, value_name = "list", allow_hyphen_values = true)]
     env: Vec<String>,
+    #[command(flatten)]
+    health: HealthArgs,
     /// Print usage
     #[arg(long, action = ArgAction::Help)]
     help: Option<bool>,
@@ -60,6 +68,8 @@ pub(crate) struct RunArgs {
     /// Set platform, formatted as "os/arch[/variant]" ("linux/amd64")
     #[arg(long, value_name = "string")]
     platform: Option<String>,
+    #[command(flatten)]
+    pull: PullOptions,
     /// Mount the container's root filesystem as read only
     #[arg(long)]
     read_only: bool,
@@ -69,6 +79,8 @@ pub(crate) struct RunArgs {
     /// Automatically remove the container and its associated anonymous volumes when it exits
     #[arg(long)]
     rm: bool,
+    #[command(flatten)]
+    sig_proxy: SigProxyArg,
     /// Signal to stop the container
     #[arg(long, value_name = "string")]
     stop_signal: Option<String>,
@@ -85,18 +97,18 @@ pub(crate) struct RunArgs {
     /// Working directory inside the container
     #[arg(short, long, value_name = "string", allow_hyphen_values = true)]
     workdir: Option<String>,
-    /// The image: a tar archive's path, an OCI layout's directory, - for STDIN, or a loaded image's
-    /// name or id; then the command and its arguments
+    /// The image: a tar archive's path, an OCI layout's directory, - for STDIN, or an image's name or
+    /// id; then the command and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "IMAGE")]
     image_and_command: Vec<String>,
 }
 
 impl RunArgs {
-    /// What the engine is asked for.
+    /// What the engine is asked for, and when the image is pulled.
     ///
     /// # Errors
     /// An option's value that cannot be understood.
-    fn request(self) -> anyhow::Result<RunRequest> {
+    fn request(self) -> anyhow::Result<(RunRequest, PullOptions)> {
         let mut words = self.image_and_command.into_iter();
         let image = words.next().unwrap_or_default();
         let host = self.host.options()?;
@@ -107,7 +119,7 @@ impl RunArgs {
             labels.extend(files::entries("--label-file", path)?);
         }
         labels.extend(self.label);
-        Ok(RunRequest {
+        let request = RunRequest {
             image: ImageArg::parse(&image, Path::exists),
             command: words.collect(),
             name: given(self.name),
@@ -130,11 +142,13 @@ impl RunArgs {
             labels,
             stop_signal: given(self.stop_signal),
             restart: self.restart.parse()?,
+            health: self.health.check()?,
             stop_timeout: self.host.stop_timeout,
             domainname: given(self.host.domainname),
             host,
             inherited: Vec::new(),
-        })
+        };
+        Ok((request, self.pull))
     }
 }
 
@@ -156,11 +170,14 @@ pub(crate) fn check_terminal(interactive: bool, tty: bool, detach: bool) -> anyh
 
 /// Runs a container, and returns its exit status, or 0 with `-d`.
 pub(crate) fn run(root: &Path, args: Box<RunArgs>) -> anyhow::Result<u8> {
+    let (keys, proxy) = (args.detach_keys.read()?, args.sig_proxy);
     let pid_file = args.host.pidfile.clone();
-    let request = args.request()?;
+    let (request, pull) = args.request()?;
     check_terminal(request.interactive, request.tty, request.detach)?;
     let id_file = request.host.id_file.as_deref().map(Reserved::id).transpose()?;
-    let session = Engine::open(root)?.run(&request, &Bar::hidden())?;
+    let engine = Engine::open(root)?;
+    let session =
+        pull.provide(&engine, &request, |engine, request| engine.run(request, &Bar::hidden()))?;
     if let Some(file) = id_file {
         file.write(session.id())?;
     }
@@ -171,16 +188,31 @@ pub(crate) fn run(root: &Path, args: Box<RunArgs>) -> anyhow::Result<u8> {
         output::print(&format!("{}\n", session.id()))?;
         return Ok(0);
     }
-    let (stdin, stdout) = (io::stdin(), io::stdout());
-    let status = engine::attach(session, stdin.as_fd(), stdout.as_fd(), request.interactive)?;
-    Ok(exit_status(status))
+    attach(session, request.interactive, proxy, keys)
+}
+
+/// Joins a process and the terminal; the exit status.
+pub(crate) fn attach(
+    session: Session,
+    input: bool,
+    proxy: SigProxyArg,
+    detach_keys: DetachKeys,
+) -> anyhow::Result<u8> {
+    let options = AttachOptions { input, sig_proxy: proxy.sig_proxy, detach_keys };
+    Ok(match engine::attach(session, Streams::own(), &options)? {
+        AttachEnd::Exited(status) => exit_status(status),
+        AttachEnd::Detached => 0,
+        AttachEnd::Interrupted(signal) => exit_status(128 + signal),
+    })
 }
 
 /// Makes a container, and prints its id.
 pub(crate) fn create(root: &Path, args: Box<RunArgs>) -> anyhow::Result<u8> {
-    let request = args.request()?;
+    let (request, pull) = args.request()?;
     let id_file = request.host.id_file.as_deref().map(Reserved::id).transpose()?;
-    let id = Engine::open(root)?.create(&request, &Bar::hidden())?;
+    let engine = Engine::open(root)?;
+    let id =
+        pull.provide(&engine, &request, |engine, request| engine.create(request, &Bar::hidden()))?;
     if let Some(file) = id_file {
         file.write(&id)?;
     }
@@ -189,7 +221,7 @@ pub(crate) fn create(root: &Path, args: Box<RunArgs>) -> anyhow::Result<u8> {
 }
 
 /// A process's exit status as this program's: its lower 8 bits, as the kernel has it.
-pub(crate) fn exit_status(status: i32) -> u8 {
+fn exit_status(status: i32) -> u8 {
     status.to_le_bytes()[0]
 }
 

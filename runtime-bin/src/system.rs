@@ -8,13 +8,14 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use crate::container::chosen;
+use crate::events::EventsArgs;
 use crate::filter::Filters;
 use crate::format::{SHORT, duration, seconds_since, size};
 use crate::listing::{Listing, Row, printable};
 use crate::output;
 use crate::prune::{self, Confirm};
 use crate::template::render;
-use crate::{ps, volume};
+use crate::{events, ps, volume};
 
 const DF: Listing<'_> = Listing {
     default: "table {{.Type}}\t{{.TotalCount}}\t{{.Active}}\t{{.Size}}\t{{.Reclaimable}}",
@@ -32,6 +33,8 @@ const DF: Listing<'_> = Listing {
 pub(crate) enum SystemVerb {
     /// Show disk usage
     Df(DfArgs),
+    /// Get real time events from the store
+    Events(EventsArgs),
     /// Display system-wide information
     Info(InfoArgs),
     /// Remove unused data
@@ -77,6 +80,7 @@ pub(crate) struct PruneArgs {
 pub(crate) fn system(root: &Path, verb: &SystemVerb) -> anyhow::Result<u8> {
     match verb {
         SystemVerb::Df(args) => df(root, args),
+        SystemVerb::Events(args) => events::events(root, args),
         SystemVerb::Info(args) => info(root, args),
         SystemVerb::Prune(args) => prune(root, args),
     }

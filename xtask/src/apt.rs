@@ -21,6 +21,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("mke2fs", "e2fsprogs"),
     ("nsenter", "util-linux"),
     ("prlimit", "util-linux"),
+    ("ps", "procps"),
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("setcap", "libcap2-bin"),
     ("setfattr", "attr"),

@@ -1,4 +1,4 @@
-//! The project's own tasks: `cargo xtask images | demo | man | tidy | test-vm`.
+//! The project's own tasks: `cargo xtask images | demo | man | tidy | test-host | test-vm`.
 //!
 //! xtask knows nothing of the workspace's other crates: it builds, runs and checks them from outside,
 //! as a person at a terminal would.
@@ -11,6 +11,7 @@ mod demo;
 mod images;
 mod man;
 mod sh;
+mod test_host;
 mod testvm;
 mod tidy;
 
@@ -36,6 +37,8 @@ enum Task {
     Man(man::Args),
     /// Check the rules of the source tree that the compiler does not know
     Tidy(tidy::Args),
+    /// Run the workspace's tests on this machine
+    TestHost(test_host::Args),
     /// Run the workspace's tests in a virtual machine with other kernels
     TestVm(testvm::Args),
 }
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         Task::Demo(args) => demo::run(args),
         Task::Man(args) => man::run(args),
         Task::Tidy(args) => tidy::run(args),
+        Task::TestHost(args) => test_host::run(args),
         Task::TestVm(args) => testvm::run(args),
     };
     match done {

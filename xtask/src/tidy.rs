@@ -24,8 +24,12 @@ const EDGES: &[(&str, &[&str])] = &[
     ("pivot", &["sys"]),
     ("image-unpack", &["sys"]),
     ("image-store", &["image-unpack", "overlay", "sys"]),
+    ("image-pull", &["image-store"]),
     ("oci-runtime", &["ns-core", "overlay", "bindvol", "pivot", "sys"]),
-    ("engine", &["image-store", "oci-runtime", "overlay", "bindvol", "ns-core", "sys"]),
+    (
+        "engine",
+        &["image-store", "image-pull", "oci-runtime", "overlay", "bindvol", "ns-core", "sys"],
+    ),
     ("runtime-bin", &["engine", "oci-runtime"]),
     ("xtask", &[]),
 ];
@@ -39,6 +43,8 @@ const ONLY_IN: &[(&str, &[&str], &str)] = &[
         "the others know nothing of the specifications",
     ),
     ("anyhow", &["runtime-bin", "xtask"], "libraries have errors with types"),
+    ("ureq", &["image-pull"], "only who pulls speaks to the network"),
+    ("rustls", &["image-pull"], "only who pulls speaks to the network"),
 ];
 
 /// The crates that may hold `unsafe`.

@@ -1,10 +1,12 @@
-//! The parts of a relay: raw mode, descriptors that do not block, bytes on their way.
+//! The parts of a client: raw mode, and descriptors that do not block.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{FileType, Mode, OFlags, fcntl_getfl, fcntl_setfl, fstat, major, minor, open};
+use rustix::fs::{FileType, Mode, OFlags, fstat, major, minor, open};
 use rustix::io::Errno;
-use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcsetattr};
+use rustix::net::SendFlags;
+use rustix::process::{Signal, getpgrp, getpid, kill_process, kill_process_group};
+use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetpgrp, tcsetattr};
 
 use crate::Error;
 
@@ -20,6 +22,7 @@ pub(super) struct Raw<'a> {
 impl<'a> Raw<'a> {
     /// Sets raw mode (cfmakeraw(3)), and keeps what was before.
     pub(super) fn set(fd: BorrowedFd<'a>) -> Result<Raw<'a>, Error> {
+        wait_for_foreground(fd);
         let before = tcgetattr(fd)
             .map_err(|errno| Error::system("read the mode of the terminal at", INPUT, errno))?;
         let raw = Raw { fd, before };
@@ -33,6 +36,25 @@ impl<'a> Raw<'a> {
         mode.make_raw();
         set_mode(self.fd, &mode)
             .map_err(|errno| Error::system("set raw mode for the terminal at", INPUT, errno))
+    }
+
+    /// Stops this process with the terminal as it was, and sets raw mode again when it goes on.
+    pub(super) fn stop(&self) -> Result<(), Error> {
+        let failed = |errno| Error::system("stop", "this process", errno);
+        let _ = set_mode(self.fd, &self.before);
+        // TSTP itself is blocked, since it is read as a message.
+        kill_process(getpid(), Signal::STOP).map_err(failed)?;
+        self.again()
+    }
+}
+
+/// Stops this process, as the terminal would, where it is in the background: its shell has the
+/// terminal then, in a mode of its own. It goes on with `fg`.
+fn wait_for_foreground(fd: BorrowedFd<'_>) {
+    let own = getpgrp();
+    if tcgetpgrp(fd).is_ok_and(|foreground| foreground != own) {
+        // No effect where nobody could continue it: setting the mode then fails.
+        let _ = kill_process_group(own, Signal::TTOU);
     }
 }
 
@@ -48,17 +70,12 @@ fn set_mode(fd: BorrowedFd<'_>, mode: &Termios) -> Result<(), Errno> {
     rustix::io::retry_on_intr(|| tcsetattr(fd, OptionalActions::Now, mode))
 }
 
-/// Makes reads and writes of a descriptor of our own return rather than wait.
-pub(super) fn set_nonblocking(fd: BorrowedFd<'_>) -> Result<(), Error> {
-    fcntl_getfl(fd)
-        .and_then(|flags| fcntl_setfl(fd, flags | OFlags::NONBLOCK))
-        .map_err(|errno| Error::system("set non-blocking", "the process's terminal", errno))
-}
-
 /// One of the caller's descriptors, as it is used here.
 pub(super) enum Descriptor<'a> {
     /// Opened anew, non-blocking.
     Own(OwnedFd),
+    /// A socket, which can be asked not to block.
+    Socket(BorrowedFd<'a>),
     /// As it is: it never blocks, as a file, or it cannot be opened anew.
     Caller(BorrowedFd<'a>),
 }
@@ -68,25 +85,43 @@ impl<'a> Descriptor<'a> {
     /// caller's shell has too: set there, it would outlive this program.
     pub(super) fn new(fd: BorrowedFd<'a>, access: OFlags) -> Descriptor<'a> {
         let flags = access | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        match can_be_opened_anew(fd)
-            .then(|| open(sys::process::proc_path(fd), flags, Mode::empty()))
-        {
-            Some(Ok(own)) => Descriptor::Own(own),
-            _ => Descriptor::Caller(fd),
+        let open = || open(sys::process::proc_path(fd), flags, Mode::empty());
+        match kind(fd) {
+            Some(Kind::Anew) => open().map_or(Descriptor::Caller(fd), Descriptor::Own),
+            Some(Kind::Socket) => Descriptor::Socket(fd),
+            None => Descriptor::Caller(fd),
+        }
+    }
+
+    /// Writes what there is room for (EAGAIN: none now).
+    pub(super) fn write(&self, bytes: &[u8]) -> Result<usize, Errno> {
+        match self {
+            Descriptor::Socket(fd) => {
+                rustix::net::send(fd, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)
+            }
+            Descriptor::Own(_) | Descriptor::Caller(_) => rustix::io::write(self, bytes),
         }
     }
 }
 
-/// Whether it is a pipe or a terminal; but not a pseudoterminal's master (5:2), which opened anew is
+enum Kind {
+    /// To be opened anew.
+    Anew,
+    Socket,
+}
+
+/// A pipe or a terminal is opened anew; but not a pseudoterminal's master (5:2), which opened anew is
 /// another one.
-fn can_be_opened_anew(fd: BorrowedFd<'_>) -> bool {
-    let Ok(stat) = fstat(fd) else { return false };
+fn kind(fd: BorrowedFd<'_>) -> Option<Kind> {
+    let stat = fstat(fd).ok()?;
     match FileType::from_raw_mode(stat.st_mode) {
-        FileType::Fifo => true,
+        FileType::Fifo => Some(Kind::Anew),
+        FileType::Socket => Some(Kind::Socket),
         FileType::CharacterDevice => {
-            isatty(fd) && (major(stat.st_rdev), minor(stat.st_rdev)) != (5, 2)
+            let is_master = (major(stat.st_rdev), minor(stat.st_rdev)) == (5, 2);
+            (isatty(fd) && !is_master).then_some(Kind::Anew)
         }
-        _ => false,
+        _ => None,
     }
 }
 
@@ -94,58 +129,7 @@ impl AsFd for Descriptor<'_> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             Descriptor::Own(fd) => fd.as_fd(),
-            Descriptor::Caller(fd) => *fd,
+            Descriptor::Socket(fd) | Descriptor::Caller(fd) => *fd,
         }
-    }
-}
-
-/// Bytes that were read and are not yet written.
-pub(super) struct Buffer {
-    bytes: Box<[u8]>,
-    start: usize,
-    end: usize,
-}
-
-impl Default for Buffer {
-    fn default() -> Buffer {
-        Buffer { bytes: vec![0; 1 << 16].into(), start: 0, end: 0 }
-    }
-}
-
-impl Buffer {
-    pub(super) fn is_empty(&self) -> bool {
-        self.start == self.end
-    }
-
-    pub(super) fn has_room(&self) -> bool {
-        self.end < self.bytes.len()
-    }
-
-    /// Reads once: how many bytes came, or `None` at the end of the input. A terminal that is hung
-    /// up gives EIO at its end.
-    pub(super) fn fill(&mut self, from: BorrowedFd<'_>) -> Result<Option<usize>, Errno> {
-        match rustix::io::read(from, &mut self.bytes[self.end..]) {
-            Ok(0) | Err(Errno::IO) => Ok(None),
-            Ok(bytes) => {
-                self.end += bytes;
-                Ok(Some(bytes))
-            }
-            Err(Errno::AGAIN | Errno::INTR) => Ok(Some(0)),
-            Err(errno) => Err(errno),
-        }
-    }
-
-    /// Writes once; `false` when there is nobody to take it.
-    pub(super) fn drain(&mut self, to: BorrowedFd<'_>) -> Result<bool, Errno> {
-        match rustix::io::write(to, &self.bytes[self.start..self.end]) {
-            Ok(bytes) => self.start += bytes,
-            Err(Errno::AGAIN | Errno::INTR) => {}
-            Err(Errno::PIPE | Errno::IO) => return Ok(false),
-            Err(errno) => return Err(errno),
-        }
-        if self.is_empty() {
-            (self.start, self.end) = (0, 0);
-        }
-        Ok(true)
     }
 }

@@ -1,4 +1,4 @@
-//! A pseudoterminal as the user's, another one as the process's.
+//! A pseudoterminal as the user's, another one as the process's, and a hub between.
 
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
@@ -6,42 +6,30 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
-use rustix::pty::openpt;
-use rustix::termios::{LocalModes, Termios, tcgetattr};
+use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt};
+use rustix::termios::{LocalModes, Termios, tcgetattr, tcsetwinsize};
 
 use super::*;
+use crate::hub::Hub;
+use crate::output::{Pipes, open};
+use crate::session::Watch;
 
 /// A child in place of a container's process.
 struct Fake {
     child: Child,
     pidfd: OwnedFd,
-    master: Option<OwnedFd>,
-}
-
-impl Process for Fake {
-    fn terminal(&self) -> Option<BorrowedFd<'_>> {
-        self.master.as_ref().map(AsFd::as_fd)
-    }
-
-    fn signal(&self, signal: Signal) -> Result<(), Error> {
-        pidfd_send_signal(&self.pidfd, signal)
-            .map_err(|errno| Error::system("signal", "the child", errno))
-    }
-
-    fn end(&self) -> BorrowedFd<'_> {
-        self.pidfd.as_fd()
-    }
-
-    fn reap(&self) -> Result<(), Error> {
-        Ok(())
-    }
+    /// What the hub gets.
+    streams: Option<(Pipes, Option<OwnedFd>)>,
+    tty: bool,
 }
 
 impl Fake {
-    fn new(mut command: Command, master: Option<OwnedFd>) -> Fake {
+    fn new(mut command: Command, pipes: Pipes, master: Option<OwnedFd>) -> Fake {
         let child = command.spawn().unwrap();
-        let pid = Pid::from_raw(child.id().try_into().unwrap()).unwrap();
-        Fake { pidfd: pidfd_open(pid, PidfdFlags::empty()).unwrap(), child, master }
+        let pid = Pid::from_child(&child);
+        let tty = master.is_some();
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).unwrap();
+        Fake { pidfd, child, streams: Some((pipes, master)), tty }
     }
 
     /// A shell with a terminal of its own.
@@ -50,12 +38,51 @@ impl Fake {
         let mut command = Command::new("setsid");
         command.args(["--ctty", "sh", "-c", script]);
         command.stdin(slave.try_clone().unwrap()).stdout(slave.try_clone().unwrap()).stderr(slave);
-        Fake::new(command, Some(master))
+        Fake::new(command, Pipes::default(), Some(master))
+    }
+
+    fn signal(&self, signal: Signal) {
+        pidfd_send_signal(&self.pidfd, signal).unwrap();
     }
 
     fn status(mut self) -> Option<i32> {
         self.child.wait().unwrap().code()
     }
+}
+
+/// Attaches the caller's terminal to the child, with a hub on a thread of its own.
+fn follow(
+    fake: &mut Fake,
+    stdin: BorrowedFd<'_>,
+    stdout: BorrowedFd<'_>,
+    input: bool,
+) -> Result<(), Error> {
+    follow_with(fake, stdin, stdout, &AttachOptions { input, ..AttachOptions::default() }).map(drop)
+}
+
+fn follow_with(
+    fake: &mut Fake,
+    stdin: BorrowedFd<'_>,
+    stdout: BorrowedFd<'_>,
+    options: &AttachOptions,
+) -> Result<AttachEnd, Error> {
+    let (own, channel) = sys::message::pair().unwrap();
+    let (pipes, master) = fake.streams.take().unwrap();
+    let pidfd = || fake.pidfd.try_clone().unwrap();
+    let (watched, input) = (pidfd(), options.input);
+    std::thread::spawn(move || {
+        let mut hub = Hub::new(true);
+        hub.add_starter(channel, true, input);
+        hub.begin(pipes, master, input).unwrap();
+        while !hub.turn(&[watched.as_fd()], None).unwrap().contains(&true) {}
+        hub.rest();
+        hub.dismiss(&Report::Exited { code: 0 });
+        while hub.has_clients() {
+            hub.turn(&[], None).unwrap();
+        }
+    });
+    let session = Session::new("test", Watch::Supervisor, own, pidfd()).streams(fake.tty, true);
+    attach(session, Streams { stdin, stdout, stderr: stdout }, options)
 }
 
 fn pty() -> (OwnedFd, OwnedFd) {
@@ -100,10 +127,10 @@ fn read_until(from: &mut impl Read, wanted: &str) -> String {
 fn a_terminal_is_raw_while_the_process_runs_and_restored_after_it() {
     let (user, terminal) = pty();
     let before = tcgetattr(&terminal).unwrap();
-    let fake = Fake::shell("read line; echo \"got:$line\"; exit 7");
+    let mut fake = Fake::shell("read line; echo \"got:$line\"; exit 7");
     let mut user = std::fs::File::from(user);
     std::thread::scope(|scope| {
-        let relay = scope.spawn(|| follow(&fake, terminal.as_fd(), terminal.as_fd(), true));
+        let relay = scope.spawn(|| follow(&mut fake, terminal.as_fd(), terminal.as_fd(), true));
         eventually("raw mode", || is_raw(&terminal));
         user.write_all(b"hello\r").unwrap();
         read_until(&mut user, "got:hello\r\n");
@@ -118,9 +145,9 @@ fn without_interactive_nothing_is_read_and_the_mode_stays() {
     let (user, terminal) = pty();
     let mut user = std::fs::File::from(user);
     user.write_all(b"typed ahead\n").unwrap();
-    let fake = Fake::shell("echo shown; test -t 0 && stty -echo && echo 'is a terminal'");
+    let mut fake = Fake::shell("echo shown; test -t 0 && stty -echo && echo 'is a terminal'");
     let before = tcgetattr(&terminal).unwrap();
-    follow(&fake, terminal.as_fd(), terminal.as_fd(), false).unwrap();
+    follow(&mut fake, terminal.as_fd(), terminal.as_fd(), false).unwrap();
     assert_eq!(modes(&tcgetattr(&terminal).unwrap()), modes(&before));
     read_until(&mut user, "is a terminal");
     let mut line = [0; 32];
@@ -133,25 +160,13 @@ fn without_interactive_nothing_is_read_and_the_mode_stays() {
 fn a_terminal_is_restored_after_an_error() {
     let (user, terminal) = pty();
     let before = tcgetattr(&terminal).unwrap();
-    // A pipe in place of the process's terminal: it has no window size.
-    rustix::termios::tcsetwinsize(
-        &user,
-        Winsize { ws_row: 5, ws_col: 9, ws_xpixel: 0, ws_ypixel: 0 },
-    )
-    .unwrap();
-    let (_, broken) = std::io::pipe().unwrap();
-    let mut fake = Fake::new(Command::new("true"), Some(broken.into()));
-    let error = follow(&fake, terminal.as_fd(), terminal.as_fd(), true).unwrap_err();
-    assert!(error.to_string().starts_with("cannot set the window size of"), "{error}");
-    assert_eq!(modes(&tcgetattr(&terminal).unwrap()), modes(&before));
     // Nobody reads this output: an error in the middle of the relay.
     let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
-    fake.child.wait().unwrap();
-    let fake = Fake::shell("echo lost; read line");
-    let error = follow(&fake, terminal.as_fd(), full.as_fd(), true).unwrap_err();
+    let mut fake = Fake::shell("echo lost; read line");
+    let error = follow(&mut fake, terminal.as_fd(), full.as_fd(), true).unwrap_err();
     assert!(error.to_string().starts_with("cannot write to standard output"), "{error}");
     assert_eq!(modes(&tcgetattr(&terminal).unwrap()), modes(&before));
-    fake.signal(Signal::KILL).unwrap();
+    fake.signal(Signal::KILL);
     fake.status();
     drop(user);
 }
@@ -160,9 +175,9 @@ fn a_terminal_is_restored_after_an_error() {
 fn output_that_nobody_takes_does_not_end_the_process() {
     let (output, input) = std::io::pipe().unwrap();
     drop(output);
-    let fake = Fake::shell("seq 1 200000; exit 3");
+    let mut fake = Fake::shell("seq 1 200000; exit 3");
     let null = std::fs::File::open("/dev/null").unwrap();
-    follow(&fake, null.as_fd(), input.as_fd(), true).unwrap();
+    follow(&mut fake, null.as_fd(), input.as_fd(), true).unwrap();
     assert_eq!(fake.status(), Some(3));
 }
 
@@ -191,18 +206,18 @@ fn much_output_arrives_whole_in_a_pipe_and_at_a_terminal() {
     let null = std::fs::File::open("/dev/null").unwrap();
     let (output, input) = std::io::pipe().unwrap();
     std::thread::scope(|scope| {
-        let fake = Fake::shell(&script);
+        let mut fake = Fake::shell(&script);
         scope.spawn(move || {
-            follow(&fake, null.as_fd(), input.as_fd(), false).unwrap();
+            follow(&mut fake, null.as_fd(), input.as_fd(), false).unwrap();
             assert_eq!(fake.status(), Some(0));
         });
         check_lines(output);
     });
     let (user, terminal) = pty();
     std::thread::scope(|scope| {
-        let fake = Fake::shell(&script);
+        let mut fake = Fake::shell(&script);
         scope.spawn(move || {
-            follow(&fake, terminal.as_fd(), terminal.as_fd(), true).unwrap();
+            follow(&mut fake, terminal.as_fd(), terminal.as_fd(), true).unwrap();
             assert_eq!(fake.status(), Some(0));
         });
         // The mode is restored at the end, when the last lines may be on their way: no matter, since
@@ -218,10 +233,10 @@ fn much_input_arrives_whole() {
     let script = format!(
         "stty raw -echo; echo ready; head -c {bytes} | cmp - <(seq 1 {LINES}) && echo same"
     );
-    let fake = Fake::shell(&format!("bash -c '{script}'"));
+    let mut fake = Fake::shell(&format!("bash -c '{script}'"));
     let mut user = std::fs::File::from(user);
     std::thread::scope(|scope| {
-        let relay = scope.spawn(|| follow(&fake, terminal.as_fd(), terminal.as_fd(), true));
+        let relay = scope.spawn(|| follow(&mut fake, terminal.as_fd(), terminal.as_fd(), true));
         read_until(&mut user, "ready\n");
         let mut lines = std::io::BufWriter::with_capacity(1 << 16, &user);
         for number in 1..=LINES {
@@ -245,7 +260,7 @@ fn the_last_words_of_a_short_process_arrive() {
             // Also when it ended before anybody looked.
             fake.child.wait().unwrap();
         }
-        follow(&fake, null.as_fd(), input.as_fd(), false).unwrap();
+        follow(&mut fake, null.as_fd(), input.as_fd(), false).unwrap();
         drop(input);
         fake.status();
         let text = std::io::read_to_string(output).unwrap();
@@ -257,8 +272,8 @@ fn the_last_words_of_a_short_process_arrive() {
 fn a_terminal_that_nobody_has_open_may_be_opened_again() {
     let (output, input) = std::io::pipe().unwrap();
     let null = std::fs::File::open("/dev/null").unwrap();
-    let fake = Fake::shell("exec 0</dev/null 1>/dev/null 2>&1; sleep 0.1; echo back >/dev/tty");
-    follow(&fake, null.as_fd(), input.as_fd(), false).unwrap();
+    let mut fake = Fake::shell("exec 0</dev/null 1>/dev/null 2>&1; sleep 0.1; echo back >/dev/tty");
+    follow(&mut fake, null.as_fd(), input.as_fd(), false).unwrap();
     drop(input);
     assert_eq!(std::io::read_to_string(output).unwrap(), "back\r\n");
     assert_eq!(fake.status(), Some(0));
@@ -269,10 +284,10 @@ fn a_writer_that_outlives_the_process_does_not_hold_it() {
     let (output, input) = std::io::pipe().unwrap();
     let null = std::fs::File::open("/dev/null").unwrap();
     // Its shell is the session's leader; the hang-up at its end goes to the foreground only.
-    let fake = Fake::shell("(trap '' HUP; exec yes) & sleep 0.1; exit 4");
+    let mut fake = Fake::shell("(trap '' HUP; exec yes) & sleep 0.1; exit 4");
     std::thread::scope(|scope| {
         let read = scope.spawn(move || std::io::copy(&mut &output, &mut std::io::sink()).unwrap());
-        follow(&fake, null.as_fd(), input.as_fd(), false).unwrap();
+        follow(&mut fake, null.as_fd(), input.as_fd(), false).unwrap();
         drop(input);
         assert!(read.join().unwrap() > 0);
     });
@@ -285,20 +300,17 @@ fn a_writer_that_outlives_the_process_does_not_hold_it() {
 #[test]
 fn as_a_program() {
     let Ok(script) = std::env::var("RELAY_SCRIPT") else { return };
-    let fake = if std::env::var_os("RELAY_PLAIN").is_some() {
-        let mut command = Command::new("sh");
-        Fake::new(
-            {
-                command.args(["-c", &script]);
-                command
-            },
-            None,
-        )
-    } else {
-        Fake::shell(&script)
+    let mut fake = match std::env::var_os("RELAY_PLAIN") {
+        Some(_) => {
+            let (_, pipes) = open(false, false).unwrap();
+            let mut command = Command::new("sh");
+            command.args(["-c", &script]);
+            Fake::new(command, pipes, None)
+        }
+        None => Fake::shell(&script),
     };
     let (stdin, stdout) = (rustix::stdio::stdin(), rustix::stdio::stdout());
-    follow(&fake, stdin, stdout, true).unwrap();
+    follow(&mut fake, stdin, stdout, true).unwrap();
     let status = fake.status();
     rustix::io::write(stdout, format!("status {status:?}\n").as_bytes()).unwrap();
 }

@@ -57,7 +57,8 @@ impl Host {
             assert_eq!(container.mounts.iter().find(unknown), None);
             Ok(())
         };
-        resolve(&mut container, &request, &self.volumes, merged, known)?;
+        let events = Events::below(self.temp.path());
+        resolve(&mut container, &request, &self.volumes, merged, &events, known)?;
         let subpaths = reopen(&container, &self.volumes)?;
         Ok((container, subpaths))
     }

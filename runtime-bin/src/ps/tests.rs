@@ -89,6 +89,14 @@ fn a_status_is_said_in_dockers_words() {
     ] {
         assert_eq!(status(&state, NOW), text);
     }
+    for (known, text) in [
+        (HealthStatus::Starting, "Up 3 minutes (health: starting)"),
+        (HealthStatus::Healthy, "Up 3 minutes (healthy)"),
+        (HealthStatus::Unhealthy, "Up 3 minutes (unhealthy)"),
+    ] {
+        let health = Some(engine::Health { status: known, ..engine::Health::default() });
+        assert_eq!(status(&State { health, ..state(Status::Running) }, NOW), text);
+    }
 }
 
 #[test]

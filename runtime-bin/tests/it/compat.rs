@@ -89,7 +89,7 @@ fn each_option_of_run_is_in_the_table() {
     let help = root.ok(["run", "--help"]);
     for line in help.lines().map(str::trim_start).filter(|line| line.starts_with('-')) {
         let names = line
-            .split([' ', ',', '<', '='])
+            .split([' ', ',', '<', '=', '['])
             .take_while(|word| word.is_empty() || word.starts_with('-'));
         let names: Vec<&str> = names.filter(|word| !word.is_empty()).collect();
         let in_table = known.iter().any(|row| {

@@ -58,7 +58,7 @@ fn a_tar_goes_through_the_links_of_the_root() {
         canary.display()
     );
     let image = busybox();
-    root.ok(["run", "-d", "--init", "--name", "box", arg(&image), "sh", "-c", &script]);
+    root.ok(["run", "-d", "--name", "box", arg(&image), "sh", "-c", &script]);
     crate::harness::wait_until("the links", || {
         root.call(["exec", "box", "test", "-e", "/plain"]).code == 0
     });

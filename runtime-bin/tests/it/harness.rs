@@ -158,6 +158,8 @@ impl Root {
     pub(crate) fn command<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Command {
         let mut command = Command::new(BIN);
         command.arg("--root").arg(self.store()).args(args).current_dir(self.dir());
+        // An image that is missing is looked for in its registry: not in one of the outer world.
+        command.env("HTTPS_PROXY", "http://127.0.0.1:1").env("DOCKER_CONFIG", self.dir());
         command
     }
 

@@ -13,11 +13,35 @@ use crate::sh;
 /// Sparse: what the tests do not write takes no room on the host.
 const ROOT_SIZE: &str = "16G";
 /// Programs of the host that tests call, beside busybox's: also the shell and what behaves otherwise in
-/// busybox (dash unblocks the signals that it inherits; a program of the C library, with a loader).
-pub(super) const PROGRAMS: [&str; 24] = [
-    "strace", "sh", "bash", "mount", "umount", "findmnt", "nsenter", "unshare", "setpriv",
-    "prlimit", "setsid", "env", "tar", "getfattr", "setfattr", "setcap", "getcap", "cat", "head",
-    "id", "ls", "seq", "sleep", "stty",
+/// busybox (dash unblocks the signals that it inherits; a program of the C library, with a loader), and the
+/// registry that images are pulled from.
+pub(crate) const PROGRAMS: [&str; 26] = [
+    "docker-registry",
+    "strace",
+    "sh",
+    "bash",
+    "mount",
+    "umount",
+    "findmnt",
+    "nsenter",
+    "unshare",
+    "setpriv",
+    "prlimit",
+    "setsid",
+    "env",
+    "tar",
+    "getfattr",
+    "setfattr",
+    "setcap",
+    "getcap",
+    "cat",
+    "head",
+    "id",
+    "ls",
+    "ps",
+    "seq",
+    "sleep",
+    "stty",
 ];
 /// Files of a small, ordinary system.
 const FILES: [(&str, &str); 8] = [

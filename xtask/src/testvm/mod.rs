@@ -27,6 +27,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, bail};
 
+pub(crate) use self::disk::PROGRAMS;
+
 use self::artifacts::Artifacts;
 use self::features::Features;
 use self::kernel::Kernel;
@@ -97,7 +99,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     if args.shell && versions.len() > 1 {
         bail!("--shell opens in one kernel: name it");
     }
-    apt::ensure(&[&[qemu::QEMU, "busybox", "mke2fs", "ldd"][..], &disk::PROGRAMS].concat())?;
+    apt::ensure(&[&[qemu::QEMU, "busybox", "mke2fs", "ldd"][..], &PROGRAMS].concat())?;
     let host = Host::prepare(&args)?;
     let mut cases = Vec::new();
     for version in versions {

@@ -1,0 +1,28 @@
+//! `cargo xtask test-host`: the workspace's tests on this machine, with what they call and run.
+
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::{apt, sh, testvm};
+
+/// Run the workspace's tests on this machine
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Arguments of cargo test, in place of `--workspace`
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    cargo: Vec<String>,
+}
+
+/// Installs the programs that tests call, makes the images, and runs the tests.
+pub(crate) fn run(args: Args) -> Result<()> {
+    apt::ensure(&testvm::PROGRAMS)?;
+    let own = std::env::current_exe().context("finding xtask's own path")?;
+    sh::run(Command::new(own).arg("images"))?;
+    let mut cargo = Command::new("cargo");
+    cargo.current_dir(sh::root()).args(["test", "--locked", "--quiet"]);
+    if args.cargo.is_empty() {
+        cargo.arg("--workspace");
+    }
+    sh::run(cargo.args(args.cargo))
+}
