@@ -4,7 +4,6 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use oci_runtime::{PreparedExec, Stdio};
-use rustix::fs::{Mode, OFlags};
 
 use crate::dir::Dir;
 use crate::events::Exec;
@@ -15,6 +14,7 @@ use crate::session::Watch;
 use crate::target::Target;
 use crate::{
     Container, Engine, Error, ExecRequest, Session, State, attach, bundle, group, output, process,
+    view,
 };
 
 impl Engine {
@@ -93,10 +93,7 @@ pub(crate) fn prepare(
     target: Target,
     stdio: Stdio,
 ) -> Result<PreparedExec, Error> {
-    let path = format!("/proc/{}/root", target.pid.as_raw_nonzero());
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = rustix::fs::open(&path, flags, Mode::empty())
-        .map_err(|errno| Error::system("open the container's root at", &path, errno))?;
+    let root = view::of_process(&target, container)?;
     let mut process = process::exec(container, request, root.as_fd())?;
     bundle::set_size(&mut process);
     let prepared = PreparedExec::new(target.pidfd, target.pid, &process, stdio)?;

@@ -1,6 +1,6 @@
 //! Docker's `inspect` object of an image.
 
-use image_store::StoredImage;
+use image_store::{StoredImage, split_reference};
 use serde_json::{Map, Value, json};
 
 use crate::{Engine, Error};
@@ -32,7 +32,7 @@ fn value(image: &StoredImage, own: &Value) -> Value {
     // What a registry had under the names, or else what they had in an archive.
     let digests: Vec<String> = match image.manifest {
         Some(manifest) if image.digests.is_empty() => {
-            let mut names: Vec<_> = image.tags.iter().map(|tag| repository(tag)).collect();
+            let mut names: Vec<_> = image.tags.iter().map(|tag| split_reference(tag).0).collect();
             names.dedup();
             names.iter().map(|name| format!("{name}@{manifest}")).collect()
         }
@@ -76,12 +76,4 @@ fn value(image: &StoredImage, own: &Value) -> Value {
         value.insert("Variant".to_owned(), json!(variant));
     }
     value
-}
-
-/// `name` of `name:tag`: the colon stands behind the last slash.
-fn repository(tag: &str) -> String {
-    match tag.rsplit_once(':') {
-        Some((name, tag)) if !tag.contains('/') => name.to_owned(),
-        _ => tag.to_owned(),
-    }
 }

@@ -118,7 +118,9 @@ pub use events::{Actor, Event, EventsRequest};
 pub use health::{Health, HealthResult, HealthStatus};
 pub use healthcheck::Healthcheck;
 pub use image_pull::{Error as PullError, Pulled, Reference};
-pub use image_store::{Error as StoreError, Platform, Progress, SaveFormat, StoredImage};
+pub use image_store::{
+    Error as StoreError, Platform, Progress, SaveFormat, StoredImage, split_reference,
+};
 pub use images::{HistoryEntry, RemovedImage};
 pub use init::{InitError, init};
 pub use logs::{LogLine, LogsRequest};

@@ -105,6 +105,7 @@ pub use image_unpack::{
 pub use load::{LoadOptions, Progress};
 pub use pack::Pack;
 pub use record::{StoredImage, StoredLayer};
+pub use reference::split as split_reference;
 pub use remove::Removed;
 pub use save::{SaveFormat, SaveOptions};
 pub use source::Source;

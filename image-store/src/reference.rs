@@ -51,8 +51,8 @@ pub(crate) fn complete(reference: &str) -> Result<String, Error> {
     Ok(reference.to_owned())
 }
 
-/// The name, and the tag if there is one: a colon after the last slash starts it.
-pub(crate) fn split(reference: &str) -> (&str, Option<&str>) {
+/// The name, and the tag if there is one, of `name[:tag]`: a colon after the last slash starts it.
+pub fn split(reference: &str) -> (&str, Option<&str>) {
     let base = reference.rfind('/').map_or(0, |slash| slash + 1);
     match reference[base..].find(':') {
         Some(colon) => (&reference[..base + colon], Some(&reference[base + colon + 1..])),

@@ -26,7 +26,7 @@ use crate::pull::PullArgs;
 use crate::run::RunArgs;
 use crate::system::{InfoArgs, SystemVerb};
 use crate::volume::VolumeVerb;
-use crate::{help, log};
+use crate::{help, later, log};
 
 /// A container runtime that runs an image from a tar file or a registry
 #[derive(Debug, Parser)]
@@ -416,7 +416,8 @@ impl Usage {
                 }
             }
             _ => {
-                let text = self.error.render().to_string();
+                let text =
+                    later::of(&self.error).unwrap_or_else(|| self.error.render().to_string());
                 let text = text.strip_prefix("error: ").unwrap_or(&text);
                 log::choose(Level::Error, self.form);
                 let told = format!("runtime-bin: {}", text.trim_end());

@@ -145,12 +145,10 @@ pub(crate) fn labels(image: &StoredImage) -> BTreeMap<String, String> {
     config.and_then(|config| config.labels().clone()).unwrap_or_default().into_iter().collect()
 }
 
-/// `name` and `tag` of `name:tag`: a colon behind the last slash.
+/// `name` and `tag` of `name:tag`.
 pub(crate) fn split(reference: &str) -> (&str, &str) {
-    match reference.rsplit_once(':') {
-        Some((name, tag)) if !tag.contains('/') => (name, tag),
-        _ => (reference, NONE),
-    }
+    let (name, tag) = engine::split_reference(reference);
+    (name, tag.unwrap_or(NONE))
 }
 
 /// The images that the arguments mean, with the names that they mean: the newest first, and those of

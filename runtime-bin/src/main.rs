@@ -23,6 +23,7 @@ mod help;
 mod image;
 mod images;
 mod inspect;
+mod later;
 mod listing;
 mod load;
 mod log;

@@ -4,15 +4,9 @@ use anyhow::Context;
 use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime, UtcOffset};
 
-/// A time in RFC 3339, a date, seconds since 1970, or how long ago (`1h30m`); in UTC.
-///
-/// # Errors
-/// It is none of these.
-pub(crate) fn moment(
-    option: &str,
-    text: &str,
-    now: OffsetDateTime,
-) -> anyhow::Result<OffsetDateTime> {
+/// A time in RFC 3339, a date, seconds since 1970, or how long ago (`1h30m`); in UTC. `None`: it is none of
+/// these.
+pub(crate) fn parse(text: &str, now: OffsetDateTime) -> Option<OffsetDateTime> {
     let date = |text: &str| {
         let full =
             if text.contains('T') { format!("{text}Z") } else { format!("{text}T00:00:00Z") };
@@ -23,20 +17,27 @@ pub(crate) fn moment(
         let since = Duration::checked_seconds_f64(seconds)?;
         OffsetDateTime::UNIX_EPOCH.checked_add(since)
     };
+    let ago = |text: &str| now.checked_sub(Duration::nanoseconds(engine::parse_duration(text)?));
     let time = OffsetDateTime::parse(text, &Rfc3339).ok();
-    let time = time.or_else(|| date(text)).or_else(|| seconds(text));
-    let time = time.or_else(|| now.checked_sub(ago(text)?)).with_context(|| {
+    let time = time.or_else(|| date(text)).or_else(|| seconds(text)).or_else(|| ago(text))?;
+    Some(time.to_offset(UtcOffset::UTC))
+}
+
+/// As [`parse`], for the value of an option.
+///
+/// # Errors
+/// It is no time.
+pub(crate) fn moment(
+    option: &str,
+    text: &str,
+    now: OffsetDateTime,
+) -> anyhow::Result<OffsetDateTime> {
+    parse(text, now).with_context(|| {
         format!(
             "invalid value {text:?} for {option}: write a time such as 2026-01-31T12:00:00Z, seconds \
              since 1970, or how long ago, such as 1h30m"
         )
-    })?;
-    Ok(time.to_offset(UtcOffset::UTC))
-}
-
-/// A duration as Go writes it.
-fn ago(text: &str) -> Option<Duration> {
-    engine::parse_duration(text).map(Duration::nanoseconds)
+    })
 }
 
 #[cfg(test)]

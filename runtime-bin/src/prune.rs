@@ -5,11 +5,11 @@ use std::io::BufRead;
 
 use clap::Args;
 use engine::Pruned;
-use time::{Duration, OffsetDateTime};
+use time::OffsetDateTime;
 
 use crate::filter::Filters;
 use crate::format::size;
-use crate::output;
+use crate::{moment, output};
 
 /// Whether it is asked first.
 #[derive(Clone, Copy, Debug, Args)]
@@ -73,9 +73,7 @@ pub(crate) fn labels(filters: &Filters, labels: &BTreeMap<String, String>) -> bo
 /// It is none of these.
 pub(crate) fn until(filters: &Filters) -> anyhow::Result<Option<OffsetDateTime>> {
     let Some(text) = filters.values("until").last() else { return Ok(None) };
-    let now = OffsetDateTime::now_utc();
-    let time = span(text).and_then(|span| now.checked_sub(span)).or_else(|| moment(text));
-    match time {
+    match moment::parse(text, OffsetDateTime::now_utc()) {
         Some(time) => Ok(Some(time)),
         None => anyhow::bail!(
             "invalid filter 'until={text}': write a span as 24h or a time as 2026-01-31T12:00:00"
@@ -83,53 +81,18 @@ pub(crate) fn until(filters: &Filters) -> anyhow::Result<Option<OffsetDateTime>>
     }
 }
 
-/// Go's durations: `1h30m`, `10s`, `1.5h`.
-fn span(text: &str) -> Option<Duration> {
-    let mut seconds = 0.0;
-    let mut rest = text;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let number: f64 = rest[..digits].parse().ok()?;
-        rest = &rest[digits..];
-        let letters = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
-        seconds += number
-            * match &rest[..letters] {
-                "h" => 3600.0,
-                "m" => 60.0,
-                "s" => 1.0,
-                "ms" => 0.001,
-                _ => return None,
-            };
-        rest = &rest[letters..];
-    }
-    (!text.is_empty() && seconds < 1e10).then(|| Duration::seconds_f64(seconds))
-}
-
-fn moment(text: &str) -> Option<OffsetDateTime> {
-    use time::format_description::well_known::Rfc3339;
-    if let Ok(seconds) = text.parse::<i64>() {
-        return OffsetDateTime::from_unix_timestamp(seconds).ok();
-    }
-    let full = ["", "Z", "T00:00:00Z"].map(|end| format!("{text}{end}"));
-    full.iter().find_map(|text| OffsetDateTime::parse(text, &Rfc3339).ok())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn times_are_spans_or_dates() {
-        assert_eq!(span("1h30m"), Some(Duration::minutes(90)));
-        assert_eq!(span("0.5s"), Some(Duration::milliseconds(500)));
-        for text in ["", "h", "1", "1x", "-1h", "1h-", "1e400h", "99999999999999h"] {
-            assert_eq!(span(text), None, "{text}");
-        }
-        assert_eq!(moment("86400"), moment("1970-01-02"));
-        assert_eq!(moment("1970-01-02T00:00:00"), moment("1970-01-02T01:00:00+01:00"));
-        assert_eq!(moment("yesterday"), None);
-        let filters = Filters::parse(&["until=soon".to_owned()], &["until"]).unwrap();
-        assert!(until(&filters).unwrap_err().to_string().contains("until=soon"));
+    fn what_is_no_time_is_named() {
+        let filter = |text: &str| Filters::parse(&[format!("until={text}")], &["until"]).unwrap();
+        assert!(until(&filter("soon")).unwrap_err().to_string().contains("until=soon"));
+        let day = until(&filter("1970-01-02")).unwrap();
+        assert_eq!(day, until(&filter("86400")).unwrap());
+        let hour = OffsetDateTime::now_utc() - until(&filter("1h")).unwrap().unwrap();
+        assert_eq!(hour.whole_hours(), 1);
     }
 
     #[test]

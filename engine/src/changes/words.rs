@@ -123,29 +123,9 @@ impl Reader<'_> {
     }
 }
 
-/// Go's durations, `1h2m3.5s`, in nanoseconds.
+/// A duration as Go writes it, in nanoseconds; none is negative.
 pub(super) fn duration(text: &str) -> Option<u64> {
-    let mut total = 0.0;
-    let mut rest = text;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let number: f64 = rest[..digits].parse().ok()?;
-        rest = &rest[digits..];
-        let unit = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
-        total += number
-            * match &rest[..unit] {
-                "h" => 3600e9,
-                "m" => 60e9,
-                "s" => 1e9,
-                "ms" => 1e6,
-                "us" | "µs" => 1e3,
-                "ns" => 1.0,
-                _ => return None,
-            };
-        rest = &rest[unit..];
-    }
-    // More than 290 years is no time to wait.
-    (!text.is_empty() && total <= i64::MAX as f64).then_some(total as u64)
+    crate::parse_duration(text).and_then(|nanoseconds| u64::try_from(nanoseconds).ok())
 }
 
 #[cfg(test)]

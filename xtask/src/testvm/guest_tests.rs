@@ -75,7 +75,8 @@ impl Runner<'_> {
 
     fn wants(&self, program: &Program, test: &str) -> bool {
         let name = format!("{} {test}", program.id);
-        self.plan.filters.is_empty() || self.plan.filters.iter().any(|filter| name.contains(filter))
+        let named = |filters: &[String]| filters.iter().any(|filter| name.contains(filter));
+        (self.plan.filters.is_empty() || named(&self.plan.filters)) && !named(&self.plan.skip)
     }
 
     fn start(&mut self, program: &Program, test: &str) -> anyhow::Result<()> {

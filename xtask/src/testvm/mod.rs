@@ -54,6 +54,9 @@ pub(crate) struct Args {
     /// Run only tests whose `program test` contains one of these
     #[arg(value_name = "FILTER")]
     filters: Vec<String>,
+    /// Leave out tests whose `program test` contains this (may be given more than once)
+    #[arg(long, value_name = "FILTER")]
+    skip: Vec<String>,
     /// Open a shell in the guest instead; its exit status is this command's
     #[arg(long)]
     shell: bool,
@@ -281,6 +284,7 @@ impl Host {
             images: self.images.as_ref().map(|_| self.image_dirs()).unwrap_or_default(),
             chown: !apt::is_root(),
             filters: args.filters.clone(),
+            skip: args.skip.clone(),
             limit: args.timeout,
             shell: args.shell,
             provoke: args.provoke,

@@ -24,6 +24,8 @@ pub(super) struct Plan {
     pub(super) chown: bool,
     /// Run only the tests whose `program test` contains one of these. Empty: all of them.
     pub(super) filters: Vec<String>,
+    /// Parts of the names of tests that are left out.
+    pub(super) skip: Vec<String>,
     /// How long one test may take, in seconds.
     pub(super) limit: u64,
     /// Open a shell on the console instead of running tests.
