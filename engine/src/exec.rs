@@ -9,7 +9,6 @@ use crate::dir::Dir;
 use crate::events::Exec;
 use crate::holder::Holder;
 use crate::output::Pipes;
-use crate::report::Report;
 use crate::session::Watch;
 use crate::target::Target;
 use crate::{
@@ -65,24 +64,10 @@ fn start(
     if !request.detach {
         attach::hold_signals()?;
     }
-    let (own, channel) =
-        sys::message::pair().map_err(|errno| Error::system("make", "a pair of sockets", errno))?;
-    let holder = Holder::new(prepared, channel, pipes, request, told);
-    let (mut own, mut holder) = (Some(own), Some(holder));
-    ns_core::split(|| {
-        drop(own.take());
-        holder.take().map_or(1, Holder::run)
-    })?;
-    drop(holder);
-    let lost = || Error::Holder { container: container.id.clone() };
-    let own = own.ok_or_else(lost)?;
-    match Report::receive(own.as_fd())? {
-        Some((Report::Started, [Some(pidfd), _])) => {
-            Ok(Session::new(&container.id, Watch::Holder, own, pidfd).streams(request.tty, stdin))
-        }
-        Some((Report::Failed { message, code }, _)) => Err(Error::Start { message, code }),
-        _ => Err(lost()),
-    }
+    let (listens, input) = (!request.detach, stdin);
+    let hold = |channel| Holder { prepared, channel, pipes, listens, input, told }.run();
+    let session = Session::split(&container.id, Watch::Holder, hold)?;
+    Ok(session.streams(request.tty, stdin))
 }
 
 /// Prepares a program with this standard input and output in the container whose process is `target`.

@@ -10,7 +10,7 @@ use crate::hub::Hub;
 use crate::output::Pipes;
 use crate::report::Report;
 use crate::supervise::{ending_signals, leave_the_starter};
-use crate::{Error, ExecRequest, target};
+use crate::{Error, target};
 
 /// What the holder is given.
 pub(crate) struct Holder {
@@ -18,23 +18,14 @@ pub(crate) struct Holder {
     /// To the process that asks for it.
     pub(crate) channel: OwnedFd,
     pub(crate) pipes: Pipes,
+    /// Whether that one takes the output.
     pub(crate) listens: bool,
+    /// Whether it sends input.
     pub(crate) input: bool,
     pub(crate) told: Exec,
 }
 
 impl Holder {
-    pub(crate) fn new(
-        prepared: PreparedExec,
-        channel: OwnedFd,
-        pipes: Pipes,
-        request: &ExecRequest,
-        told: Exec,
-    ) -> Holder {
-        let (listens, input) = (!request.detach, request.interactive && !request.detach);
-        Holder { prepared, channel, pipes, listens, input, told }
-    }
-
     /// Runs the process to its end; the exit status of the holder.
     pub(crate) fn run(self) -> u8 {
         let Holder { prepared, channel, pipes, listens, input, told } = self;

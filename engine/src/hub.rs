@@ -234,10 +234,8 @@ impl Hub {
         if let Some(stdin) = self.stdin.as_ref().filter(|_| !self.input.is_empty()) {
             add(Who::Stdin, stdin.as_fd(), PollFlags::OUT);
         }
-        let timeout = timeout.map(|timeout| Timespec {
-            tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: timeout.subsec_nanos().into(),
-        });
+        // More than the kernel can count is for ever.
+        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) => {}
             Err(Errno::INTR) => return Ok(Vec::new()),

@@ -33,10 +33,45 @@ pub(crate) enum Watch {
     Holder,
 }
 
+impl Watch {
+    /// The error where no report came.
+    fn lost(self, container: &str) -> Error {
+        let container = container.to_owned();
+        match self {
+            Watch::Supervisor => Error::Supervisor { container },
+            Watch::Holder => Error::Holder { container },
+        }
+    }
+}
+
 impl Session {
     pub(crate) fn new(id: &str, watch: Watch, channel: OwnedFd, pidfd: OwnedFd) -> Session {
         let id = id.to_owned();
         Session { id, watch, channel, pidfd, tty: false, takes_input: false }
+    }
+
+    /// Splits the process off that is to watch over another one, and waits until it says that that one's
+    /// program runs. It does `job`, with its end of the channel, and ends with what that gives.
+    pub(crate) fn split(
+        id: &str,
+        watch: Watch,
+        job: impl FnOnce(OwnedFd) -> u8,
+    ) -> Result<Session, Error> {
+        let (own, channel) = sys::message::pair()
+            .map_err(|errno| Error::system("make", "a pair of sockets", errno))?;
+        let (mut own, mut job) = (Some(own), Some((job, channel)));
+        ns_core::split(|| {
+            // A copy of the starter's end would hide that the starter is gone.
+            drop(own.take());
+            job.take().map_or(1, |(job, channel)| job(channel))
+        })?;
+        drop(job); // with this process's copies of what that one has
+        let own = own.ok_or_else(|| watch.lost(id))?;
+        match Report::receive(own.as_fd())? {
+            Some((Report::Started, [Some(pidfd), _])) => Ok(Session::new(id, watch, own, pidfd)),
+            Some((Report::Failed { message, code }, _)) => Err(Error::Start { message, code }),
+            _ => Err(watch.lost(id)),
+        }
     }
 
     /// Whether the process has a terminal, and whether it takes input.
@@ -92,11 +127,7 @@ impl Session {
 
     /// The error where no report came.
     pub(crate) fn lost(&self) -> Error {
-        let container = self.id.clone();
-        match self.watch {
-            Watch::Supervisor => Error::Supervisor { container },
-            Watch::Holder => Error::Holder { container },
-        }
+        self.watch.lost(&self.id)
     }
 
     /// Waits for the end, and gives the exit status: that of the process, or 128 and the number of

@@ -1,11 +1,9 @@
 //! `start` and `restart`, and how any container gets its supervisor.
 
-use std::os::fd::AsFd;
 use std::time::Duration;
 
 use crate::dir::{Dir, Lock};
 use crate::remove::release;
-use crate::report::Report;
 use crate::session::Watch;
 use crate::stop::Standing;
 use crate::supervise::{Starter, Supervisor};
@@ -79,45 +77,20 @@ impl Engine {
         starter: Starter,
         new: bool,
     ) -> Result<Session, Error> {
-        let (own, channel) = sys::message::pair()
-            .map_err(|errno| Error::system("make", "a pair of sockets", errno))?;
         let (tty, open_stdin) = (container.config.tty, container.config.open_stdin);
         let (stdio, pipes) = output::open(tty, open_stdin)?;
         let prepared = bundle::prepare(&self.root, dir, &container, stdio)?;
         if starter != Starter::Passing {
             self.root.events().container(&container, "attach", &[]);
-        }
-        let root = self.root.clone();
-        let mut supervisor = Some(Supervisor {
-            root,
-            dir: dir.clone(),
-            container,
-            prepared,
-            channel,
-            starter,
-            pipes,
-            new,
-            lock,
-        });
-        let mut own = Some(own);
-        if starter != Starter::Passing {
             attach::hold_signals()?;
         }
-        ns_core::split(|| {
-            // A copy of the starter's end would hide that the starter is gone.
-            drop(own.take());
-            supervisor.take().map_or(1, Supervisor::run)
-        })?;
-        drop(supervisor); // with this process's copies of what the supervisor has
-        let lost = || Error::Supervisor { container: dir.id().to_owned() };
-        let own = own.ok_or_else(lost)?;
-        match Report::receive(own.as_fd())? {
-            Some((Report::Started, [Some(pidfd), _])) => {
-                Ok(Session::new(dir.id(), Watch::Supervisor, own, pidfd).streams(tty, open_stdin))
-            }
-            Some((Report::Failed { message, code }, _)) => Err(Error::Start { message, code }),
-            _ => Err(lost()),
-        }
+        let (root, own_dir) = (self.root.clone(), dir.clone());
+        let supervise = |channel| {
+            let dir = own_dir;
+            Supervisor { root, dir, container, prepared, channel, starter, pipes, new, lock }.run()
+        };
+        let session = Session::split(dir.id(), Watch::Supervisor, supervise)?;
+        Ok(session.streams(tty, open_stdin))
     }
 
     /// The error for a container that was removed just now.

@@ -191,7 +191,8 @@ fn live(
         let again = output::open(config.tty, config.open_stdin).and_then(|(stdio, pipes)| {
             // With the name and the volumes that it has by now.
             let now = dir.container()?;
-            let prepared = bundle::prepare(root, dir, now.as_ref().unwrap_or(container), stdio)?;
+            let container = now.as_ref().unwrap_or(container);
+            let prepared = bundle::prepare(root, dir, container, stdio)?;
             Ok((start(dir, container, prepared, state.restart_count + 1)?, pipes))
         });
         (started, pipes) = match again {

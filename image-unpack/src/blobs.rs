@@ -8,7 +8,7 @@ use crate::archive::{Archive, Layer, expect};
 use crate::documents::{self, DOCKER_CONFIG, Descriptor, OCI_CONFIG};
 use crate::files::Files;
 use crate::limits::{Limits, check};
-use crate::source::{BUFFER, Pieces};
+use crate::source::{BUFFER, Pieces, read_buffered};
 use crate::{Digest, Error, Reference};
 
 /// Where the documents and layers of an image are asked for. What it gives is verified here: it may be anything.
@@ -166,11 +166,7 @@ impl Pieces for Stream<'_> {
 
 impl Read for Stream<'_> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let there = self.fill_buf()?;
-        let count = there.len().min(out.len());
-        out[..count].copy_from_slice(&there[..count]);
-        self.consume(count);
-        Ok(count)
+        read_buffered(self, out)
     }
 }
 

@@ -6,7 +6,7 @@ use crate::Error;
 use crate::blobs::Unreadable;
 use crate::digest::{Digest, Hasher};
 use crate::limits::{Limits, check};
-use crate::source::{BUFFER, Input, Pieces, check_ratio};
+use crate::source::{BUFFER, Input, Pieces, check_ratio, read_buffered};
 
 /// How bytes are compressed. The bytes themselves decide, not the media type that a manifest gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -174,11 +174,7 @@ pub(crate) struct Blob<'a> {
 
 impl Read for Blob<'_> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let there = self.fill_buf()?;
-        let count = there.len().min(out.len());
-        out[..count].copy_from_slice(&there[..count]);
-        self.consume(count);
-        Ok(count)
+        read_buffered(self, out)
     }
 }
 

@@ -44,6 +44,15 @@ pub(crate) trait Pieces: BufRead {
     fn is_drained(&self) -> bool;
 }
 
+/// What [`Read`] is for a reader whose buffer does the work.
+pub(crate) fn read_buffered(reader: &mut impl BufRead, out: &mut [u8]) -> io::Result<usize> {
+    let there = reader.fill_buf()?;
+    let count = there.len().min(out.len());
+    out[..count].copy_from_slice(&there[..count]);
+    reader.consume(count);
+    Ok(count)
+}
+
 /// A piece of a file.
 #[derive(Clone, Debug)]
 pub(crate) struct Extent {
@@ -116,11 +125,7 @@ impl Reader {
 
 impl Read for Reader {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let there = self.fill_buf()?;
-        let count = there.len().min(out.len());
-        out[..count].copy_from_slice(&there[..count]);
-        self.consume(count);
-        Ok(count)
+        read_buffered(self, out)
     }
 }
 

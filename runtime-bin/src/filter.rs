@@ -45,10 +45,12 @@ impl Filters {
 
     /// Whether all of the `label` filters hold: `key`, or `key=value`.
     pub(crate) fn labels(&self, labels: &BTreeMap<String, String>) -> bool {
-        self.values("label").all(|wanted| match wanted.split_once('=') {
-            Some((key, value)) => labels.get(key).is_some_and(|found| found == value),
-            None => labels.contains_key(wanted),
-        })
+        self.values("label").all(|wanted| has_label(labels, wanted))
+    }
+
+    /// Whether one of the `label!` filters, of the same form, holds.
+    pub(crate) fn labels_to_keep(&self, labels: &BTreeMap<String, String>) -> bool {
+        self.values("label!").any(|wanted| has_label(labels, wanted))
     }
 
     /// A filter that is `true` or `false`.
@@ -62,6 +64,14 @@ impl Filters {
             Some("0" | "f" | "false" | "False" | "FALSE") => Ok(Some(false)),
             Some(other) => anyhow::bail!("invalid filter '{key}={other}': use true or false"),
         }
+    }
+}
+
+/// Whether there is the label `key`, or `key=value`.
+fn has_label(labels: &BTreeMap<String, String>, wanted: &str) -> bool {
+    match wanted.split_once('=') {
+        Some((key, value)) => labels.get(key).is_some_and(|found| found == value),
+        None => labels.contains_key(wanted),
     }
 }
 

@@ -59,11 +59,7 @@ pub(crate) fn report(kinds: &[(&str, &Pruned)]) -> anyhow::Result<u8> {
 
 /// Whether the filters `label` and `label!` want it removed.
 pub(crate) fn labels(filters: &Filters, labels: &BTreeMap<String, String>) -> bool {
-    let has = |wanted: &str| match wanted.split_once('=') {
-        Some((key, value)) => labels.get(key).is_some_and(|found| found == value),
-        None => labels.contains_key(wanted),
-    };
-    filters.labels(labels) && !filters.values("label!").any(has)
+    filters.labels(labels) && !filters.labels_to_keep(labels)
 }
 
 /// The time that the filter `until` names, if there is one: what was made before it goes. A span

@@ -92,10 +92,9 @@ impl Dir {
         Events::below(self.path().ancestors().nth(2).unwrap_or_else(|| self.path()))
     }
 
-    /// The container's program begins to run.
+    /// The container's program begins to run; its record was read for that just now.
     pub(crate) fn tell_start(&self, container: &Container) {
         let events = self.events();
-        let container = &self.as_it_is_now(container);
         for mount in &container.mounts {
             events.mounted(mount, container);
         }
