@@ -80,15 +80,19 @@ pub(crate) fn open(dir: &Dir) -> Result<OwnedFd, Error> {
 
 /// Whether the processes of a container's cgroup are frozen (cgroup.freeze).
 pub(crate) fn is_frozen(dir: &Dir) -> bool {
-    let file = open(dir).map(|group| sys::process::proc_path(&group).join("cgroup.freeze"));
-    file.is_ok_and(|file| std::fs::read(file).is_ok_and(|text| text.starts_with(b"1")))
+    // Open until it is read: the path leads through the descriptor.
+    let Ok(group) = open(dir) else { return false };
+    let file = sys::process::proc_path(&group).join("cgroup.freeze");
+    std::fs::read(file).is_ok_and(|text| text.starts_with(b"1"))
 }
 
 /// Removes the cgroup of a container whose first process has ended, if it has one. What is left in it is
 /// killed: without a PID namespace of its own, its other processes live on.
 pub(crate) fn remove(dir: &Dir) -> Result<(), Error> {
     let Some(path) = dir.group()? else { return Ok(()) };
-    let place = Hierarchy::find()?.place(&path);
+    // Kept until the end: its mount may be this process's alone, and the path leads there.
+    let hierarchy = Hierarchy::find()?;
+    let place = hierarchy.place(&path);
     let start = Instant::now();
     loop {
         match remove_tree(&place) {

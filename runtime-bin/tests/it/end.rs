@@ -3,11 +3,12 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::harness::{Root, arg, busybox, image, wait_until};
+use crate::harness::{BIN, Root, Started, arg, busybox, image, wait_until};
 use crate::host;
 use crate::image::{Archive, Layer};
 
@@ -227,4 +228,24 @@ fn exit_statuses_are_kept() {
     assert!(mounts.is_empty(), "containers that have ended are mounted: {mounts:#?}");
     root.ok(["rm", "one", "two", "three", "four"]);
     root.assert_nothing_left();
+}
+
+/// Where no hierarchy of cgroup v2 is mounted, the runtime mounts one for itself alone, to make the group
+/// and to remove it.
+#[test]
+fn a_cgroup_goes_where_no_hierarchy_is_mounted() {
+    let root = Root::new();
+    let script = "grep ' cgroup2 ' /proc/mounts | cut -d' ' -f2 | while read -r mount; do \
+        umount -l \"$mount\"; done; ! grep ' cgroup2 ' /proc/mounts && exec \"$@\"";
+    let mut unshare = Command::new("unshare");
+    unshare.args(["-m", "sh", "-c", script, "sh", BIN, "--root", arg(&root.store())]);
+    unshare.args(["run", "-d", "--name", "box", arg(&busybox()), "sleep", "1000"]);
+    let out = Started::new(unshare, None).wait();
+    assert_eq!(out.code, 0, "{out:?}");
+    let groups = host::own_cgroups(root.pid("box"));
+    assert!(groups.iter().any(|group| Path::new(group).exists()), "{groups:?}");
+    root.ok(["kill", "box"]);
+    assert_eq!(root.wait_for_exit("box"), 137);
+    wait_until("the cgroup's end", || groups.iter().all(|group| !Path::new(group).exists()));
+    root.ok(["rm", "box"]);
 }

@@ -191,6 +191,26 @@ fn what_is_said_wrong_is_refused() {
     root.assert_nothing_left();
 }
 
+/// Between two checks there is time to freeze it, and to see that none begins.
+#[test]
+fn no_check_begins_in_what_is_frozen() {
+    let root = Root::new();
+    let id = root.sleeper("box", &["--health-cmd", "true", "--health-interval", "3s"]);
+    let begun = || {
+        let words = ["events", "--since", "0", "--until", "0s", "--format", "{{.Action}}"];
+        root.ok(words).lines().filter(|line| line.starts_with("exec_create")).count()
+    };
+    wait_for(&root, "box", "healthy");
+    let groups = host::own_cgroups(root.pid("box"));
+    let group = Path::new(groups.iter().find(|group| group.contains(&id)).unwrap());
+    fs::write(group.join("cgroup.freeze"), "1").unwrap();
+    let before = begun();
+    std::thread::sleep(std::time::Duration::from_secs(4));
+    assert_eq!(begun(), before);
+    fs::write(group.join("cgroup.freeze"), "0").unwrap();
+    wait_until("it is checked again", || begun() > before);
+}
+
 /// A container whose processes are frozen is not asked, and is not unhealthy for it.
 #[test]
 fn what_is_frozen_is_not_checked() {
@@ -217,7 +237,7 @@ fn what_is_frozen_is_not_checked() {
     });
     std::thread::sleep(std::time::Duration::from_millis(2500));
     let before = health(&root, "box");
-    assert_eq!(before["Status"], "healthy");
+    assert_eq!(before["Status"], "healthy", "{before}");
     std::thread::sleep(std::time::Duration::from_millis(200));
     assert_eq!(health(&root, "box")["Log"], before["Log"]);
     fs::write(group.join("cgroup.freeze"), "0").unwrap();
