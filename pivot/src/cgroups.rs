@@ -18,7 +18,7 @@ use crate::{Error, Filesystem};
 /// sees the host's whole hierarchy.
 #[derive(Debug)]
 pub enum Cgroups {
-    /// One cgroup2 file system (Linux 4.5; the host has nothing else).
+    /// One cgroup2 file system (Linux 4.5; the host has nothing else, or nothing at all).
     Unified(Filesystem),
     /// Legacy hierarchies, and the unified one beside them where the host is hybrid.
     Legacy(Legacy),
@@ -61,13 +61,10 @@ impl Cgroups {
         let options: Vec<&str> = options.iter().map(AsRef::as_ref).collect();
         let unified = mounts.iter().find(|mount| mount.fstype == "cgroup2");
         let legacy = mounts.iter().any(|mount| mount.fstype == "cgroup");
-        match unified {
-            Some(unified) if !legacy => {
-                unified_filesystem(target, &options, unified).map(Self::Unified)
-            }
-            None if !legacy => Err(Error::NoCgroups { target: target.to_owned() }),
-            _ => Legacy::new(target, &options, unified, hierarchies).map(Self::Legacy),
+        if legacy {
+            return Legacy::new(target, &options, unified, hierarchies).map(Self::Legacy);
         }
+        unified_filesystem(target, &options, unified).map(Self::Unified)
     }
 
     /// Child side. Mounts below `root`. The failure's index, for the legacy form, is the hierarchy's
@@ -93,9 +90,14 @@ impl Cgroups {
 }
 
 /// cgroup2 with the options that the host's has: mounted from the initial cgroup namespace, options
-/// that are left out would be switched off for the whole host (nsdelegate, cgroups(7)).
-fn unified_filesystem(target: &str, options: &[&str], host: &Mount) -> Result<Filesystem, Error> {
-    let of_host = host.super_options.to_string_lossy();
+/// that are left out would be switched off for the whole host (nsdelegate, cgroups(7)). A host that has
+/// it nowhere has none to lose.
+fn unified_filesystem(
+    target: &str,
+    options: &[&str],
+    host: Option<&Mount>,
+) -> Result<Filesystem, Error> {
+    let of_host = host.map(|host| host.super_options.to_string_lossy()).unwrap_or_default();
     let mut all = options.to_vec();
     all.extend(of_host.split(',').filter(|word| !matches!(*word, "rw" | "ro" | "seclabel" | "")));
     Filesystem::new("cgroup2", target, Some("cgroup"), &all)
@@ -127,7 +129,7 @@ impl Legacy {
                 ("", None) => {}
                 ("", Some(unified)) => {
                     let on = format!("{target}/unified");
-                    let filesystem = unified_filesystem(&on, options, unified)?;
+                    let filesystem = unified_filesystem(&on, options, Some(unified))?;
                     legacy.hierarchies.push(Hierarchy { name: c"unified".to_owned(), filesystem });
                 }
                 _ => legacy.add(target, options, controllers)?,
@@ -240,6 +242,6 @@ mod tests {
 
     #[test]
     fn a_host_without_any() {
-        assert!(of_host("", "0::/\n").unwrap_err().to_string().contains("/sys/fs/cgroup"));
+        assert!(matches!(of_host("", "0::/\n"), Ok(Cgroups::Unified(_))));
     }
 }

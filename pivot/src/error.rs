@@ -96,15 +96,6 @@ pub enum Error {
     /// `/proc/self/mountinfo` is not what the manual page describes.
     #[error(transparent)]
     Mountinfo(#[from] sys::mountinfo::ParseError),
-    /// The host has no cgroup file system that a container could be given.
-    #[error(
-        "the host has no cgroup file system mounted, so {target} cannot be made; mount cgroup2 on \
-         /sys/fs/cgroup, or leave the mount out"
-    )]
-    NoCgroups {
-        /// Where the mount is to be.
-        target: String,
-    },
 }
 
 impl Error {
