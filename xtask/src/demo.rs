@@ -35,7 +35,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let target = sh::target()?;
     let program = match args.binary {
         Some(program) => std::path::absolute(program)?,
-        None => build(&target)?,
+        None => sh::release(&target, &["--package", "runtime-bin"])?.join("runtime-bin"),
     };
     let pictures = target.join("images");
     images::make(&pictures, &["nginx"], &[Format::DockerOci], false)?;
@@ -49,17 +49,6 @@ pub(crate) fn run(args: Args) -> Result<()> {
     shown.and(cleaned)?;
     println!("\nEvery step holds, and nothing is left.");
     Ok(())
-}
-
-/// Builds the release binary, static, and gives its path.
-fn build(target: &Path) -> Result<PathBuf> {
-    let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(sh::root()).env("RUSTFLAGS", "-C target-feature=+crt-static");
-    cargo.args(["build", "--release", "--package", "runtime-bin", "--target", &triple]);
-    println!("RUSTFLAGS='-C target-feature=+crt-static' {}", sh::line(&cargo));
-    sh::run(&mut cargo)?;
-    Ok(target.join(triple).join("release/runtime-bin"))
 }
 
 struct Demo {

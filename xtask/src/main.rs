@@ -1,4 +1,4 @@
-//! The project's own tasks: `cargo xtask images | demo | man | tidy | test-host | test-vm`.
+//! The project's own tasks: `cargo xtask bench | images | demo | man | tidy | test-host | test-vm`.
 //!
 //! xtask knows nothing of the workspace's other crates: it builds, runs and checks them from outside,
 //! as a person at a terminal would.
@@ -7,6 +7,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod apt;
+mod bench;
 mod demo;
 mod images;
 mod man;
@@ -29,6 +30,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Measure whole commands beside the peers that are installed
+    Bench(bench::Args),
     /// Make real container image tars from Debian packages
     Images(images::Args),
     /// Build the release binary and show it at work, with nginx and a volume
@@ -45,6 +48,7 @@ enum Task {
 
 fn main() -> ExitCode {
     let done = match Cli::parse().task {
+        Task::Bench(args) => bench::run(args),
         Task::Images(args) => images::run(args),
         Task::Demo(args) => demo::run(args),
         Task::Man(args) => man::run(args),

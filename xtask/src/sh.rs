@@ -79,6 +79,17 @@ pub(crate) fn target() -> Result<PathBuf> {
     Ok(metadata.target_directory.into_std_path_buf())
 }
 
+/// Builds for release, static, what `what` names to cargo, and gives the directory in which it is.
+pub(crate) fn release(target: &Path, what: &[&str]) -> Result<PathBuf> {
+    let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(root()).env("RUSTFLAGS", "-C target-feature=+crt-static");
+    cargo.args(["build", "--release", "--target", &triple]).args(what);
+    println!("RUSTFLAGS='-C target-feature=+crt-static' {}", line(&cargo));
+    run(&mut cargo)?;
+    Ok(target.join(triple).join("release"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
