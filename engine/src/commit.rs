@@ -176,7 +176,9 @@ impl Engine {
             Value::Object(image).to_string().into_bytes()
         };
         let new = NewImage { base, layer, config: &config, name: request.name.as_deref() };
-        Ok(self.store.create(&new, &LoadOptions::default(), progress)?)
+        // What exists nowhere else is on the disk before it has a name.
+        let options = LoadOptions { durable: true, ..LoadOptions::default() };
+        Ok(self.store.create(&new, &options, progress)?)
     }
 }
 

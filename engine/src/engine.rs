@@ -18,6 +18,7 @@ use crate::{
 pub struct Engine {
     pub(crate) root: Root,
     pub(crate) store: Store,
+    pub(crate) durable: bool,
 }
 
 impl Engine {
@@ -30,7 +31,14 @@ impl Engine {
         let store = Store::open(root)?;
         let root = Root::open(store.root())?;
         tidy::tidy(&root)?;
-        Ok(Engine { root, store })
+        Ok(Engine { root, store, durable: false })
+    }
+
+    /// Whether images that are loaded or pulled are on the disk when that is done: see
+    /// [`LoadOptions::durable`]. Default: false. What exists nowhere else (`commit`, `import`) always is.
+    #[must_use]
+    pub fn durable(self, durable: bool) -> Engine {
+        Engine { durable, ..self }
     }
 
     /// Loads the images of an archive, for `platform` or else for this machine.
@@ -82,7 +90,7 @@ impl Engine {
                 ))
             }
         };
-        let mut options = LoadOptions::default();
+        let mut options = LoadOptions { durable: self.durable, ..LoadOptions::default() };
         if let Some(platform) = platform {
             options.platform = platform.clone();
         }

@@ -41,6 +41,7 @@ impl Engine {
             notify: request.notify.clone(),
             ..PullOptions::default()
         };
+        options.load.durable = self.durable;
         if let Some(platform) = &request.platform {
             options.load.platform = platform.clone();
         }

@@ -103,7 +103,7 @@ impl Store {
         let parent = names.last().map(|name| name.chain_id);
         let chain_id = image_unpack::chain_id(parent.as_ref(), &diff_id);
         let top = LayerName { chain_id, diff_id };
-        let staged = work.record_layer(&dir, top, parent, unpacked)?;
+        let staged = work.record_layer(&dir, &diff, top, parent, unpacked)?;
         staging.dir().commit(UNNAMED, staging.dir(), &chain_id.hex())?;
 
         // From here on nothing that the image needs can be removed.

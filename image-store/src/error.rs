@@ -187,6 +187,9 @@ pub enum Problem {
     /// it has another digest than its name says
     #[error("its digest is {0}")]
     Digest(Digest),
+    /// its bytes were not on the disk when the machine went down
+    #[error("it is not what was loaded: the machine went down before all of it was on the disk")]
+    Lost,
     /// it is larger than such a file can be
     #[error("it is larger than {0} bytes")]
     Large(u64),

@@ -66,10 +66,12 @@
 //! * **Locks die with their holder** (flock). Two processes that load the same image do the work
 //!   once: the second waits. Two that load images with a layer in common both write it, and one copy
 //!   stays. Nothing else waits for a load; a removal waits for a load's commit and for [`Hold`]s.
-//! * **Power cuts.** With [`LoadOptions::durable`], the default, all of a layer is on the disk before
-//!   it has its name (one `syncfs` for all layers of a load), and all layers before the image has its.
-//!   Without, this holds for the death of processes only: after a power cut a file may be empty or
-//!   cut off. Linux has no cheaper way that holds on each file system.
+//! * **Power cuts.** With [`LoadOptions::durable`] all of a layer is on the disk before it has its name
+//!   (one `syncfs` for all layers of a load), and all layers before the image has its. Without, the
+//!   default, the kernel writes them within about half a minute. What a power cut takes before that is
+//!   found: layers of another boot are looked at once, before their first use (98,000 files in 0.3 s), and one that is not
+//!   whole is loaded again from the archive, or else is an error that says so ([`Problem::Lost`]). What
+//!   was there before is not in danger.
 //! * **An archive is known** by its device, inode, size, mtime and ctime (a layout directory by those
 //!   of its `index.json`): loading it again reads neither manifests nor layers. A file that changed
 //!   too recently for its time to tell is not remembered.
@@ -94,6 +96,7 @@ mod source;
 mod staging;
 mod store;
 mod tags;
+mod trust;
 mod work;
 
 pub use create::NewImage;

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use image_unpack::{Digest, Image, Layer, Options, Platform};
 
+use crate::error::Problem;
 use crate::record::{LayerName, StoredImage};
 use crate::reference::{candidates, complete};
 use crate::source::{Known, KnownImage, Opened, Source, Stamp};
@@ -27,8 +28,9 @@ pub struct LoadOptions {
     pub options: Options,
     /// Only the image of this name or id. Default: all.
     pub reference: Option<String>,
-    /// Whether the layers and the image are on the disk before they have their names, so that a
-    /// power cut leaves no layer cut off. Costs a `syncfs`. Default: true.
+    /// Whether the layers and the image are on the disk before they have their names, so that a power
+    /// cut takes nothing of them. Costs a `syncfs`. Default: false: the kernel writes them soon, and what
+    /// a power cut took before is found.
     pub durable: bool,
 }
 
@@ -37,7 +39,7 @@ impl Default for LoadOptions {
         // Only root can give files to others; whoever is root wants the image's own owners.
         let owners = rustix::process::geteuid().is_root();
         let options = Options { owners, ..Options::default() };
-        LoadOptions { platform: Platform::host(), options, reference: None, durable: true }
+        LoadOptions { platform: Platform::host(), options, reference: None, durable: false }
     }
 }
 
@@ -151,6 +153,11 @@ impl Store {
         let tags = self.tags()?;
         let mut images = Vec::with_capacity(known.images.len());
         for KnownImage { id, .. } in &known.images {
+            let looked = self.image_record(id)?.map_or(Ok(()), |record| self.look_at(record));
+            match looked {
+                Err(Error::Damaged { problem: Problem::Lost, .. }) => return Ok(None),
+                other => other?,
+            }
             match self.image(id, &tags)? {
                 Some(image) if self.is_complete(&image)? => images.push(image),
                 _ => return Ok(None),

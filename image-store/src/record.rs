@@ -12,6 +12,7 @@ use crate::dir::Dir;
 use crate::error::Problem;
 use crate::reference::has_digest;
 use crate::store::Store;
+use crate::trust::Content;
 use crate::{Error, link};
 
 /// The configuration in an image's directory.
@@ -76,8 +77,11 @@ pub(crate) struct ImageRecord {
     pub(crate) id: Digest,
     pub(crate) manifest: Option<Digest>,
     pub(crate) size: u64,
-    /// Whether image and layers were on the disk before the image had its name.
+    /// Whether image and layers were on the disk before the image had its name, or are now.
     pub(crate) durable: bool,
+    /// The boot of the machine in which they were left to the kernel to be written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) boot: Option<String>,
     pub(crate) layers: Vec<LayerName>,
 }
 
@@ -98,6 +102,12 @@ pub(crate) struct LayerRecord {
     pub(crate) size: u64,
     /// How it was unpacked: owners and whiteouts. Layers of one store are all of one form.
     pub(crate) form: String,
+    /// What is in its directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) content: Option<Content>,
+    /// The boot of the machine in which it was left to the kernel to be written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) boot: Option<String>,
 }
 
 impl Dir {

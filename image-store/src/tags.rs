@@ -43,10 +43,12 @@ impl Store {
     ///
     /// # Errors
     /// None or several such images ([`Error::NotFound`] with names that are like it,
-    /// [`Error::Ambiguous`]), text that cannot be a name ([`Error::BadReference`]), a damaged store.
+    /// [`Error::Ambiguous`]), text that cannot be a name ([`Error::BadReference`]), a damaged store, an
+    /// image of which a power cut took something.
     pub fn find(&self, reference: &str) -> Result<StoredImage, Error> {
         let tags = self.tags()?;
         let id = self.resolve(reference, &tags)?.id();
+        self.image_record(&id)?.map_or(Ok(()), |record| self.look_at(record))?;
         self.image(&id, &tags)?.ok_or_else(|| self.not_found(reference, &tags))
     }
 

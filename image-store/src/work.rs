@@ -9,9 +9,11 @@ use image_unpack::{Archive, Digest, Layer, Options, Pending, Unpacked};
 use rustix::io::Errno;
 
 use crate::dir::Dir;
+use crate::error::Problem;
 use crate::load::{LoadOptions, Plan, Progress};
 use crate::record::{CONFIG, IMAGE, ImageRecord, LAYER, LayerName, LayerRecord};
 use crate::store::Store;
+use crate::trust::{self, Content};
 use crate::{Error, crash, link};
 
 /// One try to load.
@@ -62,18 +64,29 @@ impl<'a> Work<'a> {
         Ok(layers)
     }
 
-    /// A layer that the store has, in the form that is asked for.
+    /// A layer that the store has, in the form that is asked for. One of which a power cut took something
+    /// is moved away.
     pub(crate) fn stored(&self, chain_id: &Digest) -> Result<Option<State<'a>>, Error> {
         let Some(record) = self.store.layer_record(chain_id)? else { return Ok(None) };
-        self.check_form(chain_id, record.form)?;
-        Ok(Some(State::Stored(record.size)))
+        let (name, size) = (chain_id.hex(), record.size);
+        self.check_form(chain_id, &record.form)?;
+        match self.store.look_at_layer(&name, record) {
+            Ok(()) => Ok(Some(State::Stored(size))),
+            Err(Error::Damaged { problem: Problem::Lost, .. }) => {
+                let layers = &self.store.dirs().layers;
+                layers.commit(&name, self.staging, &format!("lost-{name}"))?;
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 
-    fn check_form(&self, chain_id: &Digest, stored: String) -> Result<(), Error> {
+    fn check_form(&self, chain_id: &Digest, stored: &str) -> Result<(), Error> {
         let wanted = form(&self.options.options);
         if stored == wanted {
             return Ok(());
         }
+        let stored = stored.to_owned();
         let path = self.store.dirs().layers.path().join(chain_id.hex());
         Err(Error::Form { path, stored, wanted })
     }
@@ -139,7 +152,7 @@ impl<'a> Work<'a> {
         let advance = |bytes| progress.advance(bytes);
         let options = &self.options.options;
         let unpacked = archive.unpack(job.layer, diff.as_fd(), options, &advance)?;
-        self.record_layer(&dir, job.name, job.parent, unpacked)
+        self.record_layer(&dir, &diff, job.name, job.parent, unpacked)
     }
 
     /// Makes a layer's directory in staging, and the one in it that takes the files.
@@ -155,6 +168,7 @@ impl<'a> Work<'a> {
     pub(crate) fn record_layer(
         &self,
         dir: &Dir,
+        diff: &Dir,
         name: LayerName,
         parent: Option<Digest>,
         unpacked: Unpacked,
@@ -164,11 +178,18 @@ impl<'a> Work<'a> {
             parent,
             size: unpacked.bytes,
             form: form(&self.options.options),
+            content: Some(Content::of(diff)?),
+            boot: self.boot()?,
         };
         dir.write("link", format!("{}\n", link::name(&name.chain_id)).as_bytes())?;
         dir.write_json(LAYER, &record)?;
         crash::point();
         Ok(State::Staged(unpacked.bytes, Some(unpacked.pending)))
+    }
+
+    /// The boot of the machine, where it is left to the kernel to write what is loaded.
+    fn boot(&self) -> Result<Option<String>, Error> {
+        (!self.options.durable).then(trust::boot).transpose()
     }
 
     /// Whether each layer that the store had is still there.
@@ -200,8 +221,17 @@ impl<'a> Work<'a> {
                 }
                 let lowers: Vec<_> = open[..index].iter().rev().map(AsFd::as_fd).collect();
                 pending.settle(open[index].as_fd(), &lowers)?;
+                self.count_anew(&name.chain_id, &open[index])?;
             }
         }
+        Ok(())
+    }
+
+    /// Writes down what is in a staged layer after it was changed.
+    fn count_anew(&self, chain_id: &Digest, diff: &Dir) -> Result<(), Error> {
+        let dir = existing(self.staging, &chain_id.hex())?;
+        let Some(record) = dir.json::<LayerRecord>(LAYER)? else { return Ok(()) };
+        dir.write_json(LAYER, &LayerRecord { content: Some(Content::of(diff)?), ..record })?;
         Ok(())
     }
 
@@ -267,6 +297,7 @@ impl<'a> Work<'a> {
             manifest: image.manifest,
             size: plan.layers.iter().map(size).sum(),
             durable: self.options.durable,
+            boot: self.boot()?,
             layers: plan.layers.clone(),
         };
         let name = staged_image(&image.id);

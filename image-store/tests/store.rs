@@ -348,7 +348,8 @@ fn a_durable_load_after_a_quick_one_is_recorded() {
     let record =
         place.root().join("images").join(load(&place.store, &path)[0].id.hex()).join("image.json");
     assert!(fs::read_to_string(&record).unwrap().contains("\"durable\":false"));
-    place.store.load(&Source::Path(path), &LoadOptions::default(), &()).unwrap();
+    let durable = LoadOptions { durable: true, ..quick() };
+    place.store.load(&Source::Path(path), &durable, &()).unwrap();
     assert!(fs::read_to_string(&record).unwrap().contains("\"durable\":true"));
 }
 

@@ -314,6 +314,9 @@ pub(crate) struct LoadArgs {
     /// Read from tar archive file or OCI layout directory, instead of STDIN
     #[arg(short, long, value_name = "string")]
     pub(crate) input: Option<PathBuf>,
+    /// Wait until the images are on the disk; otherwise the kernel writes them within half a minute
+    #[arg(long)]
+    pub(crate) durable: bool,
     /// Suppress the load output
     #[arg(short, long)]
     pub(crate) quiet: bool,

@@ -16,6 +16,9 @@ use crate::run::given;
 #[derive(Debug, Args)]
 #[command(args_override_self = true)]
 pub(crate) struct PullArgs {
+    /// Wait until the images are on the disk; otherwise the kernel writes them within half a minute
+    #[arg(long)]
+    durable: bool,
     /// Registry that may be spoken to without TLS: host or host:port (those on this machine always may)
     #[arg(long, value_name = "list")]
     insecure_registry: Vec<String>,
@@ -60,7 +63,7 @@ pub(crate) fn pull(root: &Path, args: &PullArgs) -> anyhow::Result<u8> {
     // All names before anything is fetched.
     let names: Vec<Reference> =
         args.names.iter().map(|name| name.parse()).collect::<Result<_, _>>()?;
-    let engine = Engine::open(root)?;
+    let engine = Engine::open(root)?.durable(args.durable);
     for (name, given) in names.iter().zip(&args.names) {
         if !args.quiet {
             if name.tag() == Some("latest") && !given.ends_with(":latest") {

@@ -1,0 +1,128 @@
+//! What a power cut may have damaged, and how that is found.
+//!
+//! A load that is not durable leaves its bytes to the kernel, which writes them within about half a minute
+//! (`/proc/sys/vm/dirty_expire_centisecs`). Its records have the boot in which it was. In another boot the layers
+//! are looked at once, before their first use: a file that was not written is shorter than it was, or not there,
+//! for file systems put a file's size on the disk after its data (ext4 with `data=ordered`, xfs, btrfs). What is
+//! whole then is on the disk.
+
+use std::ffi::CString;
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+use crate::dir::{Dir, system};
+use crate::error::Problem;
+use crate::record::{IMAGE, ImageRecord, LAYER, LayerName, LayerRecord};
+use crate::store::Store;
+
+/// What a directory holds, all below it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Content {
+    /// Names, of directories too.
+    names: u64,
+    /// Bytes of the files, those of several names counted for each.
+    bytes: u64,
+}
+
+impl Content {
+    /// Counts what is below `dir`.
+    pub(crate) fn of(dir: &Dir) -> Result<Content, Error> {
+        let mut content = Content::default();
+        let mut directories = vec![c".".to_owned()];
+        while let Some(path) = directories.pop() {
+            let failed = |op, errno| {
+                let place = dir.path().join(std::path::Path::new(&*path.to_string_lossy()));
+                system(op, place, errno)
+            };
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+            let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+            let open = rustix::fs::openat2(dir, &*path, flags, Mode::empty(), resolve);
+            let open = open.map_err(|errno| failed("open the directory", errno))?;
+            let read = |errno| failed("read the directory", errno);
+            for entry in rustix::fs::Dir::read_from(&open).map_err(read)? {
+                let entry = entry.map_err(read)?;
+                let name = entry.file_name();
+                if name == c"." || name == c".." {
+                    continue;
+                }
+                content.names += 1;
+                match entry.file_type() {
+                    FileType::Directory => {
+                        let below = [path.to_bytes(), b"/", name.to_bytes()].concat();
+                        // Neither of the two has a NUL.
+                        directories.extend(CString::new(below));
+                    }
+                    FileType::RegularFile | FileType::Unknown => {
+                        let stat = rustix::fs::statat(&open, name, AtFlags::SYMLINK_NOFOLLOW)
+                            .map_err(|errno| failed("look at what is in", errno))?;
+                        if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
+                            content.bytes += u64::try_from(stat.st_size).unwrap_or_default();
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(content)
+    }
+}
+
+/// This boot of the machine (random(4)).
+pub(crate) fn boot() -> Result<String, Error> {
+    let path = "/proc/sys/kernel/random/boot_id";
+    let id = std::fs::read_to_string(path);
+    let id = id.map_err(|source| Error::System { op: "read", path: path.into(), source })?;
+    Ok(id.trim().to_owned())
+}
+
+/// Whether something was left to the kernel to be written, in another boot than this one.
+fn is_in_doubt(boot: Option<&String>) -> Result<bool, Error> {
+    match boot {
+        None => Ok(false),
+        Some(then) => Ok(*then != self::boot()?),
+    }
+}
+
+impl Store {
+    /// Looks once at what another boot of the machine left to the kernel.
+    ///
+    /// # Errors
+    /// Something of it was lost ([`Problem::Lost`]).
+    pub(crate) fn look_at(&self, record: ImageRecord) -> Result<(), Error> {
+        if !is_in_doubt(record.boot.as_ref())? {
+            return Ok(());
+        }
+        for LayerName { chain_id, .. } in &record.layers {
+            if let Some(record) = self.layer_record(chain_id)? {
+                self.look_at_layer(&chain_id.hex(), record)?;
+            }
+        }
+        let dirs = self.dirs();
+        let Some(dir) = dirs.images.dir(&record.id.hex())? else { return Ok(()) };
+        renew(&dir, IMAGE, &ImageRecord { durable: true, boot: None, ..record })
+    }
+
+    /// The same for one layer.
+    pub(crate) fn look_at_layer(&self, name: &str, record: LayerRecord) -> Result<(), Error> {
+        if !is_in_doubt(record.boot.as_ref())? {
+            return Ok(());
+        }
+        let Some(dir) = self.dirs().layers.dir(name)? else { return Ok(()) };
+        let Some(diff) = dir.dir("diff")? else {
+            return Err(dir.damaged("diff", Problem::Missing));
+        };
+        if record.content.is_some_and(|content| Ok(content) != Content::of(&diff).map_err(drop)) {
+            return Err(dir.damaged("diff", Problem::Lost));
+        }
+        renew(&dir, LAYER, &LayerRecord { boot: None, ..record })
+    }
+}
+
+/// Writes a record anew. Two that do so at once write the same.
+fn renew(dir: &Dir, name: &str, record: &impl Serialize) -> Result<(), Error> {
+    let new = format!("{name}.{}", rustix::process::getpid().as_raw_nonzero());
+    dir.write_json(&new, record)?;
+    dir.replace(&new, dir, name)
+}
