@@ -8,6 +8,7 @@
 
 use std::ffi::CString;
 
+use image_unpack::Tally;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +25,12 @@ pub(crate) struct Content {
     names: u64,
     /// Bytes of the files, those of several names counted for each.
     bytes: u64,
+}
+
+impl From<Tally> for Content {
+    fn from(Tally { names, bytes }: Tally) -> Content {
+        Content { names, bytes }
+    }
 }
 
 impl Content {

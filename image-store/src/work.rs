@@ -173,12 +173,16 @@ impl<'a> Work<'a> {
         parent: Option<Digest>,
         unpacked: Unpacked,
     ) -> Result<State<'a>, Error> {
+        let content = match unpacked.tally {
+            Some(tally) => tally.into(),
+            None => Content::of(diff)?,
+        };
         let record = LayerRecord {
             diff_id: name.diff_id,
             parent,
             size: unpacked.bytes,
             form: form(&self.options.options),
-            content: Some(Content::of(diff)?),
+            content: Some(content),
             boot: self.boot()?,
         };
         dir.write("link", format!("{}\n", link::name(&name.chain_id)).as_bytes())?;

@@ -3,7 +3,7 @@
 //! The image specification lets entries follow one another as on a file system; whiteouts alone look only at
 //! lower layers. So entries are made as they come, whiteouts and directories' attributes at the end.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{AtFlags, FileType, Mode};
@@ -15,7 +15,7 @@ use crate::entry::{Entry, Kind, Meta};
 use crate::error::{Refusal, show};
 use crate::limits::check;
 use crate::meta::{Failed, Setter};
-use crate::options::{Omitted, Options};
+use crate::options::{Omitted, Options, Tally};
 use crate::path::{self, Name};
 use crate::source::Input;
 use crate::tarstream::TarStream;
@@ -24,6 +24,9 @@ mod files;
 mod finish;
 
 pub(crate) use files::{write_all, write_pieces};
+
+/// How many directories stay open beside the last one: a walk through a tree goes up and down between few.
+const RECENT: usize = 8;
 
 /// A directory of the layer.
 #[derive(Debug, Default)]
@@ -50,9 +53,14 @@ pub(crate) struct Tree<'a> {
     whiteouts: BTreeSet<Vec<u8>>,
     /// The directory of the last entry: most entries come in runs that share it.
     last: Option<(Vec<u8>, OwnedFd)>,
+    /// The directories of the entries before it, the latest first.
+    recent: VecDeque<(Vec<u8>, OwnedFd)>,
     kept: u64,
     entries: u64,
     bytes: u64,
+    tally: Tally,
+    /// Whether something took the place of something else, so that the tally is wrong.
+    replaced: bool,
     omitted: Omitted,
 }
 
@@ -62,14 +70,17 @@ impl<'a> Tree<'a> {
             root,
             options,
             place: Place { layer },
-            setter: Setter::new(options),
+            setter: Setter::new(options).below(root),
             dirs: BTreeMap::from([(Vec::new(), Directory::default())]),
             links: BTreeMap::new(),
             whiteouts: BTreeSet::new(),
             last: None,
+            recent: VecDeque::with_capacity(RECENT),
             kept: 0,
             entries: 0,
             bytes: 0,
+            tally: Tally::default(),
+            replaced: false,
             omitted: Omitted::default(),
         }
     }
@@ -148,9 +159,17 @@ impl<'a> Tree<'a> {
     fn directory(&mut self, path: &[u8]) -> Result<BorrowedFd<'_>, Error> {
         if !self.find_directory(path)? {
             let fd = self.make_directories(path)?;
-            self.last = Some((path.to_vec(), fd));
+            self.enter(path, fd);
         }
         Ok(self.last())
+    }
+
+    /// The directory at `path`, which `fd` has open, becomes the last one.
+    fn enter(&mut self, path: &[u8], fd: OwnedFd) {
+        if let Some(before) = self.last.replace((path.to_vec(), fd)) {
+            self.recent.truncate(RECENT - 1);
+            self.recent.push_front(before);
+        }
     }
 
     /// The directory at `path` becomes the last one. False if there is none.
@@ -158,9 +177,14 @@ impl<'a> Tree<'a> {
         if self.last.as_ref().is_some_and(|(last, _)| last == path) {
             return Ok(true);
         }
+        let recent = self.recent.iter().position(|(recent, _)| recent == path);
+        if let Some((path, fd)) = recent.and_then(|at| self.recent.remove(at)) {
+            self.enter(&path, fd);
+            return Ok(true);
+        }
         let found = dirs::open_if(self.root, path, dirs::PLACE);
         let found = found.map_err(|e| self.place.error("open the directory", path, e))?;
-        Ok(found.map(|fd| self.last = Some((path.to_vec(), fd))).is_some())
+        Ok(found.map(|fd| self.enter(path, fd)).is_some())
     }
 
     fn last(&self) -> BorrowedFd<'_> {
@@ -184,12 +208,14 @@ impl<'a> Tree<'a> {
                 Err(e) if dirs::is_no_directory(e) => {
                     rustix::fs::unlinkat(&dir, name, AtFlags::empty())
                         .map_err(|e| place.error("replace", prefix, e))?;
+                    self.replaced = true;
                     true
                 }
                 Err(e) => return Err(place.error("open the directory", prefix, e)),
             };
             rustix::fs::mkdirat(&dir, name, Mode::RWXU)
                 .map_err(|e| place.error("make the directory", prefix, e))?;
+            self.tally.names += 1;
             self.keep(prefix.len())?;
             self.dirs.insert(prefix.to_vec(), Directory { erased, ..Directory::default() });
             dir = rustix::fs::openat(&dir, name, dirs::PLACE, Mode::empty())
@@ -222,10 +248,12 @@ impl<'a> Tree<'a> {
                 rustix::fs::unlinkat(dir, name, AtFlags::empty())
                     .map_err(|e| place.error("replace", &path, e))?;
                 make().map_err(|e| place.error("make the directory", &path, e))?;
+                self.replaced = true;
                 true
             }
             Err(e) => return Err(place.error("make the directory", &path, e)),
         };
+        self.tally.names += 1;
         let erased = self.links.remove(&path).is_some() || was_file;
         self.dirs.insert(path, Directory { meta: Some(meta), erased, ..Directory::default() });
         Ok(())
@@ -241,6 +269,7 @@ impl<'a> Tree<'a> {
         let place = self.place;
         let (parent, name) = path::split(path).unwrap_or((b"", path));
         self.links.remove(path);
+        self.tally.names += 1;
         match make(self.directory(parent)?, name) {
             Err(Errno::EXIST) => {}
             other => return other.map_err(|e| place.error(op, path, e)),
@@ -254,12 +283,15 @@ impl<'a> Tree<'a> {
         let place = self.place;
         let (parent, name) = path::split(path).unwrap_or((b"", path));
         match rustix::fs::unlinkat(self.directory(parent)?, name, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(Errno::NOENT) => return Ok(()),
+            Ok(()) => {}
             Err(Errno::ISDIR) => self
                 .remove_directories(path)
-                .map_err(|e| place.error("replace the directory", path, e)),
-            Err(e) => Err(place.error("replace", path, e)),
+                .map_err(|e| place.error("replace the directory", path, e))?,
+            Err(e) => return Err(place.error("replace", path, e)),
         }
+        self.replaced = true;
+        Ok(())
     }
 
     /// Remove a directory with all below, deepest first: every directory is known, so none has to be searched for.
@@ -292,6 +324,7 @@ impl<'a> Tree<'a> {
             self.whiteouts.remove(&whiteout);
         }
         self.last = None;
+        self.recent.clear();
         Ok(())
     }
 }

@@ -76,7 +76,7 @@ pub use error::{Error, Refusal, TarProblem};
 pub use extract::{Extract, Links};
 pub use limits::Limits;
 pub use meta::given_name;
-pub use options::{Omitted, Options, Unpacked, WhiteoutForm};
+pub use options::{Omitted, Options, Tally, Unpacked, WhiteoutForm};
 pub use pending::Pending;
 pub use platform::{ParsePlatformError, Platform};
 pub use reference::{ParseReferenceError, Reference};

@@ -17,21 +17,48 @@ pub(crate) struct Setter<'a> {
     options: &'a Options,
     uid: u32,
     gid: u32,
+    /// Bits that a file's mode loses when it is made.
+    umask: u32,
 }
 
 impl<'a> Setter<'a> {
     pub(crate) fn new(options: &'a Options) -> Setter<'a> {
         let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-        Setter { options, uid, gid }
+        Setter { options, uid, gid, umask: 0o7777 }
+    }
+
+    /// For files that are made below `root` with [`Setter::first_mode`], whose mode is set only where that is not
+    /// enough.
+    pub(crate) fn below(self, root: BorrowedFd<'_>) -> Setter<'a> {
+        // Default access rights are inherited, and take the umask's place (acl(5)).
+        let inherited = rustix::fs::fgetxattr_query(root, "system.posix_acl_default").is_ok();
+        let umask = if inherited { None } else { umask() };
+        Setter { umask: umask.unwrap_or(self.umask), ..self }
+    }
+
+    /// The mode to make a file with. It is never more than the entry's.
+    pub(crate) fn first_mode(&self, meta: &Meta) -> Mode {
+        Mode::from_raw_mode(meta.mode & 0o777)
+    }
+
+    /// On a file that was just made with [`Setter::first_mode`].
+    pub(crate) fn on_new(&self, fd: BorrowedFd<'_>, meta: &Meta) -> Result<u64, Failed> {
+        self.set(fd, meta, meta.mode & (self.umask | 0o7000) != 0)
     }
 
     /// On an open file or directory. Returns how many attributes were left out.
     pub(crate) fn on_fd(&self, fd: BorrowedFd<'_>, meta: &Meta) -> Result<u64, Failed> {
+        self.set(fd, meta, true)
+    }
+
+    fn set(&self, fd: BorrowedFd<'_>, meta: &Meta, mode: bool) -> Result<u64, Failed> {
         if let Some((uid, gid)) = self.owner(meta) {
             rustix::fs::fchown(fd, Some(uid), Some(gid)).map_err(failed("set the owner of"))?;
         }
-        rustix::fs::fchmod(fd, Mode::from_raw_mode(meta.mode))
-            .map_err(failed("set the mode of"))?;
+        if mode {
+            rustix::fs::fchmod(fd, Mode::from_raw_mode(meta.mode))
+                .map_err(failed("set the mode of"))?;
+        }
         let omitted = self.xattrs(meta, |name, value| {
             rustix::fs::fsetxattr(fd, name, value, XattrFlags::empty())
         })?;
@@ -97,6 +124,13 @@ impl<'a> Setter<'a> {
         }
         Ok(omitted)
     }
+}
+
+/// This thread's umask, which cannot be asked for without changing it elsewhere than in proc_pid_status(5).
+fn umask() -> Option<u32> {
+    let status = std::fs::read_to_string("/proc/thread-self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("Umask:"))?;
+    u32::from_str_radix(line.trim(), 8).ok()
 }
 
 /// The prefix of overlayfs's own attributes.

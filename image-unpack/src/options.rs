@@ -35,10 +35,22 @@ pub struct Unpacked {
     pub entries: u64,
     /// Bytes of its files, holes included.
     pub bytes: u64,
+    /// What is in the directory, before [`Pending::settle`]; `None` where entries took the place of others, so that
+    /// it would have to be counted.
+    pub tally: Option<Tally>,
     /// What was left out for want of privilege.
     pub omitted: Omitted,
     /// What has to wait for the lower layers.
     pub pending: Pending,
+}
+
+/// What a directory holds, all below it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Names, of directories too.
+    pub names: u64,
+    /// Bytes of the files, holes included; those of several names are counted for each.
+    pub bytes: u64,
 }
 
 /// What a layer has and its directory has not; worth one line to the user.

@@ -29,16 +29,17 @@ impl Tree<'_> {
         entry: &Entry,
         stream: &mut TarStream<'_, I>,
     ) -> Result<(), Error> {
-        let file = self.create(path, "make the file", |dir, name| {
-            rustix::fs::openat(dir, name, NEW, Mode::RUSR | Mode::WUSR)
-        })?;
+        let mode = self.setter.first_mode(&entry.meta);
+        let file = self
+            .create(path, "make the file", |dir, name| rustix::fs::openat(dir, name, NEW, mode))?;
+        self.tally.bytes += entry.size;
         let mut file = File::from(file);
         match &entry.sparse {
             None => write_all(&mut file, stream, self.place, path)?,
             Some(map) => write_pieces(&file, map, entry.size, stream, self.place, path)?,
         }
         self.omitted.xattrs +=
-            self.setter.on_fd(file.as_fd(), &entry.meta).map_err(self.failed(path))?;
+            self.setter.on_new(file.as_fd(), &entry.meta).map_err(self.failed(path))?;
         Ok(())
     }
 
@@ -103,9 +104,14 @@ impl Tree<'_> {
                 Err(self.refused(&entry.name, Refusal::LinkToDirectory))
             }
             Some(_) if path == target => Ok(()),
-            Some(_) => self.create(&path, "make the hard link", |to, new| {
-                rustix::fs::linkat(&dir, name, to, new, AtFlags::empty())
-            }),
+            Some(stat) => {
+                if dirs::file_type(&stat) == FileType::RegularFile {
+                    self.tally.bytes += u64::try_from(stat.st_size).unwrap_or_default();
+                }
+                self.create(&path, "make the hard link", |to, new| {
+                    rustix::fs::linkat(&dir, name, to, new, AtFlags::empty())
+                })
+            }
         }
     }
 

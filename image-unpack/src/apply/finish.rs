@@ -18,6 +18,7 @@ impl Tree<'_> {
         Ok(Unpacked {
             entries: self.entries,
             bytes: self.bytes,
+            tally: (!self.replaced).then_some(self.tally),
             omitted: self.omitted,
             pending: Pending {
                 layer: self.place.layer.to_owned(),
@@ -55,6 +56,7 @@ impl Tree<'_> {
                 None => {
                     dirs::make_whiteout(self.last(), name, form)
                         .map_err(|e| place.error("make the whiteout of", &path, e))?;
+                    self.tally.names += 1;
                     self.dirs.entry(parent.to_vec()).or_default().whiteouts = true;
                     written.push(path);
                 }

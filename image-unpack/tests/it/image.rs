@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
-use image_unpack::{Archive, Digest, Error, Image, Options, Platform, Unpacked};
+use image_unpack::{Archive, Digest, Error, Image, Options, Platform, Tally, Unpacked};
 use tempfile::TempDir;
 
 use crate::tar::Tar;
@@ -77,12 +77,13 @@ impl Opened {
     pub(crate) fn unpack(&self, at: usize, options: &Options) -> Result<Unpacked, Error> {
         let into = self.dir.path().join(format!("layer{at}"));
         fs::create_dir(&into).unwrap();
-        self.archive.unpack(
-            &self.image().layers[at],
-            File::open(into).unwrap().as_fd(),
-            options,
-            &|_| (),
-        )
+        let layer = &self.image().layers[at];
+        let open = File::open(&into).unwrap();
+        let unpacked = self.archive.unpack(layer, open.as_fd(), options, &|_| ())?;
+        if let Some(tally) = unpacked.tally {
+            assert_eq!(tally, counted(&into));
+        }
+        Ok(unpacked)
     }
 
     pub(crate) fn layer(&self, at: usize) -> Nodes {
@@ -101,6 +102,24 @@ impl Opened {
         }
         Ok(())
     }
+}
+
+/// What is below a directory.
+fn counted(dir: &Path) -> Tally {
+    let mut tally = Tally::default();
+    for entry in fs::read_dir(dir).unwrap() {
+        let entry = entry.unwrap();
+        let kind = entry.file_type().unwrap();
+        tally.names += 1;
+        if kind.is_file() {
+            tally.bytes += entry.metadata().unwrap().len();
+        } else if kind.is_dir() {
+            let below = counted(&entry.path());
+            tally.names += below.names;
+            tally.bytes += below.bytes;
+        }
+    }
+    tally
 }
 
 /// One layer, unpacked as root, and settled with nothing below.

@@ -1,5 +1,8 @@
 //! Each line of the image specification's layer document, and of overlayfs's, that concerns one layer.
 
+use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
+
 use image_unpack::{Options, WhiteoutForm};
 
 use crate::image::{Node, layer, layers, root, sentence, try_layer, unsettled};
@@ -393,6 +396,30 @@ fn without_root_devices_are_empty_files() {
     assert_eq!((tree["null"].kind, tree["null"].content.len(), tree["fifo"].kind), ('f', 0, 'p'));
     assert_eq!((tree["f"].uid, tree["f"].xattrs.len()), (0, 1));
     assert_eq!((unpacked.omitted.devices, unpacked.omitted.xattrs), (1, 1));
+}
+
+/// A directory's default access rights, which take the umask's place in it, do not get into what is unpacked.
+#[test]
+fn modes_below_a_directory_with_default_rights() {
+    let rights: [(u16, u16); 3] = [(1, 7), (4, 5), (0x20, 0)]; // the owner, the group, others: none
+    let mut acl = 2_u32.to_le_bytes().to_vec();
+    for (tag, rights) in rights {
+        acl.extend([tag.to_le_bytes(), rights.to_le_bytes()].concat());
+        acl.extend(u32::MAX.to_le_bytes());
+    }
+    let tar =
+        Tar::new().add(header(b'0', "a").mode(0o644), b"").add(header(b'0', "b").mode(0o4755), b"");
+    let opened = crate::image::open(&crate::image::docker(&[tar.end()]));
+    let into = opened.dir.path().join("into");
+    std::fs::create_dir(&into).unwrap();
+    let name = "system.posix_acl_default";
+    rustix::fs::setxattr(&into, name, &acl, rustix::fs::XattrFlags::empty()).unwrap();
+    let open = std::fs::File::open(&into).unwrap();
+    let layer = &opened.image().layers[0];
+    let unpacked = opened.archive.unpack(layer, open.as_fd(), &root(), &|_| ()).unwrap();
+    assert_eq!(unpacked.entries, 2);
+    let mode = |name| std::fs::metadata(into.join(name)).unwrap().permissions().mode() & 0o7777;
+    assert_eq!((mode("a"), mode("b")), (0o644, 0o4755));
 }
 
 #[test]
