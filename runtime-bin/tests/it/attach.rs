@@ -231,7 +231,7 @@ fn a_client_that_is_killed_stops_nothing() {
     assert!(root.ok(["logs", "box"]).ends_with("\n100000"));
     // Another joins, and its signals are the process's only where they should be.
     let mut attached = root.start(["attach", "--sig-proxy=false", "box"]);
-    std::thread::sleep(Duration::from_millis(300));
+    wait_until("its hold on signals", || host::blocks(attached.pid(), Signal::INT));
     assert!(!attached.has_ended());
     attached.signal(Signal::INT);
     assert_eq!(attached.wait().code, 130);

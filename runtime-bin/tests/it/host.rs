@@ -6,6 +6,8 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
 
+use rustix::process::Signal;
+
 use crate::harness::DEADLINE;
 
 /// One line of a mount table, as `mount` shows it.
@@ -138,6 +140,14 @@ pub(crate) fn parent(pid: i32) -> i32 {
 /// Whether there is such a process, and it is no zombie.
 pub(crate) fn is_alive(pid: i32) -> bool {
     stat_field(pid, 0).is_some_and(|state| state != "Z")
+}
+
+/// Whether a process's first thread holds a signal back.
+pub(crate) fn blocks(pid: u32, signal: Signal) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let held = status.lines().find_map(|line| line.strip_prefix("SigBlk:"));
+    let held = held.map_or(0, |set| u64::from_str_radix(set.trim(), 16).unwrap());
+    held & 1 << (signal.as_raw() - 1) != 0
 }
 
 /// The namespaces of a process: `mnt:[4026531841]` and so on.

@@ -5,7 +5,7 @@
 //! that come before that port is there go to the console, and the machine stops: then the host shows the console.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -17,7 +17,7 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 use rustix::system::{RebootCommand, finit_module, reboot, sethostname, uname};
 
 use super::guest_tests;
-use super::protocol::{Event, PORT, Plan, Provoke, encode};
+use super::protocol::{Event, Order, PORT, Plan, Provoke, decode, encode};
 
 const NEW_ROOT: &str = "/new";
 
@@ -36,7 +36,7 @@ pub(super) fn run() -> anyhow::Result<()> {
 
 /// The port to the host.
 pub(super) struct Port {
-    file: File,
+    file: BufReader<File>,
     nonce: String,
 }
 
@@ -44,7 +44,15 @@ impl Port {
     /// Tells the host.
     pub(super) fn send(&mut self, event: &Event) -> anyhow::Result<()> {
         let line = encode(&self.nonce, event)?;
-        self.file.write_all(line.as_bytes()).context("writing to the host's port")
+        self.file.get_mut().write_all(line.as_bytes()).context("writing to the host's port")
+    }
+
+    /// Asks the host what to do next.
+    pub(super) fn order(&mut self) -> anyhow::Result<Order> {
+        self.send(&Event::Idle)?;
+        let mut line = String::new();
+        self.file.read_line(&mut line).context("reading from the host's port")?;
+        decode(&self.nonce, line.trim_end()).with_context(|| format!("the host said {line:?}"))
     }
 }
 
@@ -73,20 +81,23 @@ fn boot() -> anyhow::Result<()> {
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: None })
         .context("setting the limit of core files")?;
 
-    let mut port = Port { file: open_port()?, nonce: plan.nonce.clone() };
+    let mut port = Port { file: BufReader::new(open_port()?), nonce: plan.nonce.clone() };
     port.send(&Event::Ready { release: uname().release().to_string_lossy().into_owned() })?;
-    match plan.provoke {
-        Some(Provoke::Panic) => write("/proc/sysrq-trigger", "c")?,
-        Some(Provoke::Hang) => loop {
-            std::thread::sleep(Duration::from_secs(3600));
-        },
-        Some(Provoke::Poweroff) => reboot(RebootCommand::PowerOff).context("powering off")?,
-        None => {}
-    }
     let done = if plan.shell { shell(&plan) } else { guest_tests::run(&plan, &mut port) };
     match done {
         Ok(done) => port.send(&done),
         Err(error) => port.send(&Event::Fault(format!("{error:#}"))),
+    }
+}
+
+/// Does what no kernel should do.
+pub(super) fn break_down(how: Provoke) -> anyhow::Result<()> {
+    match how {
+        Provoke::Panic => write("/proc/sysrq-trigger", "c"),
+        Provoke::Hang => loop {
+            std::thread::sleep(Duration::from_secs(3600));
+        },
+        Provoke::Poweroff => reboot(RebootCommand::PowerOff).context("powering off"),
     }
 }
 
@@ -205,6 +216,7 @@ fn open_port() -> anyhow::Result<File> {
     loop {
         if let Some(path) = find_port() {
             return File::options()
+                .read(true)
                 .write(true)
                 .open(&path)
                 .with_context(|| format!("opening {}", path.display()));

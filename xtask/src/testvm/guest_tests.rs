@@ -13,8 +13,8 @@ use anyhow::Context;
 use rustix::mount::UnmountFlags;
 use rustix::process::{Pid, Signal, WaitOptions};
 
-use super::guest::Port;
-use super::protocol::{Event, Kind, Plan, Program, Status};
+use super::guest::{self, Port};
+use super::protocol::{Event, Kind, Order, Plan, Program, Status};
 
 /// The user for tests that ask to be run without privilege: their names contain this.
 const UNPRIVILEGED: (&str, u32, &str) = ("unprivileged", 1000, "/home/user");
@@ -26,13 +26,19 @@ const GRACE: Duration = Duration::from_secs(2);
 /// that one of them has joined would not end.
 const REAPING: Duration = Duration::from_millis(50);
 
-/// Runs all tests of the plan.
+/// Runs what the host orders, until nothing is left.
 pub(super) fn run(plan: &Plan, port: &mut Port) -> anyhow::Result<Event> {
     let mut runner = Runner { plan, port, tests: 0, before: Traces::now()? };
-    for program in &plan.programs {
-        runner.program(program)?;
+    loop {
+        match runner.port.order()? {
+            Order::Run { program, test } => {
+                let named = plan.programs.get(program);
+                runner.program(named.context("the plan has no such program")?, &test)?;
+            }
+            Order::Break(how) => guest::break_down(how)?,
+            Order::Finish => return Ok(Event::Done { tests: runner.tests, shell: None }),
+        }
     }
-    Ok(Event::Done { tests: runner.tests, shell: None })
 }
 
 struct Runner<'a> {
@@ -64,19 +70,15 @@ impl Outcome {
 }
 
 impl Runner<'_> {
-    fn program(&mut self, program: &Program) -> anyhow::Result<()> {
+    fn program(&mut self, program: &Program, test: &str) -> anyhow::Result<()> {
         match program.kind {
-            Kind::Plain if self.wants(program, "main") => self.single(program, "main", &[]),
-            Kind::Plain => Ok(()),
-            Kind::Harness => self.harness(program),
+            Kind::Plain => self.single(program, test, &[]),
+            Kind::Harness => {
+                let one = ["--exact", test, "--include-ignored", "--nocapture", "--test-threads=1"];
+                self.single(program, test, &one)
+            }
             Kind::DocTests => self.doc_tests(program),
         }
-    }
-
-    fn wants(&self, program: &Program, test: &str) -> bool {
-        let name = format!("{} {test}", program.id);
-        let named = |filters: &[String]| filters.iter().any(|filter| name.contains(filter));
-        (self.plan.filters.is_empty() || named(&self.plan.filters)) && !named(&self.plan.skip)
     }
 
     fn start(&mut self, program: &Program, test: &str) -> anyhow::Result<()> {
@@ -86,27 +88,6 @@ impl Runner<'_> {
     fn end(&mut self, status: Status, millis: u64) -> anyhow::Result<()> {
         self.tests += 1;
         self.port.send(&Event::End { status, millis })
-    }
-
-    /// Lists the tests, then starts one process for each.
-    fn harness(&mut self, program: &Program) -> anyhow::Result<()> {
-        let listed = self.execute(program, &["--list", "--format", "terse"], "list", false)?;
-        let names = listed.output.lines().filter_map(|line| line.strip_suffix(": test"));
-        if listed.status.is_none_or(|status| !status.success()) {
-            self.start(program, "--list")?;
-            self.port.send(&Event::Output(listed.output.clone()))?;
-            return self.end(listed.verdict(self.plan.limit), listed.millis);
-        }
-        for name in names {
-            if self.wants(program, name) {
-                self.single(
-                    program,
-                    name,
-                    &["--exact", name, "--include-ignored", "--nocapture", "--test-threads=1"],
-                )?;
-            }
-        }
-        Ok(())
     }
 
     fn single(&mut self, program: &Program, test: &str, args: &[&str]) -> anyhow::Result<()> {
@@ -133,12 +114,13 @@ impl Runner<'_> {
         let left = self.clean()?;
         let lines = doc_test_lines(&outcome.output);
         // With a filter, only what it names counts.
-        let wanted = lines.iter().filter(|(name, _)| self.wants(program, name)).count();
-        if wanted == 0 && !self.plan.filters.is_empty() {
+        let selection = &self.plan.selection;
+        let wanted = lines.iter().filter(|(name, _)| selection.wants(program, name)).count();
+        if wanted == 0 && !selection.filters.is_empty() {
             return Ok(());
         }
         for (name, word) in &lines {
-            if !self.wants(program, name) {
+            if !selection.wants(program, name) {
                 continue;
             }
             self.start(program, name)?;

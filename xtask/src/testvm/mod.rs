@@ -2,8 +2,9 @@
 //!
 //! The tests are built as static programs ([`artifacts`]), put on an ext4 disk ([`disk`]) under the paths that they have
 //! on the host, and run by this same program as the guest's init ([`guest`], [`guest_tests`]), which comes in an
-//! initramfs ([`cpio`]) with the kernel's modules ([`kernel`], [`modules`]). What it says over a virtio port
-//! ([`protocol`]) decides ([`report`]); a machine that panics, hangs or goes off without a verdict has failed
+//! initramfs ([`cpio`]) with the kernel's modules ([`kernel`], [`modules`]). Several guests ([`guests`]) take tests from
+//! one queue ([`queue`]): a guest runs one at a time, since it looks for what a test has left. What it says over a virtio
+//! port ([`protocol`]) decides ([`report`]); a machine that panics, hangs or goes off without a verdict has failed
 //! ([`qemu`]). Nothing of this needs root, but to install packages that are missing.
 
 mod artifacts;
@@ -12,10 +13,12 @@ mod disk;
 mod features;
 mod guest;
 mod guest_tests;
+mod guests;
 mod kernel;
 mod modules;
 mod protocol;
 mod qemu;
+mod queue;
 mod report;
 #[cfg(test)]
 mod tests;
@@ -31,16 +34,17 @@ pub(crate) use self::disk::PROGRAMS;
 
 use self::artifacts::Artifacts;
 use self::features::Features;
+use self::guests::{Guest, Guests};
 use self::kernel::Kernel;
-use self::protocol::{Event, Plan, Provoke};
-use self::qemu::{Accel, Lines, Machine, Next, Setup};
-use self::report::{Case, Outcome, Report, Step};
+use self::protocol::{Event, Plan, Provoke, Selection};
+use self::qemu::{Accel, Machine, Setup};
+use self::queue::Queue;
+use self::report::{Case, Outcome};
 use crate::{apt, sh};
 
-/// How long the guest may take until it is ready.
-const BOOT_LIMIT: Duration = Duration::from_secs(60);
-/// How long the guest may be silent beyond a test's own limit.
-const SILENCE: Duration = Duration::from_secs(30);
+/// How many guests run side by side unless it is said: each has a processor to itself, and 2 GiB of memory, which the
+/// machine should not run short of. (More would wait for the longest tests, which take 40 s.)
+const MOST_JOBS: usize = 4;
 
 /// The command line of `cargo xtask test-vm`.
 #[derive(Debug, clap::Args)]
@@ -57,6 +61,11 @@ pub(crate) struct Args {
     /// Leave out tests whose `program test` contains this (may be given more than once)
     #[arg(long, value_name = "FILTER")]
     skip: Vec<String>,
+    /// How many guests run side by side, each one test at a time [default: the number of processors, at most 4; with
+    /// --shell, --keep or --nocapture 1]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=64))]
+    #[arg(conflicts_with_all = ["shell", "keep", "nocapture"])]
+    jobs: Option<u64>,
     /// Open a shell in the guest instead; its exit status is this command's
     #[arg(long)]
     shell: bool,
@@ -78,7 +87,7 @@ pub(crate) struct Args {
     /// Do not make the test images, and go without those that are not there
     #[arg(long)]
     no_images: bool,
-    /// Break the guest on purpose: the command must fail, and say why
+    /// Break a guest on purpose: the command must fail, and say why
     #[arg(long, value_enum, hide = true)]
     provoke: Option<Provoke>,
     /// Be the guest's init
@@ -87,6 +96,27 @@ pub(crate) struct Args {
     /// Be Cargo's runner for doc tests, which keeps the programs here: the command is among the filters
     #[arg(long, hide = true, value_name = "DIR")]
     collect: Option<PathBuf>,
+}
+
+impl Args {
+    fn selection(&self) -> Selection {
+        Selection { filters: self.filters.clone(), skip: self.skip.clone() }
+    }
+
+    /// How many guests run side by side. What is kept is one disk, and output that is shown as it comes must come from
+    /// one test.
+    fn jobs(&self) -> usize {
+        match self.jobs {
+            Some(jobs) => jobs as usize,
+            None if self.shell || self.keep || self.nocapture => 1,
+            None => processors().min(MOST_JOBS),
+        }
+    }
+}
+
+/// The processors that this machine has for us.
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// Runs the tests. An error means that they could not be run; tests that failed are printed, and end the process with
@@ -104,13 +134,13 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     }
     apt::ensure(&[&[qemu::QEMU, "busybox", "mke2fs", "ldd"][..], &PROGRAMS].concat())?;
     let host = Host::prepare(&args)?;
-    let mut cases = Vec::new();
+    let (mut cases, mut not_run) = (Vec::new(), 0);
     for version in versions {
         let kernel = kernel::fetch(version, &host.cache.join("kernels"))?;
-        let status = host.run(&args, &kernel, &mut cases)?;
         if args.shell {
-            end(status);
+            end(host.shell(&args, &kernel)?);
         }
+        not_run += host.run(&args, &kernel, &mut cases)?;
     }
     if let Some(path) = &args.junit {
         fs::write(path, report::junit(&cases))
@@ -125,8 +155,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     if cases.is_empty() {
         bail!("no test has been run: none matches {:?}", args.filters);
     }
-    println!("\n{}", report::closing(&cases));
-    if failed.is_empty() { Ok(()) } else { end(1) }
+    println!("\n{}", report::closing(&cases, not_run));
+    if failed.is_empty() && not_run == 0 { Ok(()) } else { end(1) }
 }
 
 /// Ends with a status of its own, and no words after the closing line.
@@ -171,27 +201,58 @@ impl Host {
         Ok(Host { target, cache, artifacts, images, features, accel })
     }
 
-    /// One run on one kernel; gives the shell's exit status.
-    fn run(&self, args: &Args, kernel: &Kernel, cases: &mut Vec<Case>) -> anyhow::Result<i32> {
+    /// A shell in a guest with this kernel; gives its exit status.
+    fn shell(&self, args: &Args, kernel: &Kernel) -> anyhow::Result<i32> {
+        let made = self.make(args, kernel)?;
+        let events = made.dir.join("events");
+        let mut guest = self.guest(&made, kernel, 1, 1, Some(&events));
+        made.tell(args, &guest);
+        Machine::interactive(&mut guest.command)?;
+        let status = shell_status(&made.nonce, &events)?;
+        made.remove(args)?;
+        Ok(status)
+    }
+
+    /// All tests on one kernel; gives the number of those that no guest was left for.
+    fn run(&self, args: &Args, kernel: &Kernel, cases: &mut Vec<Case>) -> anyhow::Result<usize> {
+        let programs = &self.artifacts.programs;
+        let queue = Queue::list(programs, &args.selection(), args.provoke)?;
+        // One that has nothing to do would only take processor time from the others while it boots.
+        let count = args.jobs().min(queue.len());
+        if count == 0 {
+            return Ok(0);
+        }
+        let made = self.make(args, kernel)?;
+        let guests: Vec<_> =
+            (1..=count).map(|number| self.guest(&made, kernel, number, count, None)).collect();
+        made.tell(args, &guests[0]);
         let begin = Instant::now();
-        let nonce = nonce()?;
+        let done = Guests {
+            kernel: kernel.version,
+            features: &self.features,
+            nonce: &made.nonce,
+            programs,
+            queue: &queue,
+            limit: Duration::from_secs(args.timeout),
+            nocapture: args.nocapture,
+        }
+        .run(guests)?;
+        let (tests, seconds) = (done.len(), begin.elapsed().as_secs_f64());
+        println!("kernel {}: {tests} tests in {seconds:.1} s", kernel.version);
+        cases.extend(done);
+        made.remove(args)?;
+        Ok(queue.len())
+    }
+
+    /// Makes what the guests of a run have in common.
+    fn make(&self, args: &Args, kernel: &Kernel) -> anyhow::Result<Made> {
+        let begin = Instant::now();
         let dir = self.cache.join(format!("run-{}-{}", std::process::id(), kernel.version));
         fs::create_dir_all(&dir).with_context(|| format!("creating {}", dir.display()))?;
-        let files = ["console.log", "qemu.log", "root.ext4", "initramfs.cpio", "events"]
-            .map(|name| dir.join(name));
-        let [console, errors, root, initramfs, events] = &files;
-        self.root_disk(&dir, root)?;
-        self.initramfs(args, kernel, &nonce, initramfs)?;
-        let mut command = Setup {
-            accel: self.accel,
-            kernel: &kernel.image,
-            initramfs,
-            root,
-            images: self.images.as_deref(),
-            console,
-            events: args.shell.then_some(events.as_path()),
-        }
-        .command();
+        let (root, initramfs) = (dir.join("root.ext4"), dir.join("initramfs.cpio"));
+        let made = Made { nonce: nonce()?, root, initramfs, dir };
+        self.root_disk(&made.dir, &made.root)?;
+        self.initramfs(args, kernel, &made.nonce, &made.initramfs)?;
         println!(
             "kernel {} ({}, {}): disk and initramfs made in {:.1} s",
             kernel.version,
@@ -199,30 +260,35 @@ impl Host {
             self.accel,
             begin.elapsed().as_secs_f64()
         );
-        if args.keep {
-            println!("kept: {}\nthe machine: {}", dir.display(), sh::line(&command));
+        Ok(made)
+    }
+
+    /// One of `count` guests, which share the machine's processors. A second processor is worth less to a guest than a
+    /// second guest is to the run: tests are mostly one process after the other, and with a single one the kernel waits
+    /// for nobody (RCU's grace periods), which mounts and namespaces do often.
+    fn guest(
+        &self,
+        made: &Made,
+        kernel: &Kernel,
+        number: usize,
+        count: usize,
+        events: Option<&Path>,
+    ) -> Guest {
+        let console = made.dir.join(format!("console-{number}.log"));
+        let errors = made.dir.join(format!("qemu-{number}.log"));
+        let command = Setup {
+            accel: self.accel,
+            kernel: &kernel.image,
+            initramfs: &made.initramfs,
+            root: &made.root,
+            own_writes: (count > 1).then_some(made.dir.as_path()),
+            processors: (processors() / count).clamp(1, 2),
+            images: self.images.as_deref(),
+            console: &console,
+            events,
         }
-        let status = if args.shell {
-            Machine::interactive(&mut command)?;
-            shell_status(&nonce, events)?
-        } else {
-            let lines = Lines::start(&mut command, errors)?;
-            if let Some(mut broken) = self.listen(args, kernel, &nonce, &lines, cases) {
-                drop(lines);
-                let words = qemu::LastWords::read(console, errors);
-                if let (Outcome::Failed(why), Some(panic)) = (&mut broken.outcome, words.panic()) {
-                    *why += &format!(": {panic}");
-                }
-                println!("{}\n{}", broken.line(), broken.output.trim_end());
-                println!("--- the console's last lines:\n{words}\n---");
-                cases.push(broken);
-            }
-            0
-        };
-        if !args.keep {
-            fs::remove_dir_all(&dir).with_context(|| format!("removing {}", dir.display()))?;
-        }
-        Ok(status)
+        .command();
+        Guest { number, command, console, errors }
     }
 
     /// The disk with a small system, the tests at the paths that they know, and the sources beside them.
@@ -283,67 +349,39 @@ impl Host {
             modules,
             images: self.images.as_ref().map(|_| self.image_dirs()).unwrap_or_default(),
             chown: !apt::is_root(),
-            filters: args.filters.clone(),
-            skip: args.skip.clone(),
+            selection: args.selection(),
             limit: args.timeout,
             shell: args.shell,
-            provoke: args.provoke,
             env: artifacts::environment(),
             programs: self.artifacts.programs.clone(),
         };
         archive.file("plan.json", 0o644, &serde_json::to_vec(&plan)?);
         fs::write(path, archive.finish()).with_context(|| format!("writing {}", path.display()))
     }
+}
 
-    /// Takes the guest's events until its verdict. Gives a case of its own for a run that came to none.
-    fn listen(
-        &self,
-        args: &Args,
-        kernel: &Kernel,
-        nonce: &str,
-        lines: &Lines,
-        cases: &mut Vec<Case>,
-    ) -> Option<Case> {
-        let mut report = Report::new(kernel.version, &self.features);
-        let before = cases.len();
-        let mut limit = BOOT_LIMIT;
-        loop {
-            let why = match lines.next(limit) {
-                Next::Line(line) => match protocol::decode(nonce, &line)
-                    .map(|event| report.event(event))
-                {
-                    None | Some(Step::Running) => continue,
-                    Some(Step::Ready { release }) => {
-                        println!("{release} is ready after {:.1} s", lines.age().as_secs_f64());
-                        limit = Duration::from_secs(args.timeout) + SILENCE;
-                        continue;
-                    }
-                    Some(Step::Said(text)) => {
-                        if args.nocapture {
-                            print!("{text}");
-                        }
-                        continue;
-                    }
-                    Some(Step::Ended(case)) => {
-                        println!("{}", case.line());
-                        if matches!(case.outcome, Outcome::Failed(_)) && !args.nocapture {
-                            println!("{}", case.output.trim_end());
-                        }
-                        cases.push(case);
-                        continue;
-                    }
-                    Some(Step::Done) => {
-                        let (tests, seconds) = (cases.len() - before, lines.age().as_secs_f64());
-                        println!("kernel {}: {tests} tests in {seconds:.1} s", kernel.version);
-                        return None;
-                    }
-                    Some(Step::Broken(why)) => why,
-                },
-                Next::Silence => format!("the guest hangs: silent for {} s", limit.as_secs()),
-                Next::End => "the machine ended without a verdict".to_owned(),
-            };
-            return Some(report.broken(&why, lines.age()));
+/// What the guests of one run have in common.
+struct Made {
+    dir: PathBuf,
+    nonce: String,
+    root: PathBuf,
+    initramfs: PathBuf,
+}
+
+impl Made {
+    /// Says where it is, if it is kept.
+    fn tell(&self, args: &Args, guest: &Guest) {
+        if args.keep {
+            println!("kept: {}\nthe machine: {}", self.dir.display(), sh::line(&guest.command));
         }
+    }
+
+    fn remove(&self, args: &Args) -> anyhow::Result<()> {
+        if !args.keep {
+            fs::remove_dir_all(&self.dir)
+                .with_context(|| format!("removing {}", self.dir.display()))?;
+        }
+        Ok(())
     }
 }
 

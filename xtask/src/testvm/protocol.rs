@@ -2,13 +2,15 @@
 //!
 //! The host puts one [`Plan`] into the initramfs (`/plan.json`). The guest answers on a virtio port: one line for each
 //! [`Event`], the run's nonce, a space and the event as JSON. Anything else on that port is not a word of the guest's.
+//! A guest that asks ([`Event::Idle`]) is told what to do next by a line with an [`Order`], in the same form.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-/// The name of the virtio port that carries the events.
+/// The name of the virtio port that carries events and orders.
 pub(super) const PORT: &str = "vm.result";
 
 /// What the guest shall do.
@@ -22,20 +24,50 @@ pub(super) struct Plan {
     pub(super) images: Vec<PathBuf>,
     /// The owner of the tree on the root disk was not root: the guest gives it to root.
     pub(super) chown: bool,
-    /// Run only the tests whose `program test` contains one of these. Empty: all of them.
-    pub(super) filters: Vec<String>,
-    /// Parts of the names of tests that are left out.
-    pub(super) skip: Vec<String>,
+    /// Which tests are run.
+    pub(super) selection: Selection,
     /// How long one test may take, in seconds.
     pub(super) limit: u64,
     /// Open a shell on the console instead of running tests.
     pub(super) shell: bool,
-    /// Break the guest on purpose once it is ready.
-    pub(super) provoke: Option<Provoke>,
     /// The environment of each test, beside its program's.
     pub(super) env: BTreeMap<String, String>,
-    /// What to run, in order.
+    /// The programs that orders name by their place in this list.
     pub(super) programs: Vec<Program>,
+}
+
+/// Which tests are run, by what `program test` contains.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(super) struct Selection {
+    /// It must contain one of these. Empty: whatever it contains.
+    pub(super) filters: Vec<String>,
+    /// It must contain none of these.
+    pub(super) skip: Vec<String>,
+}
+
+impl Selection {
+    /// Whether this test is run.
+    pub(super) fn wants(&self, program: &Program, test: &str) -> bool {
+        let name = format!("{} {test}", program.id);
+        let named = |parts: &[String]| parts.iter().any(|part| name.contains(part));
+        (self.filters.is_empty() || named(&self.filters)) && !named(&self.skip)
+    }
+}
+
+/// What the host tells a guest that is idle.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Order {
+    /// Run a test.
+    Run {
+        /// The program's place in the plan.
+        program: usize,
+        /// The test's name in it; of no meaning for programs that are not asked for one test.
+        test: String,
+    },
+    /// Break on purpose.
+    Break(Provoke),
+    /// Nothing is left: give the verdict.
+    Finish,
 }
 
 /// One program that holds tests, or is one.
@@ -83,6 +115,8 @@ pub(super) enum Event {
         /// `uname -r`.
         release: String,
     },
+    /// Nothing to do: the guest waits for an order.
+    Idle,
     /// A test begins.
     Start {
         /// The program's id.
@@ -119,13 +153,13 @@ pub(super) enum Status {
     Failed(String),
 }
 
-/// The line that carries an event, with its end.
-pub(super) fn encode(nonce: &str, event: &Event) -> anyhow::Result<String> {
-    Ok(format!("{nonce} {}\n", serde_json::to_string(event)?))
+/// The line that carries an event or an order, with its end.
+pub(super) fn encode<T: Serialize>(nonce: &str, word: &T) -> anyhow::Result<String> {
+    Ok(format!("{nonce} {}\n", serde_json::to_string(word)?))
 }
 
-/// The event that a line carries; `None` if the line is not one of this run's guest.
-pub(super) fn decode(nonce: &str, line: &str) -> Option<Event> {
+/// The event or the order that a line carries; `None` if the line does not belong to this run.
+pub(super) fn decode<T: DeserializeOwned>(nonce: &str, line: &str) -> Option<T> {
     let json = line.strip_prefix(nonce)?.strip_prefix(' ')?;
     serde_json::from_str(json).ok()
 }

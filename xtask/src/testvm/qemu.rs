@@ -1,7 +1,7 @@
 //! QEMU: how to call it, whether its KVM can be trusted, and how long to wait for it.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -15,6 +15,9 @@ use crate::sh;
 pub(super) const QEMU: &str = "qemu-system-x86_64";
 /// How the machine behaves that does nothing but what it is told, in all its forms here.
 const BARE: [&str; 5] = ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"];
+/// The translator's processor. One with fast string instructions would make the kernel clear and copy each page by
+/// `rep stosb` and `rep movsb`, and the translator does those byte by byte: a tenth more time for all.
+const TCG_CPU: &str = "max,-erms,-fsrm";
 /// How long the probe may take, QEMU's own start (0.1 s) included.
 const PROBE_LIMIT: Duration = Duration::from_secs(1);
 
@@ -131,8 +134,13 @@ pub(super) struct Setup<'a> {
     pub(super) accel: Accel,
     pub(super) kernel: &'a Path,
     pub(super) initramfs: &'a Path,
-    /// Read and written: the root.
+    /// The root, read and written.
     pub(super) root: &'a Path,
+    /// Where the machine keeps what it writes to the root, in a file without a name, for a root that several machines
+    /// have. `None`: the root itself is written to.
+    pub(super) own_writes: Option<&'a Path>,
+    /// How many processors it has.
+    pub(super) processors: usize,
     /// Read only.
     pub(super) images: Option<&'a Path>,
     pub(super) console: &'a Path,
@@ -144,12 +152,18 @@ impl Setup<'_> {
     /// QEMU's command line.
     pub(super) fn command(&self) -> Command {
         let mut command = qemu();
-        command.args(["-machine", "pc", "-smp", "2", "-m", "2G"]);
+        command.args(["-machine", "pc", "-smp", &self.processors.to_string(), "-m", "2G"]);
         match self.accel {
             Accel::Kvm => command.args(["-accel", "kvm", "-cpu", "host"]),
-            Accel::Tcg => command.args(["-accel", "tcg,thread=multi", "-cpu", "max"]),
+            Accel::Tcg => command.args(["-accel", "tcg,thread=multi", "-cpu", TCG_CPU]),
         };
         command.arg("-kernel").arg(self.kernel).arg("-initrd").arg(self.initramfs);
+        // In the form of an overlay that QEMU makes, and removes as soon as it is open (`snapshot`).
+        let mut root = "cache=unsafe,discard=unmap".to_owned();
+        if let Some(dir) = self.own_writes {
+            command.env("TMPDIR", dir);
+            root += ",snapshot=on";
+        }
         let comma = |path: &Path| path.display().to_string().replace(',', ",,");
         // The disk dies with the machine, so nothing is gained by flushing it.
         let mut disk = |id: &str, path: &Path, options: &str| {
@@ -159,7 +173,7 @@ impl Setup<'_> {
             ]);
             command.args(["-device", &format!("virtio-blk-pci,drive={id}")]);
         };
-        disk("root", self.root, "cache=unsafe,discard=unmap");
+        disk("root", self.root, &root);
         if let Some(images) = self.images {
             disk("images", images, "readonly=on");
         }
@@ -220,10 +234,10 @@ impl Drop for Machine {
     }
 }
 
-/// The lines that a running guest writes to its port.
+/// The lines that a running guest writes to its port, and reads from it.
 pub(super) struct Lines {
     // Its standard input stays open with it: at the end of that, QEMU would close the port.
-    _machine: Machine,
+    machine: Machine,
     receiver: Receiver<String>,
     started: Instant,
 }
@@ -256,7 +270,7 @@ impl Lines {
                 }
             }
         });
-        Ok(Lines { _machine: machine, receiver, started: Instant::now() })
+        Ok(Lines { machine, receiver, started: Instant::now() })
     }
 
     /// Waits for the next line, but not beyond the limit.
@@ -265,6 +279,14 @@ impl Lines {
             Ok(line) => Next::Line(line),
             Err(RecvTimeoutError::Timeout) => Next::Silence,
             Err(RecvTimeoutError::Disconnected) => Next::End,
+        }
+    }
+
+    /// Gives the guest a line, with its end.
+    pub(super) fn tell(&mut self, line: &str) {
+        if let Some(input) = &mut self.machine.0.stdin {
+            // A machine that has gone meanwhile does not take it, and `next` tells of its end.
+            let _ = input.write_all(line.as_bytes());
         }
     }
 

@@ -54,6 +54,8 @@ pub(super) enum Step {
         /// Its `uname -r`.
         release: String,
     },
+    /// It waits for an order.
+    Idle,
     /// A test runs.
     Running,
     /// The running test printed this.
@@ -66,11 +68,13 @@ pub(super) enum Step {
     Broken(String),
 }
 
-/// Turns the events of one run into cases.
+/// Turns the events of one guest into cases.
 #[derive(Debug)]
 pub(super) struct Report<'a> {
     kernel: Version,
     features: &'a Features,
+    /// What it was told to run, until it is idle again.
+    ordered: Option<(String, String)>,
     running: Option<(String, String, String)>,
     ended: usize,
 }
@@ -78,13 +82,17 @@ pub(super) struct Report<'a> {
 impl<'a> Report<'a> {
     /// Of a run on this kernel.
     pub(super) fn new(kernel: Version, features: &'a Features) -> Report<'a> {
-        Report { kernel, features, running: None, ended: 0 }
+        Report { kernel, features, ordered: None, running: None, ended: 0 }
     }
 
     /// Takes the next event.
     pub(super) fn event(&mut self, event: Event) -> Step {
         match (event, self.running.take()) {
             (Event::Ready { release }, None) => Step::Ready { release },
+            (Event::Idle, None) => {
+                self.ordered = None;
+                Step::Idle
+            }
             (Event::Start { program, test }, None) => {
                 self.running = Some((program, test, String::new()));
                 Step::Running
@@ -123,10 +131,17 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// A case for a run without a verdict: the running test, or the machine itself.
+    /// The guest has been told to run this.
+    pub(super) fn ordered(&mut self, program: &str, test: &str) {
+        self.ordered = Some((program.to_owned(), test.to_owned()));
+    }
+
+    /// A case for a guest without a verdict: the test that runs, or is about to, or the machine itself.
     pub(super) fn broken(self, why: &str, after: Duration) -> Case {
+        let ordered = self.ordered.map(|(program, test)| (program, test, String::new()));
         let (program, test, output) = self
             .running
+            .or(ordered)
             .unwrap_or_else(|| ("test-vm".to_owned(), "the machine".to_owned(), String::new()));
         let millis = after.as_millis() as u64;
         Case {
@@ -140,8 +155,8 @@ impl<'a> Report<'a> {
     }
 }
 
-/// The closing line: `N passed, N failed`, and the skipped ones if there are any.
-pub(super) fn closing(cases: &[Case]) -> String {
+/// The closing line: `N passed, N failed`, and, if there are any, the skipped ones and those that no guest was left for.
+pub(super) fn closing(cases: &[Case], not_run: usize) -> String {
     let count = |is: fn(&Outcome) -> bool| cases.iter().filter(|case| is(&case.outcome)).count();
     let skipped = count(|outcome| matches!(outcome, Outcome::Skipped(_)));
     let mut line = format!(
@@ -152,6 +167,9 @@ pub(super) fn closing(cases: &[Case]) -> String {
     if skipped > 0 {
         line += &format!(", {skipped} skipped");
     }
+    if not_run > 0 {
+        line += &format!(", {not_run} not run");
+    }
     line
 }
 
@@ -159,7 +177,18 @@ pub(super) fn closing(cases: &[Case]) -> String {
 pub(super) fn junit(cases: &[Case]) -> String {
     let mut text =
         String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites name=\"test-vm\">\n");
-    for suite in cases.chunk_by(|a, b| (a.kernel, &a.program) == (b.kernel, &b.program)) {
+    // Guests that ran side by side have the tests of a program between them.
+    let mut suites: Vec<Vec<&Case>> = Vec::new();
+    for case in cases {
+        let same = |suite: &&mut Vec<&Case>| {
+            (suite[0].kernel, &suite[0].program) == (case.kernel, &case.program)
+        };
+        match suites.iter_mut().find(same) {
+            Some(suite) => suite.push(case),
+            None => suites.push(vec![case]),
+        }
+    }
+    for suite in suites {
         let count =
             |is: fn(&Outcome) -> bool| suite.iter().filter(|case| is(&case.outcome)).count();
         let name = xml(&format!("{} {}", suite[0].kernel, suite[0].program));

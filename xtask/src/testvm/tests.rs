@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::features::{Features, Version};
-use super::protocol::{Event, Status, decode, encode};
+use super::protocol::{Event, Kind, Order, Program, Selection, Status, decode, encode};
+use super::queue::{Queue, names};
 use super::report::{Case, Outcome, Report, Step, closing, junit};
 use super::{artifacts, cpio, guest_tests, modules, qemu};
 
@@ -94,8 +95,55 @@ fn a_line_of_another_run_is_no_event() {
     let line = encode("vm-1", &event).expect("text");
     assert_eq!(line.matches('\n').count(), 1);
     assert_eq!(decode("vm-1", line.trim_end()), Some(event));
-    assert_eq!(decode("vm-2", line.trim_end()), None);
-    assert_eq!(decode("vm-1", "vm-1 {\"Done\""), None);
+    assert_eq!(decode::<Event>("vm-2", line.trim_end()), None);
+    assert_eq!(decode::<Event>("vm-1", "vm-1 {\"Done\""), None);
+}
+
+fn program(id: &str, kind: Kind, path: &str) -> Program {
+    Program { id: id.to_owned(), kind, path: path.into(), dir: "/".into(), env: BTreeMap::new() }
+}
+
+#[test]
+fn the_selection_is_by_program_and_test() {
+    let sys = program("sys::it", Kind::Harness, "/sys");
+    let selection = |filters: &[&str], skip: &[&str]| Selection {
+        filters: filters.iter().map(|word| (*word).to_owned()).collect(),
+        skip: skip.iter().map(|word| (*word).to_owned()).collect(),
+    };
+    assert!(selection(&[], &[]).wants(&sys, "a::b"));
+    assert!(selection(&["no", "it a::"], &[]).wants(&sys, "a::b"));
+    assert!(!selection(&["b::"], &[]).wants(&sys, "a::b"));
+    assert!(!selection(&["a::"], &["sys::it a"]).wants(&sys, "a::b"));
+}
+
+#[test]
+fn guests_share_the_tests_and_then_finish() {
+    // A program of the standard harness that is at hand: this one.
+    let own = std::env::current_exe().expect("a path");
+    let own = own.to_str().expect("text");
+    let programs = [
+        program("plain", Kind::Plain, "/plain"),
+        program("xtask", Kind::Harness, own),
+        program("left-out::doc", Kind::DocTests, "/doc"),
+        program("sys::doc", Kind::DocTests, "/doc"),
+    ];
+    let filters = vec!["guests_share".to_owned(), "plain".to_owned()];
+    let selection = Selection { filters, skip: vec!["left-out".to_owned()] };
+    let queue = Queue::list(&programs, &selection, None).expect("tests");
+    assert_eq!(queue.len(), 3);
+    let run = |program, test: &str| Order::Run { program, test: test.to_owned() };
+    assert_eq!(queue.next(), run(0, "main"));
+    assert_eq!(queue.next(), run(1, "testvm::tests::guests_share_the_tests_and_then_finish"));
+    assert_eq!(queue.next(), run(3, "doc"));
+    assert_eq!((queue.next(), queue.next(), queue.len()), (Order::Finish, Order::Finish, 0));
+    let missing = [program("gone", Kind::Harness, "/nowhere")];
+    let error = Queue::list(&missing, &Selection::default(), None).expect_err("no such program");
+    assert!(format!("{error:#}").contains("gone"), "{error:#}");
+}
+
+#[test]
+fn benchmarks_are_no_tests() {
+    assert_eq!(names("a::b: test\nc: benchmark\n\n2 tests, 1 benchmark\n"), ["a::b"]);
 }
 
 #[test]
@@ -190,14 +238,20 @@ fn a_run_is_told_by_its_events() {
         cases.push(case);
     }
     assert_eq!(report.event(Event::Done { tests: 4, shell: None }), Step::Done);
-    assert_eq!(closing(&cases), "1 passed, 2 failed, 1 skipped");
-    assert_eq!(closing(&cases[..2]), "1 passed, 1 failed");
+    assert_eq!(closing(&cases, 0), "1 passed, 2 failed, 1 skipped");
+    assert_eq!(closing(&cases[..2], 3), "1 passed, 1 failed, 3 not run");
     assert_eq!(cases[0].line(), "        PASS [   1.500s] 6.1 sys good");
     let xml = junit(&cases);
     assert!(
         xml.contains("<testsuite name=\"6.1 sys\" tests=\"4\" failures=\"2\" skipped=\"1\">"),
         "{xml}"
     );
+    // As from two guests: a suite is whole.
+    let mut mixed = cases.clone();
+    mixed.insert(1, Case { program: "other".to_owned(), ..cases[0].clone() });
+    let mixed = junit(&mixed);
+    assert_eq!(mixed.matches("<testsuite ").count(), 2, "{mixed}");
+    assert!(mixed.contains("name=\"6.1 sys\" tests=\"4\""), "{mixed}");
     assert!(xml.contains("<system-out>why &lt;&amp;&gt;\u{fffd}</system-out>"), "{xml}");
 }
 
@@ -230,6 +284,15 @@ fn the_test_that_ran_at_the_end_is_to_blame() {
         (case.test.as_str(), case.outcome, case.output.as_str()),
         ("fatal", want, "last words")
     );
+    // Told what to run, and heard of no more.
+    let mut report = Report::new(version("6.1"), &table);
+    assert_eq!(report.event(Event::Idle), Step::Idle);
+    report.ordered("sys", "lost");
+    assert_eq!(report.broken("off", Duration::ZERO).test, "lost");
+    let mut report = Report::new(version("6.1"), &table);
+    report.ordered("sys", "done");
+    assert_eq!(report.event(Event::Idle), Step::Idle);
+    assert_eq!(report.broken("off", Duration::ZERO).test, "the machine");
     let machine: Case = Report::new(version("6.1"), &table).broken("off", Duration::ZERO);
     assert_eq!(machine.program, "test-vm");
 }
