@@ -8,5 +8,6 @@ mod layers;
 mod layout;
 mod model;
 mod settle;
+mod spec;
 mod streams;
 mod tar;
