@@ -2,6 +2,7 @@
 
 mod broken;
 mod forms;
+mod gnu_tar;
 mod hostile;
 mod image;
 mod layers;
