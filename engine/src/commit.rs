@@ -176,7 +176,7 @@ impl Engine {
             Value::Object(image).to_string().into_bytes()
         };
         let new = NewImage { base, layer, config: &config, name: request.name.as_deref() };
-        Ok(self.store.create(&new, &LoadOptions::default(), progress)?)
+        Ok(self.store.create(&new, &self.load_options(), progress)?)
     }
 }
 

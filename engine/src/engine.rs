@@ -18,6 +18,7 @@ use crate::{
 pub struct Engine {
     pub(crate) root: Root,
     pub(crate) store: Store,
+    durable: bool,
 }
 
 impl Engine {
@@ -30,7 +31,19 @@ impl Engine {
         let store = Store::open(root)?;
         let root = Root::open(store.root())?;
         tidy::tidy(&root)?;
-        Ok(Engine { root, store })
+        Ok(Engine { root, store, durable: LoadOptions::default().durable })
+    }
+
+    /// Whether images that come into the store are on the disk before they have their names; see
+    /// [`LoadOptions::durable`], whose default is the engine's.
+    #[must_use]
+    pub fn with_durable(self, durable: bool) -> Engine {
+        Engine { durable, ..self }
+    }
+
+    /// How images come into the store.
+    pub(crate) fn load_options(&self) -> LoadOptions {
+        LoadOptions { durable: self.durable, ..LoadOptions::default() }
     }
 
     /// Loads the images of an archive, for `platform` or else for this machine.
@@ -82,7 +95,7 @@ impl Engine {
                 ))
             }
         };
-        let mut options = LoadOptions::default();
+        let mut options = self.load_options();
         if let Some(platform) = platform {
             options.platform = platform.clone();
         }

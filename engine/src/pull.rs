@@ -39,6 +39,7 @@ impl Engine {
         let mut options = PullOptions {
             insecure: request.insecure.clone(),
             notify: request.notify.clone(),
+            load: self.load_options(),
             ..PullOptions::default()
         };
         if let Some(platform) = &request.platform {

@@ -70,6 +70,7 @@
 //!   it has its name (one `syncfs` for all layers of a load), and all layers before the image has its.
 //!   Without, this holds for the death of processes only: after a power cut a file may be empty or
 //!   cut off. Linux has no cheaper way that holds on each file system.
+//! * **Checked.** [`Store::check`] looks through all of it, and says what is damaged and what is left over.
 //! * **An archive is known** by its device, inode, size, mtime and ctime (a layout directory by those
 //!   of its `index.json`): loading it again reads neither manifests nor layers. A file that changed
 //!   too recently for its time to tell is not remembered.
@@ -79,6 +80,7 @@
 #[cfg(test)]
 extern crate self as image_store; // the tests' images are made for this crate from outside and inside
 
+mod check;
 mod crash;
 mod create;
 mod dir;
@@ -96,6 +98,7 @@ mod store;
 mod tags;
 mod work;
 
+pub use check::{CheckOptions, Checked, Finding, Grade};
 pub use create::NewImage;
 pub use error::{Error, Problem};
 pub use image_unpack::{

@@ -9,6 +9,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::archive::{ExportArgs, SaveArgs};
+use crate::check::CheckArgs;
 use crate::commit::{CommitArgs, ImportArgs};
 use crate::completions::{CompleteArgs, CompletionsArgs, ManArgs};
 use crate::container::{ContainerVerb, PortArgs, RenameArgs, TopArgs, WaitArgs};
@@ -140,6 +141,8 @@ pub(crate) enum Verb {
     Wait(WaitArgs),
     /// Display system-wide information
     Info(InfoArgs),
+    /// Verify the store: records, layers, links and names
+    Check(CheckArgs),
     /// Manage containers
     #[command(subcommand)]
     Container(Box<ContainerVerb>),
@@ -307,10 +310,28 @@ pub(crate) struct RmArgs {
     pub(crate) containers: Vec<String>,
 }
 
+/// `--durable`
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct DurableArg {
+    /// Have an image on the disk before it has its name, so that a power cut leaves it whole or not at all
+    #[arg(
+        long,
+        value_name = "bool",
+        default_value_t = true,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        action = clap::ArgAction::Set
+    )]
+    pub(crate) durable: bool,
+}
+
 /// `load`
 #[derive(Debug, Args)]
 #[command(args_override_self = true)]
 pub(crate) struct LoadArgs {
+    #[command(flatten)]
+    pub(crate) durable: DurableArg,
     /// Read from tar archive file or OCI layout directory, instead of STDIN
     #[arg(short, long, value_name = "string")]
     pub(crate) input: Option<PathBuf>,
