@@ -43,7 +43,7 @@ proptest! {
     // The same cases every time: a failure is there again for who looks at it. A load waits 20 ms for its archive's
     // clock, so they are few; image-unpack's own test of the model has more.
     #![proptest_config(ProptestConfig {
-        cases: 40,
+        cases: ProptestConfig::default().cases.min(40),
         failure_persistence: None,
         rng_seed: RngSeed::Fixed(20_231_114),
         ..ProptestConfig::default()
