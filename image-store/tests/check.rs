@@ -138,7 +138,7 @@ const DAMAGES: &[Damage] = &[
         again: true,
     },
     Damage {
-        make: |place| fs::remove_file(place.root().join(&link(place))).unwrap(),
+        make: |place| fs::remove_file(place.root().join(link(place))).unwrap(),
         path: "l/",
         words: "is missing",
         again: true,
