@@ -37,7 +37,9 @@ fn hard_links_to_a_lower_layer_copy_the_inode_up() {
             .add(header(b'5', "bin").mode(0o711).mtime(9), b"")
             .pax(&[("mtime", b"1.5"), ("SCHILY.xattr.user.x", b"1")])
             .add(header(b'0', "bin/a").mode(0o4755).owner(1, 2), b"tool")
+            .pax(&[("SCHILY.xattr.trusted.t", b"2")])
             .add(header(b'3', "null").mode(0o666).device(1, 3), b"")
+            .pax(&[("SCHILY.xattr.trusted.t", b"3")])
             .symlink("s", "bin/a")
     };
     expect(
@@ -57,9 +59,9 @@ fn hard_links_to_a_lower_layer_copy_the_inode_up() {
             "bin/a f 4755 1:2 @1.500000000 \"tool\" user.x=\"1\" x4",
             "bin/b = bin/a",
             "d = bin/a",
-            "n c 666 1,3 x2",
+            "n c 666 1,3 trusted.t=\"2\" x2",
             "null = n",
-            "s l -> bin/a x2",
+            "s l -> bin/a trusted.t=\"3\" x2",
             "t = s",
             "x d @0",
             "x/c = bin/a",
@@ -80,8 +82,8 @@ fn hard_links_to_a_lower_layer_copy_the_inode_up() {
             "bin d 711 @9",
             "bin/a f \"new\"",
             "kept f 4755 1:2 @1.500000000 \"tool\" user.x=\"1\"",
-            "m l -> bin/a",
-            "null c 666 1,3",
+            "m l -> bin/a trusted.t=\"3\"",
+            "null c 666 1,3 trusted.t=\"2\"",
         ],
     );
     refuse([low(), Tar::new().link("l", "nothing")], "hard link l");
