@@ -177,7 +177,7 @@ impl Engine {
         };
         let new = NewImage { base, layer, config: &config, name: request.name.as_deref() };
         // What exists nowhere else is on the disk before it has a name.
-        let options = LoadOptions { durable: true, ..LoadOptions::default() };
+        let options = LoadOptions { durable: true, ..self.load_options() };
         Ok(self.store.create(&new, &options, progress)?)
     }
 }

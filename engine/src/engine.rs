@@ -18,7 +18,7 @@ use crate::{
 pub struct Engine {
     pub(crate) root: Root,
     pub(crate) store: Store,
-    pub(crate) durable: bool,
+    durable: bool,
 }
 
 impl Engine {
@@ -31,14 +31,20 @@ impl Engine {
         let store = Store::open(root)?;
         let root = Root::open(store.root())?;
         tidy::tidy(&root)?;
-        Ok(Engine { root, store, durable: false })
+        Ok(Engine { root, store, durable: LoadOptions::default().durable })
     }
 
-    /// Whether images that are loaded or pulled are on the disk when that is done: see
-    /// [`LoadOptions::durable`]. Default: false. What exists nowhere else (`commit`, `import`) always is.
+    /// Whether images that come into the store are on the disk before they have their names; see
+    /// [`LoadOptions::durable`], whose default is the engine's. What exists nowhere else (`commit`, `import`)
+    /// always is.
     #[must_use]
-    pub fn durable(self, durable: bool) -> Engine {
+    pub fn with_durable(self, durable: bool) -> Engine {
         Engine { durable, ..self }
+    }
+
+    /// How images come into the store.
+    pub(crate) fn load_options(&self) -> LoadOptions {
+        LoadOptions { durable: self.durable, ..LoadOptions::default() }
     }
 
     /// Loads the images of an archive, for `platform` or else for this machine.
@@ -90,7 +96,7 @@ impl Engine {
                 ))
             }
         };
-        let mut options = LoadOptions { durable: self.durable, ..LoadOptions::default() };
+        let mut options = self.load_options();
         if let Some(platform) = platform {
             options.platform = platform.clone();
         }

@@ -39,9 +39,9 @@ impl Engine {
         let mut options = PullOptions {
             insecure: request.insecure.clone(),
             notify: request.notify.clone(),
+            load: self.load_options(),
             ..PullOptions::default()
         };
-        options.load.durable = self.durable;
         if let Some(platform) = &request.platform {
             options.load.platform = platform.clone();
         }

@@ -1,14 +1,14 @@
-//! What the store as a whole has and holds: `system df`, `info`, `container prune`.
+//! What the store as a whole has and holds: `system df`, `info`, `container prune`, `check`.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
-use image_store::{Digest, StoredImage};
+use image_store::{CheckOptions, Checked, Digest, Grade, StoredImage};
 use serde_json::{Value, json};
 
 use crate::usage::usage;
 use crate::volume::{Pruned, VolumeView};
-use crate::{Container, Engine, Error, State, Status, mounts};
+use crate::{Container, Engine, Error, Lower, State, Status, mounts};
 
 /// What takes how much room.
 #[derive(Clone, Debug, Default)]
@@ -86,6 +86,27 @@ impl Engine {
             found.containers.push((container, state, written));
         }
         Ok(found)
+    }
+
+    /// Looks through the store ([`image_store::Store::check`]), and whether each container has its image and its layers.
+    ///
+    /// # Errors
+    /// A container's record is damaged; a system call fails.
+    pub fn check(&self, options: &CheckOptions) -> Result<Checked, Error> {
+        let mut checked = self.store.check(options)?;
+        for (container, _) in self.list()? {
+            let dir = self.root.dir(&container.id);
+            let is_there = |lower: &Lower| self.store.root().join(&lower.link).is_dir();
+            // One that was removed meanwhile needs nothing.
+            if !container.lowers.iter().all(is_there) && dir.container()?.is_some() {
+                let what = format!(
+                    "lacks layers of its image {}; load the image again, or remove the container {}",
+                    container.image, container.name
+                );
+                checked.add(Grade::Damage, dir.path().to_owned(), what);
+            }
+        }
+        Ok(checked)
     }
 
     /// The bytes that a container has written, and these with its image's; `None` where it is gone.

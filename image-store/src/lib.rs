@@ -72,6 +72,7 @@
 //!   found: layers of another boot are looked at once, before their first use (98,000 files in 0.3 s), and one that is not
 //!   whole is loaded again from the archive, or else is an error that says so ([`Problem::Lost`]). What
 //!   was there before is not in danger.
+//! * **Checked.** [`Store::check`] looks through all of it, and says what is damaged and what is left over.
 //! * **An archive is known** by its device, inode, size, mtime and ctime (a layout directory by those
 //!   of its `index.json`): loading it again reads neither manifests nor layers. A file that changed
 //!   too recently for its time to tell is not remembered.
@@ -81,6 +82,7 @@
 #[cfg(test)]
 extern crate self as image_store; // the tests' images are made for this crate from outside and inside
 
+mod check;
 mod crash;
 mod create;
 mod dir;
@@ -99,6 +101,7 @@ mod tags;
 mod trust;
 mod work;
 
+pub use check::{CheckOptions, Checked, Finding, Grade};
 pub use create::NewImage;
 pub use error::{Error, Problem};
 pub use image_unpack::{

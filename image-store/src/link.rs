@@ -21,22 +21,34 @@ pub(crate) fn name(chain_id: &Digest) -> String {
     (0..26).map(|index| digit(index * 5)).collect()
 }
 
+/// Where the link to a layer leads.
+pub(crate) fn to(chain_id: &Digest) -> String {
+    format!("../layers/{}/diff", chain_id.hex())
+}
+
+/// Where the link `name` leads now; `None` where there is none.
+pub(crate) fn target(links: &Dir, name: &str) -> Result<Option<String>, Error> {
+    match rustix::fs::readlinkat(links, name, Vec::new()) {
+        Ok(found) => Ok(Some(found.to_string_lossy().into_owned())),
+        Err(Errno::NOENT) => Ok(None),
+        Err(errno) => Err(links.failed("read the link", name, errno)),
+    }
+}
+
 /// Makes the link to a layer, or checks the one that is there.
 pub(crate) fn make(links: &Dir, chain_id: &Digest) -> Result<(), Error> {
     let name = name(chain_id);
-    let target = format!("../layers/{}/diff", chain_id.hex());
+    let target = to(chain_id);
     match rustix::fs::symlinkat(&target, links, &name) {
         Ok(()) => return Ok(()),
         Err(Errno::EXIST) => {}
         Err(errno) => return Err(links.failed("make the link", &name, errno)),
     }
-    let found = rustix::fs::readlinkat(links, &name, Vec::new())
-        .map_err(|errno| links.failed("read the link", &name, errno))?;
-    if found.to_bytes() == target.as_bytes() {
-        return Ok(());
+    match self::target(links, &name)? {
+        Some(found) if found == target => Ok(()),
+        None => Err(links.failed("read the link", &name, Errno::NOENT)),
+        Some(found) => Err(Error::Link { path: links.path().join(name), found, expected: target }),
     }
-    let found = found.to_string_lossy().into_owned();
-    Err(Error::Link { path: links.path().join(name), found, expected: target })
 }
 
 #[cfg(test)]

@@ -314,9 +314,9 @@ fn pack(layer: &StoredLayer, options: &SaveOptions, out: impl Write) -> Result<u
 }
 
 /// Passes bytes on, and hashes them.
-struct Hashed<W> {
-    out: W,
-    hasher: Hasher,
+pub(crate) struct Hashed<W> {
+    pub(crate) out: W,
+    pub(crate) hasher: Hasher,
 }
 
 impl<W: Write> Write for Hashed<W> {

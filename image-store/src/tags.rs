@@ -9,7 +9,7 @@ use crate::reference::{candidates, complete, digest_candidates, has_digest, near
 use crate::store::{Store, TAGS_LOCK};
 use crate::{Error, crash};
 
-const TAGS: &str = "tags.json";
+pub(crate) const TAGS: &str = "tags.json";
 /// Only the holder of the tags' lock writes it; one that a dead process left is written over.
 const NEW_TAGS: &str = "tags.json.new";
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, Timestamps};
 
@@ -200,7 +200,8 @@ impl Settle<'_> {
         let error = |e| place.error("copy up from a lower layer", path, e);
         let (parent, new) = path::split(path).unwrap_or((b"", path));
         let to = self.touch(parent)?;
-        let mut meta = meta_of(stat);
+        let xattrs = xattrs(from, name, self.options).map_err(error)?;
+        let meta = Meta { xattrs, ..meta_of(stat) };
         let kind = dirs::file_type(stat);
         match kind {
             FileType::RegularFile => {
@@ -213,7 +214,6 @@ impl Settle<'_> {
                     | OFlags::CLOEXEC;
                 let copy =
                     rustix::fs::openat(&to, new, write, Mode::RUSR | Mode::WUSR).map_err(error)?;
-                meta.xattrs = xattrs(source.as_fd(), self.options).map_err(error)?;
                 let (mut source, mut copy) = (File::from(source), File::from(copy));
                 std::io::copy(&mut source, &mut copy)
                     .map_err(|e| place.error("copy up from a lower layer", path, e))?;
@@ -277,7 +277,7 @@ impl Settle<'_> {
         let Some(Found::Directory(lower)) = self.find(path)? else { return Ok(()) };
         let error = |e| self.place.error("read the attributes of the lower", path, e);
         let mut meta = meta_of(&rustix::fs::fstat(&lower).map_err(error)?);
-        meta.xattrs = xattrs(lower.as_fd(), self.options).map_err(error)?;
+        meta.xattrs = xattrs(lower.as_fd(), b".", self.options).map_err(error)?;
         self.set(self.open(path)?.as_fd(), &meta, path)
     }
 }
@@ -296,15 +296,22 @@ fn mtime(stat: &Stat) -> Time {
     Time { seconds: stat.st_mtime, nanos: u32::try_from(stat.st_mtime_nsec).unwrap_or(0) }
 }
 
-/// A lower file's attributes as its image gave them: without overlayfs's own, and unescaped.
-fn xattrs(fd: BorrowedFd<'_>, options: &Options) -> rustix::io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
-    let mut list = Vec::with_capacity(rustix::fs::flistxattr_query(fd)?.max(1));
-    rustix::fs::flistxattr(fd, rustix::buffer::spare_capacity(&mut list))?;
+/// The attributes of a lower file, of whatever kind, as its image gave them: without overlayfs's own, and unescaped.
+fn xattrs(
+    dir: BorrowedFd<'_>,
+    name: &[u8],
+    options: &Options,
+) -> rustix::io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    // There is no getxattrat before 6.13; the last component is not followed.
+    let path = [format!("/proc/self/fd/{}/", dir.as_raw_fd()).as_bytes(), name].concat();
+    let path = path.as_slice();
+    let mut list = Vec::with_capacity(rustix::fs::llistxattr_query(path)?.max(1));
+    rustix::fs::llistxattr(path, rustix::buffer::spare_capacity(&mut list))?;
     let mut out = Vec::new();
     for name in list.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
         let Some(given) = given_name(name, options.form) else { continue };
-        let mut value = Vec::with_capacity(rustix::fs::fgetxattr_query(fd, name)?.max(1));
-        rustix::fs::fgetxattr(fd, name, rustix::buffer::spare_capacity(&mut value))?;
+        let mut value = Vec::with_capacity(rustix::fs::lgetxattr_query(path, name)?.max(1));
+        rustix::fs::lgetxattr(path, name, rustix::buffer::spare_capacity(&mut value))?;
         out.push((given, value));
     }
     Ok(out)

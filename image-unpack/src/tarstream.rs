@@ -367,7 +367,9 @@ fn kind(fields: &Fields<'_>, name: &[u8]) -> Result<Kind, TarProblem> {
         Ok((part(major, "device major")?, part(minor, "device minor")?))
     };
     Ok(match fields.kind() {
-        0 if name.ends_with(b"/") => Kind::Directory, // before POSIX
+        // As GNU tar and libarchive: so directories were written before POSIX. Data of such a one, which others
+        // make a file of, is refused as that of any directory.
+        0 | b'0' | b'7' if name.ends_with(b"/") => Kind::Directory,
         0 | b'0' | b'7' | b'S' => Kind::File,
         b'1' => Kind::HardLink,
         b'2' => Kind::Symlink,

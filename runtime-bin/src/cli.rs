@@ -9,6 +9,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::archive::{ExportArgs, SaveArgs};
+use crate::check::CheckArgs;
 use crate::commit::{CommitArgs, ImportArgs};
 use crate::completions::{CompleteArgs, CompletionsArgs, ManArgs};
 use crate::container::{ContainerVerb, PortArgs, RenameArgs, TopArgs, WaitArgs};
@@ -140,6 +141,8 @@ pub(crate) enum Verb {
     Wait(WaitArgs),
     /// Display system-wide information
     Info(InfoArgs),
+    /// Verify the store: records, layers, links and names
+    Check(CheckArgs),
     /// Manage containers
     #[command(subcommand)]
     Container(Box<ContainerVerb>),
@@ -228,7 +231,7 @@ pub(crate) struct SigProxyArg {
     #[arg(
         long,
         value_name = "bool",
-        default_value_t = true,
+        default_value_t = false,
         num_args = 0..=1,
         require_equals = true,
         default_missing_value = "true",
@@ -307,16 +310,32 @@ pub(crate) struct RmArgs {
     pub(crate) containers: Vec<String>,
 }
 
+/// `--durable`
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct DurableArg {
+    /// Have an image on the disk before it has its name. Without, the kernel writes it within about half a
+    /// minute, and what a power cut took before that is found and said
+    #[arg(
+        long,
+        value_name = "bool",
+        default_value_t = false,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        action = clap::ArgAction::Set
+    )]
+    pub(crate) durable: bool,
+}
+
 /// `load`
 #[derive(Debug, Args)]
 #[command(args_override_self = true)]
 pub(crate) struct LoadArgs {
+    #[command(flatten)]
+    pub(crate) durable: DurableArg,
     /// Read from tar archive file or OCI layout directory, instead of STDIN
     #[arg(short, long, value_name = "string")]
     pub(crate) input: Option<PathBuf>,
-    /// Wait until the images are on the disk; otherwise the kernel writes them within half a minute
-    #[arg(long)]
-    pub(crate) durable: bool,
     /// Suppress the load output
     #[arg(short, long)]
     pub(crate) quiet: bool,

@@ -5,6 +5,7 @@ use clap::Command;
 /// The verb, by its words, and what a person would type.
 const EXAMPLES: &[(&str, &str)] = &[
     ("attach", "runtime-bin attach --detach-keys ctrl-x web"),
+    ("check", "runtime-bin check --content"),
     ("commit", "runtime-bin commit -m \"with my page\" -c 'CMD [\"nginx\"]' web web:mine"),
     ("completions", "runtime-bin completions bash > /etc/bash_completion.d/runtime-bin"),
     ("container", "runtime-bin container ls -a"),

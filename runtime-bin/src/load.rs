@@ -23,7 +23,7 @@ pub(crate) fn load(root: &Path, args: &LoadArgs) -> anyhow::Result<u8> {
         );
     }
     let platform = given(args.platform.clone()).map(|text| text.parse()).transpose()?;
-    let engine = Engine::open(root)?.durable(args.durable);
+    let engine = Engine::open(root)?.with_durable(args.durable.durable);
     let images = if args.quiet {
         engine.load(&archive, platform.as_ref(), &())
     } else {

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod archive;
+mod check;
 mod cli;
 mod commit;
 mod completions;
@@ -111,6 +112,7 @@ fn act(cli: Cli) -> anyhow::Result<u8> {
         Verb::Kill(args) => several::kill(root, &args),
         Verb::Rm(args) => several::rm(root, &args),
         Verb::Images(args) => images::images(root, &args),
+        Verb::Check(args) => check::check(root, &args),
         Verb::Load(args) => load::load(root, &args),
         Verb::Pull(args) => pull::pull(root, &args),
         Verb::Save(args) => archive::save(root, &args),

@@ -7,6 +7,7 @@ use anyhow::Context;
 use clap::{Args, ValueEnum};
 use engine::{Engine, Error, ImageArg, PullRequest, Pulled, Reference, RunRequest, StoreError};
 
+use crate::cli::DurableArg;
 use crate::log::{self, Level};
 use crate::output;
 use crate::progress::Bar;
@@ -16,9 +17,8 @@ use crate::run::given;
 #[derive(Debug, Args)]
 #[command(args_override_self = true)]
 pub(crate) struct PullArgs {
-    /// Wait until the images are on the disk; otherwise the kernel writes them within half a minute
-    #[arg(long)]
-    durable: bool,
+    #[command(flatten)]
+    durable: DurableArg,
     /// Registry that may be spoken to without TLS: host or host:port (those on this machine always may)
     #[arg(long, value_name = "list")]
     insecure_registry: Vec<String>,
@@ -63,7 +63,7 @@ pub(crate) fn pull(root: &Path, args: &PullArgs) -> anyhow::Result<u8> {
     // All names before anything is fetched.
     let names: Vec<Reference> =
         args.names.iter().map(|name| name.parse()).collect::<Result<_, _>>()?;
-    let engine = Engine::open(root)?.durable(args.durable);
+    let engine = Engine::open(root)?.with_durable(args.durable.durable);
     for (name, given) in names.iter().zip(&args.names) {
         if !args.quiet {
             if name.tag() == Some("latest") && !given.ends_with(":latest") {

@@ -8,7 +8,7 @@ use engine::{
     AttachEnd, AttachOptions, DetachKeys, Engine, ImageArg, RunRequest, Session, Streams,
 };
 
-use crate::cli::{DetachKeysArg, SigProxyArg};
+use crate::cli::{DetachKeysArg, DurableArg, SigProxyArg};
 use crate::files::{self, Reserved};
 use crate::health::HealthArgs;
 use crate::options::HostArgs;
@@ -36,6 +36,8 @@ pub(crate) struct RunArgs {
     detach: bool,
     #[command(flatten)]
     detach_keys: DetachKeysArg,
+    #[command(flatten)]
+    durable: DurableArg,
     /// Overwrite the default ENTRYPOINT of the image
     #[arg(long, value_name = "string", allow_hyphen_values = true)]
     entrypoint: Option<String>,
@@ -171,11 +173,12 @@ pub(crate) fn check_terminal(interactive: bool, tty: bool, detach: bool) -> anyh
 /// Runs a container, and returns its exit status, or 0 with `-d`.
 pub(crate) fn run(root: &Path, args: Box<RunArgs>) -> anyhow::Result<u8> {
     let (keys, proxy) = (args.detach_keys.read()?, args.sig_proxy);
+    let durable = args.durable.durable;
     let pid_file = args.host.pidfile.clone();
     let (request, pull) = args.request()?;
     check_terminal(request.interactive, request.tty, request.detach)?;
     let id_file = request.host.id_file.as_deref().map(Reserved::id).transpose()?;
-    let engine = Engine::open(root)?;
+    let engine = Engine::open(root)?.with_durable(durable);
     let session =
         pull.provide(&engine, &request, |engine, request| engine.run(request, &Bar::hidden()))?;
     if let Some(file) = id_file {
@@ -208,9 +211,10 @@ pub(crate) fn attach(
 
 /// Makes a container, and prints its id.
 pub(crate) fn create(root: &Path, args: Box<RunArgs>) -> anyhow::Result<u8> {
+    let durable = args.durable.durable;
     let (request, pull) = args.request()?;
     let id_file = request.host.id_file.as_deref().map(Reserved::id).transpose()?;
-    let engine = Engine::open(root)?;
+    let engine = Engine::open(root)?.with_durable(durable);
     let id =
         pull.provide(&engine, &request, |engine, request| engine.create(request, &Bar::hidden()))?;
     if let Some(file) = id_file {

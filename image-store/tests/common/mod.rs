@@ -24,21 +24,25 @@ impl Image {
     }
 
     fn config(&self) -> Vec<u8> {
-        let diff_ids: Vec<String> =
-            self.layers.iter().map(|layer| Digest::of(layer).to_string()).collect();
-        serde_json::to_vec(&serde_json::json!({
-            "architecture": image_store::Platform::host().architecture,
-            "os": "linux",
-            "created": "2024-01-02T03:04:05Z",
-            "config": { "Cmd": ["/bin/true"], "Labels": { "label": self.label } },
-            "rootfs": { "type": "layers", "diff_ids": diff_ids },
-        }))
-        .unwrap()
+        config(&self.layers, &self.label)
     }
 
     pub(crate) fn id(&self) -> Digest {
         Digest::of(&self.config())
     }
+}
+
+/// The configuration of an image of these layers, with a label.
+pub(crate) fn config(layers: &[Vec<u8>], label: &str) -> Vec<u8> {
+    let diff_ids: Vec<String> = layers.iter().map(|layer| Digest::of(layer).to_string()).collect();
+    serde_json::to_vec(&serde_json::json!({
+        "architecture": image_store::Platform::host().architecture,
+        "os": "linux",
+        "created": "2024-01-02T03:04:05Z",
+        "config": { "Cmd": ["/bin/true"], "Labels": { "label": label } },
+        "rootfs": { "type": "layers", "diff_ids": diff_ids },
+    }))
+    .unwrap()
 }
 
 /// A layer of regular files: name and content.

@@ -80,7 +80,7 @@ fn symlinks_are_not_followed() {
 fn the_root_is_a_directory() {
     assert_eq!(refused(Tar::new().symlink("./", "../canary").file("f", b"dead")), Refusal::Root);
     assert_eq!(refused(Tar::new().symlink(".", "../canary")), Refusal::Root);
-    assert_eq!(refused(Tar::new().file("/", b"dead")), Refusal::Root);
+    assert_eq!(broken(Tar::new().file("/", b"dead")), TarProblem::DataOfNothing);
     assert_eq!(refused(Tar::new().link("/", "f")), Refusal::Root);
 }
 

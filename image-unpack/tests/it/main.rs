@@ -2,11 +2,13 @@
 
 mod broken;
 mod forms;
+mod gnu_tar;
 mod hostile;
 mod image;
 mod layers;
 mod layout;
 mod model;
 mod settle;
+mod spec;
 mod streams;
 mod tar;

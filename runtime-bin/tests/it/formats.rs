@@ -117,6 +117,23 @@ fn layers_127() {
     checks_itself("layers-127");
 }
 
+/// As many as `make` makes, and more than a page of options can name: without `lowerdir+` that is said.
+#[test]
+fn layers_400() {
+    let root = Root::new();
+    let out = root.call(["run", "--rm", arg(&image("layers-400", "oci-gzip"))]);
+    if out.code != 0 && out.stderr.contains("older ones need shorter paths") {
+        return skipped("overlay_lowerdir_append", "400 layers are more than a page of options");
+    }
+    checks_itself("layers-400");
+}
+
+/// Says that this kernel lacks a feature of docs/kernel-features.md; who runs the tests decides whether it may.
+#[expect(clippy::print_stdout, reason = "a test's words to its runner")]
+fn skipped(feature: &str, why: &str) {
+    println!("SKIPPED: feature {feature}: {why}");
+}
+
 /// More layers than one page of options can name: `mount` still tells all, and the host's the same.
 #[test]
 fn the_options_of_127_layers() {

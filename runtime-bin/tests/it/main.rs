@@ -37,6 +37,7 @@ mod own_program;
 mod review;
 mod shell;
 mod sources;
+mod store;
 mod terminal;
 mod verbs;
 mod volume_races;

@@ -56,6 +56,7 @@ const DEFAULT: &[&str] = &[
     "netshoot",
     "layers-5",
     "layers-127",
+    "layers-400",
     "odd",
     "odd-sparse",
     "odd-twice",

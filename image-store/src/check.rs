@@ -1,0 +1,351 @@
+//! Looking through a whole store: what is there, whether it fits together, and what is left over.
+//!
+//! What can be verified is what a digest or a name says: an image's configuration (its digest is the image's id),
+//! which layers it needs (their chain ids follow from the configuration), each layer's record (diff_id and parent
+//! make its chain id) and how many files of how many bytes it has, links, names, and what is remembered of archives. A
+//! layer's files were verified as the bytes of a tar, which the store does not keep; so their content is compared where writing the tar anew gives the same
+//! bytes ([`CheckOptions::content`]), and nowhere else.
+
+use std::collections::{BTreeMap, HashSet};
+use std::io;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+
+use image_unpack::{Digest, Hasher, WhiteoutForm, chain_id};
+use oci_spec::image::ImageConfiguration;
+
+use crate::dir::Dir;
+use crate::link;
+use crate::record::{CONFIG, IMAGE, ImageRecord, LAYER, LayerRecord};
+use crate::save::Hashed;
+use crate::source::Known;
+use crate::store::Store;
+use crate::tags::{TAGS, Tags};
+use crate::trust::Content;
+use crate::{Error, Pack};
+
+/// How a store is looked through.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CheckOptions {
+    /// Also read all files of all layers. Default: no.
+    pub content: bool,
+}
+
+/// What [`Store::check`] found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Checked {
+    /// Images that there are.
+    pub images: usize,
+    /// Layers that there are.
+    pub layers: usize,
+    /// Names of images.
+    pub names: usize,
+    /// Layers whose files were read and are, byte for byte, what their diff_id says. Only with
+    /// [`CheckOptions::content`]; of the others nothing can be said, but that they can be read.
+    pub verified: usize,
+    /// What is wrong, in the order in which it was found.
+    pub findings: Vec<Finding>,
+}
+
+/// Something that should not be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// How bad it is.
+    pub grade: Grade,
+    /// Where.
+    pub path: PathBuf,
+    /// What is wrong, and what to do about it: the rest of a sentence that begins with the path.
+    pub what: String,
+}
+
+/// How bad a [`Finding`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grade {
+    /// Something that is needed is missing, or not what it was.
+    Damage,
+    /// It takes room, or is passed over, and does no harm.
+    Leftover,
+}
+
+impl Checked {
+    /// Whether something that is needed is missing, or not what it was.
+    pub fn is_damaged(&self) -> bool {
+        self.findings.iter().any(|finding| finding.grade == Grade::Damage)
+    }
+
+    /// Adds a finding.
+    pub fn add(&mut self, grade: Grade, path: PathBuf, what: impl Into<String>) {
+        self.findings.push(Finding { grade, path, what: what.into() });
+    }
+}
+
+/// What to do with an image that is damaged.
+const AGAIN: &str = "remove the image with rmi, and load it again";
+
+impl Store {
+    /// Looks through the store. Nothing is removed from it meanwhile, and nothing is changed; others may load.
+    ///
+    /// # Errors
+    /// A system call fails. What is damaged is no error but a [`Finding`].
+    pub fn check(&self, options: &CheckOptions) -> Result<Checked, Error> {
+        let _hold = self.hold()?;
+        let mut look =
+            Look { store: self, options, found: Checked::default(), used: HashSet::new() };
+        // Before the images: a layer that is there by now, and that no image has by then, nobody needs.
+        let layers = look.layers()?;
+        let images = self.ids()?;
+        look.found.images = images.len();
+        for id in &images {
+            if let Err(error) = look.image(id) {
+                let path = self.dirs().images.path().join(id.hex());
+                look.damage(path, format!("cannot be looked at: {error}"));
+            }
+        }
+        look.names(&images)?;
+        look.leftovers(&layers)?;
+        Ok(look.found)
+    }
+}
+
+struct Look<'a> {
+    store: &'a Store,
+    options: &'a CheckOptions,
+    found: Checked,
+    /// Chain ids of the layers that images need.
+    used: HashSet<Digest>,
+}
+
+impl Look<'_> {
+    fn damage(&mut self, path: PathBuf, what: impl Into<String>) {
+        self.found.add(Grade::Damage, path, what);
+    }
+
+    fn leftover(&mut self, path: PathBuf, what: impl Into<String>) {
+        self.found.add(Grade::Leftover, path, what);
+    }
+
+    /// A file's value; `None` where it is missing or damaged, which is then found.
+    fn sound<T>(
+        &mut self,
+        dir: &Dir,
+        name: &str,
+        read: Result<Option<T>, Error>,
+    ) -> Result<Option<T>, Error> {
+        let path = dir.path().join(name);
+        match read {
+            Ok(Some(value)) => return Ok(Some(value)),
+            Ok(None) => self.damage(path, format!("is missing; {AGAIN}")),
+            Err(Error::Damaged { problem, .. }) => {
+                self.damage(path, format!("is damaged: {problem}; {AGAIN}"));
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(None)
+    }
+
+    /// All layers, each by itself.
+    fn layers(&mut self) -> Result<BTreeMap<Digest, LayerRecord>, Error> {
+        let all = &self.store.dirs().layers;
+        let mut layers = BTreeMap::new();
+        for name in all.names()? {
+            let Ok(id) = Digest::from_hex(&name) else {
+                self.leftover(all.path().join(&name), "is no layer; nobody uses it");
+                continue;
+            };
+            self.found.layers += 1;
+            match self.layer(&name, &id) {
+                Ok(record) => layers.extend(record.map(|record| (id, record))),
+                Err(error) => {
+                    self.damage(all.path().join(&name), format!("cannot be looked at: {error}"));
+                }
+            }
+        }
+        let mut forms: Vec<&str> = layers.values().map(|record| &record.form[..]).collect();
+        forms.sort_unstable();
+        forms.dedup();
+        if let [first, .., other] = forms[..] {
+            let what = format!("has layers of two forms: {first}; {other}. {AGAIN}");
+            self.damage(all.path().to_owned(), what);
+        }
+        Ok(layers)
+    }
+
+    fn layer(&mut self, name: &str, id: &Digest) -> Result<Option<LayerRecord>, Error> {
+        let Some(dir) = self.store.dirs().layers.dir(name)? else { return Ok(None) };
+        let record = dir.json::<LayerRecord>(LAYER);
+        let record = self.sound(&dir, LAYER, record)?;
+        self.link(&dir, id)?;
+        let Some(record) = record else { return Ok(None) };
+        let made = chain_id(record.parent.as_ref(), &record.diff_id);
+        if made != *id {
+            self.damage(dir.path().join(LAYER), format!("is another layer's, {made}; {AGAIN}"));
+        }
+        if let (Some(content), Some(diff)) = (record.content, dir.dir("diff")?)
+            && Content::of(&diff)? != content
+        {
+            self.damage(
+                diff.path().to_owned(),
+                format!("has not the files that were unpacked; {AGAIN}"),
+            );
+        }
+        if self.options.content {
+            self.content(&dir, &record)?;
+        }
+        Ok(Some(record))
+    }
+
+    /// That a layer's short link leads to its files.
+    fn link(&mut self, dir: &Dir, id: &Digest) -> Result<(), Error> {
+        if dir.dir("diff")?.is_none() {
+            self.damage(dir.path().join("diff"), format!("is missing; {AGAIN}"));
+        }
+        let links = &self.store.dirs().links;
+        let name = link::name(id);
+        match link::target(links, &name)? {
+            Some(found) if found == link::to(id) => {}
+            Some(found) => {
+                let to = link::to(id);
+                self.damage(
+                    links.path().join(name),
+                    format!("leads to {found} and not to {to}; remove it"),
+                );
+            }
+            None => self.damage(links.path().join(name), format!("is missing; {AGAIN}")),
+        }
+        Ok(())
+    }
+
+    /// Reads a layer's files, as they would be saved.
+    fn content(&mut self, dir: &Dir, record: &LayerRecord) -> Result<(), Error> {
+        let Some(diff) = dir.dir("diff")? else { return Ok(()) };
+        let Some(form) = whiteouts(&record.form) else {
+            self.damage(dir.path().join(LAYER), format!("has an unknown form; {AGAIN}"));
+            return Ok(());
+        };
+        let mut hashed = Hashed { out: io::sink(), hasher: Hasher::new() };
+        match (Pack { layer: Some(form), ..Pack::default() }).write(diff.as_fd(), &mut hashed) {
+            Ok(_) => {
+                self.found.verified += usize::from(hashed.hasher.finish() == record.diff_id);
+            }
+            Err(error) => self.damage(diff.path().to_owned(), format!("cannot be read: {error}")),
+        }
+        Ok(())
+    }
+
+    fn image(&mut self, id: &Digest) -> Result<(), Error> {
+        let Some(dir) = self.store.dirs().images.dir(&id.hex())? else { return Ok(()) };
+        let record = dir.json::<ImageRecord>(IMAGE);
+        let record = self.sound(&dir, IMAGE, record)?;
+        let raw = dir.read(CONFIG);
+        let Some(raw) = self.sound(&dir, CONFIG, raw)? else { return Ok(()) };
+        let path = dir.path().join(CONFIG);
+        let found = Digest::of(&raw);
+        if found != *id {
+            self.damage(path, format!("is damaged: its digest is {found}; {AGAIN}"));
+            return Ok(());
+        }
+        let config = match ImageConfiguration::from_reader(raw.as_slice()) {
+            Ok(config) => config,
+            Err(error) => {
+                self.damage(path, format!("is no configuration: {error}; {AGAIN}"));
+                return Ok(());
+            }
+        };
+        let mut needed = Vec::new();
+        for diff_id in config.rootfs().diff_ids() {
+            let Ok(diff_id) = diff_id.parse() else {
+                self.damage(path, format!("names a layer {diff_id}, which is no digest; {AGAIN}"));
+                return Ok(());
+            };
+            needed.push(chain_id(needed.last(), &diff_id));
+        }
+        self.used.extend(&needed);
+        if let Some(record) = record {
+            let recorded: Vec<Digest> = record.layers.iter().map(|layer| layer.chain_id).collect();
+            if record.id != *id || recorded != needed {
+                let what = format!("is of other layers than the configuration; {AGAIN}");
+                self.damage(dir.path().join(IMAGE), what);
+            }
+        }
+        let layers = &self.store.dirs().layers;
+        for (at, layer) in needed.iter().enumerate() {
+            // As it is now: another process may have loaded it meanwhile.
+            if !layers.has(&layer.hex())? {
+                let (number, count) = (at + 1, needed.len());
+                let path = layers.path().join(layer.hex());
+                let what = format!("is missing, layer {number} of {count} of {id}; {AGAIN}");
+                self.damage(path, what);
+            }
+        }
+        Ok(())
+    }
+
+    fn names(&mut self, images: &[Digest]) -> Result<(), Error> {
+        let root = &self.store.dirs().root;
+        let tags: Tags = match root.json(TAGS) {
+            Ok(tags) => tags.unwrap_or_default(),
+            Err(Error::Damaged { path, problem }) => {
+                let what = format!("is damaged: {problem}; remove it, and give the images names");
+                self.damage(path, what);
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        self.found.names = tags.len();
+        for (name, id) in &tags {
+            if !images.contains(id) && !self.store.dirs().images.has(&id.hex())? {
+                let what = format!("gives the name {name} to {id}, which is not there; use rmi");
+                self.damage(root.path().join(TAGS), what);
+            }
+        }
+        Ok(())
+    }
+
+    fn leftovers(&mut self, layers: &BTreeMap<Digest, LayerRecord>) -> Result<(), Error> {
+        let dirs = self.store.dirs();
+        // Opening the store has removed what the dead have left: what is there now is somebody's work.
+        if dirs.staging.names()?.is_empty() {
+            for id in
+                layers.keys().filter(|id| !self.used.contains(id)).copied().collect::<Vec<_>>()
+            {
+                let what = "is of no image; the next image that is removed takes it along";
+                self.leftover(dirs.layers.path().join(id.hex()), what);
+            }
+        }
+        for name in dirs.links.names()? {
+            if !dirs.links.has(&name)? {
+                let what = "leads nowhere; the next image that is removed takes it along";
+                self.leftover(dirs.links.path().join(name), what);
+            }
+        }
+        for key in dirs.sources.names()? {
+            let known = Known::read(&dirs.sources, &key)?;
+            let images = known.iter().flat_map(|known| &known.images);
+            let mut is_there = known.is_some();
+            for image in images {
+                is_there &= dirs.images.has(&image.id.hex())?;
+            }
+            if !is_there {
+                let what = "remembers an archive whose images are gone; it is passed over";
+                self.leftover(dirs.sources.path().join(key), what);
+            }
+        }
+        for name in dirs.images.names()? {
+            if Digest::from_hex(&name).is_err() {
+                self.leftover(dirs.images.path().join(name), "is no image; nobody uses it");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How whiteouts are written in a layer of this form, as [`crate::work::form`] calls it.
+fn whiteouts(form: &str) -> Option<WhiteoutForm> {
+    let all = [
+        WhiteoutForm::Device,
+        WhiteoutForm::Xattr { user: false },
+        WhiteoutForm::Xattr { user: true },
+    ];
+    all.into_iter().find(|known| form.starts_with(&format!("whiteouts {known:?},")))
+}

@@ -1,0 +1,114 @@
+//! How much memory a load takes: the same for any size of image.
+
+mod common;
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use common::Image;
+use image_store::{Digest, LoadOptions, Source, Store};
+
+/// Bytes of each of three layers.
+const LAYER: usize = 100 << 20;
+/// What a load may take at most, bytes.
+const LIMIT: u64 = 128 << 20;
+/// The same test in its child: the store's root, the archive, and whether it comes by a pipe.
+const CHILD: &str = "IMAGE_STORE_TEST_MEMORY";
+
+/// Bytes that no compression makes smaller (xorshift).
+fn noise(seed: u64) -> Vec<u8> {
+    let mut state = seed;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    (0..LAYER / 8).flat_map(|_| next().to_le_bytes()).collect()
+}
+
+/// An archive of three layers, packed each by itself.
+fn write(path: &Path, pack: fn(&[u8]) -> Vec<u8>) {
+    let layers: Vec<Vec<u8>> =
+        (1..=3).map(|seed| common::layer(&[("noise", &noise(seed))])).collect();
+    let config = common::config(&layers, "");
+    let names: Vec<String> = (0..layers.len()).map(|at| format!("{at}/layer.tar")).collect();
+    let manifest =
+        serde_json::json!([{ "Config": "config.json", "RepoTags": ["big:1"], "Layers": names }]);
+    let mut tar = tar::Builder::new(BufWriter::new(File::create(path).unwrap()));
+    let mut add = |name: &str, bytes: &[u8]| {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        tar.append_data(&mut header, name, bytes).unwrap();
+    };
+    for (name, layer) in names.iter().zip(&layers) {
+        add(name, &pack(layer));
+    }
+    add("config.json", &config);
+    add("manifest.json", manifest.to_string().as_bytes());
+    tar.into_inner().unwrap().flush().unwrap();
+    assert_eq!(Image::new("big:1", &layers).id(), Digest::of(&config));
+}
+
+/// The most that this process had in memory, bytes (`VmHWM`, proc_pid_status(5)).
+fn peak() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap() << 10
+}
+
+/// In the child: loads, and fails if it took too much.
+fn load_in_child(root: &str) {
+    let archive = std::env::var_os("IMAGE_STORE_TEST_TAR").unwrap();
+    let source = match std::env::var_os("IMAGE_STORE_TEST_PIPE") {
+        None => Source::Path(archive.into()),
+        Some(_) => Source::Stdin(File::from(io::stdin().as_fd().try_clone_to_owned().unwrap())),
+    };
+    let options = LoadOptions { durable: false, ..LoadOptions::default() };
+    let store = Store::open(root.as_ref()).unwrap();
+    assert_eq!(store.load(&source, &options, &()).unwrap()[0].size, 3 * LAYER as u64);
+    let peak = peak();
+    assert!(peak < LIMIT, "a load took {peak} bytes of memory");
+}
+
+/// Loads from a file, or by a pipe where `ways` says so.
+fn assert_bounded(pack: fn(&[u8]) -> Vec<u8>, ways: &[bool]) {
+    let temp = tempfile::tempdir().unwrap();
+    let archive = temp.path().join("big.tar");
+    write(&archive, pack);
+    for &pipe in ways {
+        let root = temp.path().join("store");
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "a_load_takes_little_memory", "--test-threads=1"]);
+        command.env(CHILD, &root).env("IMAGE_STORE_TEST_TAR", &archive);
+        let cat = pipe.then(|| {
+            let mut cat = Command::new("cat").arg(&archive).stdout(Stdio::piped()).spawn().unwrap();
+            command.env("IMAGE_STORE_TEST_PIPE", "1").stdin(cat.stdout.take().unwrap());
+            cat
+        });
+        let out = command.output().unwrap();
+        if let Some(mut cat) = cat {
+            cat.wait().unwrap();
+        }
+        assert!(out.status.success(), "pipe: {pipe}: {}", String::from_utf8_lossy(&out.stdout));
+        fs::remove_dir_all(root).unwrap();
+    }
+}
+
+#[test]
+fn a_load_takes_little_memory() {
+    if let Ok(root) = std::env::var(CHILD) {
+        return load_in_child(&root);
+    }
+    let gzip = |bytes: &[u8]| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    };
+    assert_bounded(gzip, &[false, true]);
+    assert_bounded(|bytes| zstd::encode_all(bytes, 1).unwrap(), &[false]);
+}

@@ -1,0 +1,104 @@
+//! The store from outside: `check`, what is on the disk when, and what is not read again.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::harness::{Out, Root, Started, arg, busybox};
+
+#[test]
+fn a_whole_store_is_checked() {
+    let root = Root::new();
+    assert_eq!(root.ok(["check"]), "Images: 0, layers: 0, names: 0, damaged: 0");
+    root.ok(["load", "-q", "-i", arg(&busybox())]);
+    root.ok(["create", "--name", "box", arg(&busybox()), "true"]);
+    assert_eq!(root.ok(["check"]), "Images: 1, layers: 1, names: 1, damaged: 0");
+    let content = root.ok(["check", "--content"]);
+    assert!(content.contains("layers compared with their digests: "), "{content}");
+    assert_eq!(root.ok(["check", "--quiet"]), "");
+}
+
+#[test]
+fn damage_is_told_and_its_remedy_is_one() {
+    let root = Root::new();
+    root.ok(["load", "-q", "-i", arg(&busybox())]);
+    root.ok(["create", "--name", "box", arg(&busybox()), "true"]);
+    let images = root.store().join("images");
+    let image = std::fs::read_dir(&images).unwrap().next().unwrap().unwrap().path();
+    std::fs::write(image.join("config.json"), "{}").unwrap();
+    let layers = root.store().join("layers");
+    let layer = std::fs::read_dir(&layers).unwrap().next().unwrap().unwrap().path();
+    std::fs::rename(&layer, root.dir().join("lost")).unwrap();
+    let out = root.call(["check", "-q"]);
+    assert_eq!(out.code, 1, "{out:?}");
+    for words in [
+        "config.json is damaged: its digest is sha256:",
+        "lacks layers of its image sha256:",
+        "remove the container box",
+    ] {
+        assert!(out.stdout.contains(words), "no {words:?} in {out:?}");
+    }
+    assert!(out.stdout.lines().all(|line| line.starts_with("damaged: /")), "{out:?}");
+    root.ok(["rm", "box"]);
+    let id = image.file_name().unwrap().to_str().unwrap();
+    root.ok(["rmi", "-f", id]);
+    root.ok(["load", "-q", "-i", arg(&busybox())]);
+    assert_eq!(root.ok(["check"]), "Images: 1, layers: 1, names: 1, damaged: 0");
+}
+
+/// The system calls of a command, by strace with these options.
+fn traced(root: &Root, options: &[&str], args: &[&str]) -> String {
+    let file = root.dir().join("trace");
+    let own = root.command(args);
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "-o"]).arg(&file).args(options);
+    command.arg(own.get_program()).args(own.get_args()).current_dir(root.dir());
+    let out: Out = Started::new(command, None).wait();
+    assert_eq!(out.code, 0, "{out:?}");
+    let text = std::fs::read_to_string(file).unwrap();
+    text.lines().filter(|line| line.contains('(')).map(|line| format!("{line}\n")).collect()
+}
+
+/// One syncfs for all layers of a load; none where nothing is promised.
+#[test]
+fn durable_is_one_syncfs() {
+    for (option, syncs) in
+        [(&[][..], 0), (&["--durable"], 1), (&["--durable=true"], 1), (&["--durable=false"], 0)]
+    {
+        let root = Root::new();
+        let archive = busybox();
+        let args = [&["load", "-q"][..], option, &["-i", arg(&archive)]].concat();
+        let calls = traced(&root, &["-e", "trace=syncfs"], &args);
+        assert_eq!(calls.lines().count(), syncs, "{option:?}: {calls}");
+        // What is there without the promise gets it from a load that gives it.
+        let args = ["load", "-q", "--durable", "-i", arg(&archive)];
+        let again = traced(&root, &["-e", "trace=syncfs"], &args);
+        assert_eq!(again.lines().count(), 1 - syncs, "{option:?}: {again}");
+    }
+    let root = Root::new();
+    root.ok(["run", "--rm", "--durable", arg(&busybox()), "true"]);
+    root.ok(["create", "--durable", arg(&busybox()), "true"]);
+    let usage = root.call(["pull", "--durable=maybe", "x"]);
+    assert_eq!(usage.code, 125, "{usage:?}");
+}
+
+/// The second command that is given an archive knows it by its device, inode, size and times.
+#[test]
+fn an_archive_that_did_not_change_is_not_read_again() {
+    let root = Root::new();
+    let archive = root.dir().join("own.tar");
+    std::fs::copy(busybox(), &archive).unwrap();
+    let reads = |args: &[&str]| {
+        let read = "trace=read,pread64,readv,preadv,preadv2,mmap,copy_file_range,sendfile,splice";
+        traced(&root, &["-e", read, "-P", arg(&archive)], args).lines().count()
+    };
+    let path: &Path = &archive;
+    let load = ["load", "-q", "-i", arg(path)];
+    let run = ["run", "--rm", arg(path), "true"];
+    assert!(reads(&run) > 0, "strace sees no reads");
+    assert_eq!((reads(&run), reads(&load)), (0, 0));
+    // A time that is another makes it another file.
+    let file = std::fs::File::options().write(true).open(path).unwrap();
+    file.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+    assert!(reads(&load) > 0);
+    assert_eq!(reads(&run), 0);
+}
