@@ -116,7 +116,9 @@ pub struct Settled {
 }
 
 impl Settled {
-    /// The layer, for [`Merged::apply`].
+    /// The layer, for [`Merged::apply`], so that the next one can be settled on it. As in an overlay, a file of a lower
+    /// layer that it links to is a copy, apart from links that only the lower layer has; a layer that was not settled
+    /// joins them.
     #[must_use]
     pub fn layer(&self) -> &Layer {
         &self.layer
