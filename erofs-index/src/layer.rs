@@ -5,12 +5,12 @@ use std::collections::HashMap;
 use crate::Error;
 use crate::entry::{Data, Kind, Meta};
 use crate::error::{Problem, show};
-use crate::format::{
-    BLOCK, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFREG, device_number,
-};
+use crate::format::{BLOCK, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFREG, device_number};
 use crate::limits::Limits;
 use crate::sparse;
-use crate::tree::{Content, Inode, NONE, Number, ROOT, Span, Sparse, Stored, Tree, check_path, split};
+use crate::tree::{
+    Content, Inode, NONE, Number, ROOT, Span, Sparse, Stored, Tree, check_path, split,
+};
 
 /// A layer of an image, as it grows.
 ///

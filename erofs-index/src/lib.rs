@@ -47,6 +47,10 @@ mod sparse;
 mod tree;
 mod xattr;
 
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 pub use entry::{Data, Device, INLINE_FREE, Kind, Meta, Time, maps_to_blocks};
 pub use error::{Error, Problem};
 pub use index::{Index, Options, Use};

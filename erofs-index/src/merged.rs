@@ -48,7 +48,9 @@ impl Merged {
             for number in children.of(from) {
                 let name = *layer.tree.name(*number);
                 if name.inode == NONE {
-                    if let Some(gone) = self.tree.find(to, layer.tree.text(&name)).filter(|_| name.whiteout) {
+                    if let Some(gone) =
+                        self.tree.find(to, layer.tree.text(&name)).filter(|_| name.whiteout)
+                    {
                         self.tree.name_mut(gone).inode = NONE;
                     }
                     continue;
@@ -228,7 +230,8 @@ impl Layer {
                 }
                 if self.tree.is_directory(name.inode) {
                     let erased = name.whiteout || self.tree.inode(name.inode).erased;
-                    let lower = if erased || !below.tree.is_directory(found) { NONE } else { found };
+                    let lower =
+                        if erased || !below.tree.is_directory(found) { NONE } else { found };
                     open.push((name.inode, lower));
                 }
             }
@@ -256,7 +259,11 @@ fn links(tree: &Tree, children: &Children) -> Vec<(Vec<u8>, Number)> {
             if tree.is_directory(child) || (is_link && !seen[child as usize]) {
                 let slash: &[u8] = if path.is_empty() { b"" } else { b"/" };
                 let path = [&path, slash, tree.text(name)].concat();
-                if is_link { found.push((path, child)) } else { open.push((child, path)) }
+                if is_link {
+                    found.push((path, child))
+                } else {
+                    open.push((child, path))
+                }
                 seen[child as usize] = true;
             }
         }

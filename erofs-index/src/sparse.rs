@@ -128,7 +128,8 @@ mod tests {
         let map = [(0, 4 * K), (64 * K, 8 * K), (72 * K, 4 * K), (1024 * K, 100)];
         let cut = mapped(&map, 1024 * K + 100);
         assert_eq!(cut, Cut { bits: 3, count: 257 });
-        let found: Vec<_> = sources(&map, cut).enumerate().filter_map(|(n, at)| Some((n, at?))).collect();
+        let found: Vec<_> =
+            sources(&map, cut).enumerate().filter_map(|(n, at)| Some((n, at?))).collect();
         assert_eq!(found, [(0, 0), (16, 4 * K), (17, 8 * K), (18, 12 * K), (256, 16 * K)]);
         // What ends within a block before the end bounds the chunk at the next block.
         assert_eq!(mapped(&[(0, 100)], 1024 * K), Cut { bits: 0, count: 2048 });

@@ -240,10 +240,12 @@ impl Tree {
         if path.is_empty() {
             return ROOT;
         }
-        path.split(|byte| *byte == b'/').try_fold(ROOT, |dir, name| {
-            let child = if self.is_directory(dir) { self.child(dir, name) } else { NONE };
-            if child == NONE { Err(NONE) } else { Ok(child) }
-        }).unwrap_or(NONE)
+        path.split(|byte| *byte == b'/')
+            .try_fold(ROOT, |dir, name| {
+                let child = if self.is_directory(dir) { self.child(dir, name) } else { NONE };
+                if child == NONE { Err(NONE) } else { Ok(child) }
+            })
+            .unwrap_or(NONE)
     }
 
     /// The name in the directory, made without an inode if there is none.
@@ -280,7 +282,11 @@ impl Tree {
     pub(crate) fn keep(&self, bytes: usize) -> Result<(), Error> {
         let kept = self.text.len() + self.data.len() + self.xattrs.bytes() + 16 * self.maps.len();
         let all = kept as u64 + bytes as u64;
-        check(all, u64::from(self.limits.memory), "bytes of names, attributes and contents in memory")
+        check(
+            all,
+            u64::from(self.limits.memory),
+            "bytes of names, attributes and contents in memory",
+        )
     }
 
     /// Counts pointers to data.

@@ -150,7 +150,8 @@ fn parse(name: &[u8], value: &[u8]) -> Result<Xattr, Problem> {
 }
 
 fn shown(xattr: &Xattr) -> String {
-    let prefix = SPACES.iter().find(|(_, space)| *space == xattr.space).map_or(&b""[..], |row| row.0);
+    let prefix =
+        SPACES.iter().find(|(_, space)| *space == xattr.space).map_or(&b""[..], |row| row.0);
     show(&[prefix, &xattr.name].concat())
 }
 
@@ -177,7 +178,8 @@ mod tests {
     fn what_erofs_cannot_hold_is_refused() {
         let mut table = Xattrs::new();
         let mut why = |given: &[_]| table.intern(given).expect_err("refused");
-        for name in ["", "user.", "user", "system.nfs4_acl", "system.posix_acl_accessx", "btrfs.a"] {
+        for name in ["", "user.", "user", "system.nfs4_acl", "system.posix_acl_accessx", "btrfs.a"]
+        {
             assert_eq!(why(&[pair(name, b"")]), Problem::XattrName(show(name.as_bytes())));
         }
         let long = format!("user.{}", "x".repeat(256));

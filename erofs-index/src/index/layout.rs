@@ -107,8 +107,10 @@ impl Layout {
                     (head.next_multiple_of(CHUNK_INDEX) + CHUNK_INDEX * count, blocks)
                 }
             };
-            let slot = u32::try_from(at / SLOT)
-                .map_err(|_| Error::Limit { limit: u64::from(u32::MAX), unit: "places for inodes" })?;
+            let slot = u32::try_from(at / SLOT).map_err(|_| Error::Limit {
+                limit: u64::from(u32::MAX),
+                unit: "places for inodes",
+            })?;
             match place.number {
                 WHITEOUT => self.whiteout = slot,
                 number => self.slots[number as usize] = slot,

@@ -77,7 +77,12 @@ impl Walk {
             }
             if is_new {
                 let covered = directory.covered || opaque;
-                self.places.push(Place { number: inode, parent: directory.number, opaque, covered });
+                self.places.push(Place {
+                    number: inode,
+                    parent: directory.number,
+                    opaque,
+                    covered,
+                });
             }
         }
     }
@@ -104,7 +109,8 @@ impl Walk {
         for place in &self.places {
             *counts.entry(inode(tree, place.number).mtime).or_default() += 1;
         }
-        let most = counts.into_iter().max_by_key(|(time, count)| (*count, std::cmp::Reverse(*time)));
+        let most =
+            counts.into_iter().max_by_key(|(time, count)| (*count, std::cmp::Reverse(*time)));
         most.map_or(Time::default(), |(time, _)| time)
     }
 }

@@ -18,7 +18,8 @@ pub(super) fn write(
     options: &Options,
     out: &mut impl Write,
 ) -> io::Result<()> {
-    let mut writer = Writer { tree, layout, gathered: Vec::with_capacity(2 * GATHERED), before: 0, out };
+    let mut writer =
+        Writer { tree, layout, gathered: Vec::with_capacity(2 * GATHERED), before: 0, out };
     writer.head(options);
     for (number, spot) in layout.spots.iter().enumerate() {
         writer.pad(u64::from(spot.slot) * SLOT);
@@ -46,13 +47,10 @@ struct Writer<'a, W> {
 }
 
 impl<W: Write> Writer<'_, W> {
-    /// Hands on what is gathered if it is more than that. Not in the middle of the superblock's checksum.
+    /// Hands on what is gathered if it is as much as that.
     fn flush(&mut self, least: usize) -> io::Result<()> {
         if self.gathered.len() < least {
             return Ok(());
-        }
-        if self.before == 0 {
-            format::put_checksum(&mut self.gathered);
         }
         self.out.write_all(&self.gathered)?;
         self.before += self.gathered.len() as u64;
@@ -62,7 +60,9 @@ impl<W: Write> Writer<'_, W> {
 
     /// Zeros up to this byte of the index.
     fn pad(&mut self, to: u64) {
-        self.gathered.resize((to - self.before) as usize, 0);
+        let length = (to - self.before) as usize;
+        debug_assert!(length >= self.gathered.len(), "the layout has no room for what is there");
+        self.gathered.resize(length, 0);
     }
 
     fn head(&mut self, options: &Options) {

@@ -37,7 +37,12 @@ impl Place {
     }
 
     /// Mounts an index with its devices at a directory of that name. None, and said, if this kernel cannot mount files.
-    pub(crate) fn mount(&mut self, name: &str, index: &[u8], devices: &[Vec<u8>]) -> Option<PathBuf> {
+    pub(crate) fn mount(
+        &mut self,
+        name: &str,
+        index: &[u8],
+        devices: &[Vec<u8>],
+    ) -> Option<PathBuf> {
         let devices = devices.iter().enumerate();
         let devices: Vec<_> = devices
             .map(|(number, device)| self.write(&format!("{name}.{number}.blob"), device))
@@ -46,10 +51,16 @@ impl Place {
     }
 
     /// As `mount`, with devices that are files already.
-    pub(crate) fn mount_with(&mut self, name: &str, index: &[u8], devices: &[PathBuf]) -> Option<PathBuf> {
+    pub(crate) fn mount_with(
+        &mut self,
+        name: &str,
+        index: &[u8],
+        devices: &[PathBuf],
+    ) -> Option<PathBuf> {
         let mut options = vec![("source", self.write(&format!("{name}.erofs"), index))];
         options.extend(devices.iter().map(|device| ("device", device.clone())));
-        let options: Vec<_> = options.iter().map(|(key, path)| (*key, path.to_str().unwrap())).collect();
+        let options: Vec<_> =
+            options.iter().map(|(key, path)| (*key, path.to_str().unwrap())).collect();
         match self.try_mount(name, "erofs", &options) {
             Ok(at) => Some(at),
             Err((step, Errno::NOTBLK)) => {

@@ -38,7 +38,9 @@ fn check(layers: &[Vec<Op>]) {
     let Some(at) = place.mount("merged", &index, &devices) else { return };
     let found = kernel::tree(&at);
     assert_same(&unlinked(found.clone()), &unlinked(wanted.clone()));
-    let links = |tree: &Tree| tree.iter().map(|(path, node)| (path.clone(), node.links)).collect::<Vec<_>>();
+    let links = |tree: &Tree| {
+        tree.iter().map(|(path, node)| (path.clone(), node.links)).collect::<Vec<_>>()
+    };
     assert_eq!(links(&found), links(&wanted));
     assert_same(&normal(found), &wanted);
     kernel::look_up(&at, &wanted);
@@ -67,12 +69,37 @@ pub(crate) fn rich() -> Vec<Op> {
     let path = |path: &str| path.as_bytes().to_vec();
     let mut ops = vec![
         Op::Add(Vec::new(), with(0o755, &[("user.root", b"is a directory too")]), What::Directory),
-        Op::Add(path("bin"), Attributes { mtime: (1_600_000_000, 123_456_789), ..with(0o755, &[]) }, What::Directory),
-        Op::Add(path("bin/ping"), with(0o755, &[("security.capability", CAPABILITY)]), What::File(big.clone())),
+        Op::Add(
+            path("bin"),
+            Attributes { mtime: (1_600_000_000, 123_456_789), ..with(0o755, &[]) },
+            What::Directory,
+        ),
+        Op::Add(
+            path("bin/ping"),
+            with(0o755, &[("security.capability", CAPABILITY)]),
+            What::File(big.clone()),
+        ),
         Op::Add(path("bin/su"), with(0o4755, &[]), What::File(big[..70_000].to_vec())),
-        Op::Add(path("tmp"), with(0o1777, &[("system.posix_acl_default", ACL), ("system.posix_acl_access", ACL)]), What::Directory),
-        Op::Add(path("tmp/acl"), with(0o674, &[("system.posix_acl_access", ACL)]), What::File(b"for some".to_vec())),
-        Op::Add(path("old"), Attributes { uid: u32::MAX - 1, gid: 65_536, mtime: (-1, 999_999_999), ..with(0o600, &[]) }, What::Fifo),
+        Op::Add(
+            path("tmp"),
+            with(0o1777, &[("system.posix_acl_default", ACL), ("system.posix_acl_access", ACL)]),
+            What::Directory,
+        ),
+        Op::Add(
+            path("tmp/acl"),
+            with(0o674, &[("system.posix_acl_access", ACL)]),
+            What::File(b"for some".to_vec()),
+        ),
+        Op::Add(
+            path("old"),
+            Attributes {
+                uid: u32::MAX - 1,
+                gid: 65_536,
+                mtime: (-1, 999_999_999),
+                ..with(0o600, &[])
+            },
+            What::Fifo,
+        ),
         add("dev/null", What::Character(1, 3)),
         add("dev/far", What::Character(0xfff, 0xf_ffff)),
         add("dev/sda", What::Block(8, 0)),
@@ -83,18 +110,36 @@ pub(crate) fn rich() -> Vec<Op> {
         Op::Link(path("linked"), path("bin/ping")),
         Op::Link(path("bin/third"), path("linked")),
         Op::Link(path("link-to-link"), path("short")),
-        add("sparse", What::Holes(1 << 20, vec![(0, vec![1; 4096]), (65_536, vec![2; 8192]), (1_048_000, vec![3; 576])])),
+        add(
+            "sparse",
+            What::Holes(
+                1 << 20,
+                vec![(0, vec![1; 4096]), (65_536, vec![2; 8192]), (1_048_000, vec![3; 576])],
+            ),
+        ),
         add("all-hole", What::Holes(100_000, vec![])),
-        add("odd-sparse", What::Holes(300_000, vec![(3, vec![4; 5]), (4_000, vec![5; 1000]), (250_001, vec![6; 700])])),
+        add(
+            "odd-sparse",
+            What::Holes(
+                300_000,
+                vec![(3, vec![4; 5]), (4_000, vec![5; 1000]), (250_001, vec![6; 700])],
+            ),
+        ),
         add("hole-behind", What::Holes(9000, vec![(0, vec![7; 700])])),
     ];
     // Names of all bytes, and data of all lengths around the borders of blocks, inline and not.
     for byte in (1..=255_u8).filter(|byte| !b"/.".contains(byte)) {
         ops.push(file([b"bytes/", &[byte][..]].concat(), [byte]));
     }
-    for length in [1, 31, 32, 33, 448, 449, 479, 480, 481, 510, 511, 512, 513, 1023, 1024, 1025, 4095, 4096, 4097] {
+    for length in [
+        1, 31, 32, 33, 448, 449, 479, 480, 481, 510, 511, 512, 513, 1023, 1024, 1025, 4095, 4096,
+        4097,
+    ] {
         ops.push(file(format!("length/{length}"), &big[..length]));
-        ops.push(add(format!("link-length/{}", length.min(4095)), What::Symlink(vec![b'x'; length.min(4095)])));
+        ops.push(add(
+            format!("link-length/{}", length.min(4095)),
+            What::Symlink(vec![b'x'; length.min(4095)]),
+        ));
     }
     let many: Vec<_> = (0..300).map(|n| (format!("user.{n}"), vec![n as u8; n % 40])).collect();
     let many: Vec<_> = many.iter().map(|(name, value)| (&name[..], &value[..])).collect();
@@ -102,8 +147,16 @@ pub(crate) fn rich() -> Vec<Op> {
         // More shared ones than an inode can point to.
         ops.push(Op::Add(path(name), with(0o644, &many), What::File(b"x".to_vec())));
     }
-    ops.push(Op::Add(path("xattrs/large"), with(0o644, &[("user.large", &[9; 65_535])]), What::File(vec![1; 900])));
-    ops.push(Op::Add(path("xattrs/dir"), with(0o755, &[("user.large", &[9; 3_000])]), What::Directory));
+    ops.push(Op::Add(
+        path("xattrs/large"),
+        with(0o644, &[("user.large", &[9; 65_535])]),
+        What::File(vec![1; 900]),
+    ));
+    ops.push(Op::Add(
+        path("xattrs/dir"),
+        with(0o755, &[("user.large", &[9; 3_000])]),
+        What::Directory,
+    ));
     ops
 }
 

@@ -3,7 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use erofs_index::{Data, Device, Error, INLINE_FREE, Kind, Layer, Limits, Meta, Options, Time, maps_to_blocks};
+use erofs_index::{
+    Data, Device, Error, INLINE_FREE, Kind, Layer, Limits, Meta, Options, Time, maps_to_blocks,
+};
 
 use crate::tree::{Node, Tree, is_below, parent};
 
@@ -60,7 +62,9 @@ pub(crate) fn layer(ops: &[Op], device: u16) -> Result<(Layer, Vec<u8>), Error> 
             Op::Link(path, target) => layer.link(path, target)?,
             Op::Whiteout(path) => layer.whiteout(path)?,
             Op::Opaque(path) => layer.opaque(path)?,
-            Op::Add(path, attributes, what) => add_one(&mut layer, path, attributes, what, device, &mut blob)?,
+            Op::Add(path, attributes, what) => {
+                add_one(&mut layer, path, attributes, what, device, &mut blob)?
+            }
         }
     }
     Ok((layer, blob))

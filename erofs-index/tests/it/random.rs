@@ -52,7 +52,8 @@ fn what() -> impl Strategy<Value = What> {
 fn attributes() -> impl Strategy<Value = Attributes> {
     let owner = || prop_oneof![4 => Just(0_u32), 1 => any::<u32>()];
     let mtime = prop_oneof![3 => Just((1_700_000_000_i64, 0_u32)), 1 => (-9_i64..1 << 40, 0_u32..1_000_000_000)];
-    let names = vec!["user.a", "user.b", "trusted.x", "trusted.overlay.opaque", "security.capability"];
+    let names =
+        vec!["user.a", "user.b", "trusted.x", "trusted.overlay.opaque", "security.capability"];
     let value = prop_oneof![Just(b"y".to_vec()), vec(any::<u8>(), 0..600)];
     let xattrs = prop_oneof![
         3 => Just(Vec::new()),
@@ -86,7 +87,8 @@ fn right(layers: Vec<Vec<Op>>) -> Vec<Vec<Op>> {
             if trial.apply(&now).is_none() {
                 let mut copy = Merged::new(Limits::default());
                 for (number, ops) in kept.iter().enumerate() {
-                    copy.apply(&layer(ops, number as u16 + 1).expect("a right layer").0).expect("right");
+                    copy.apply(&layer(ops, number as u16 + 1).expect("a right layer").0)
+                        .expect("right");
                 }
                 let refused = layer(&now, 1).and_then(|(layer, _)| copy.apply(&layer));
                 assert!(refused.is_err(), "{now:?} is wrong after {kept:?}");

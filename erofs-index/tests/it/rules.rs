@@ -95,7 +95,8 @@ fn devices_are_checked() {
     merged.apply(&layer).unwrap();
     let index = |blocks: &[u32], tag: usize| {
         let device = |blocks: &u32| Device { blocks: *blocks, tag: vec![b't'; tag] };
-        let options = Options { devices: blocks.iter().map(device).collect(), ..Options::default() };
+        let options =
+            Options { devices: blocks.iter().map(device).collect(), ..Options::default() };
         merged.index(Use::Alone, &options).and_then(|index| index.to_vec())
     };
     assert_eq!(

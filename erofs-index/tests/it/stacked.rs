@@ -72,7 +72,11 @@ fn directories_that_no_entry_lists_are_the_lower_ones() {
         Op::Add(b"home".to_vec(), attributes.clone(), What::Directory),
         Op::Add(b"home/user".to_vec(), attributes, What::Directory),
     ];
-    check(&[lower, vec![file("home/user/new/file", "x")], vec![Op::Whiteout(b"home/user/gone".to_vec())]]);
+    check(&[
+        lower,
+        vec![file("home/user/new/file", "x")],
+        vec![Op::Whiteout(b"home/user/gone".to_vec())],
+    ]);
 }
 
 #[test]
