@@ -1,4 +1,4 @@
-//! The project's own tasks: `cargo xtask images | demo | man | tidy | test-host | test-vm`.
+//! The project's own tasks: `cargo xtask images | demo | erofs-utils | man | tidy | test-host | test-vm`.
 //!
 //! xtask knows nothing of the workspace's other crates: it builds, runs and checks them from outside,
 //! as a person at a terminal would.
@@ -8,6 +8,7 @@
 
 mod apt;
 mod demo;
+mod erofs_utils;
 mod images;
 mod man;
 mod sh;
@@ -33,6 +34,8 @@ enum Task {
     Images(images::Args),
     /// Build the release binary and show it at work, with nginx and a volume
     Demo(demo::Args),
+    /// Fetch erofs-utils 1.8 for tests
+    ErofsUtils(erofs_utils::Args),
     /// Write the program's manual pages
     Man(man::Args),
     /// Check the rules of the source tree that the compiler does not know
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().task {
         Task::Images(args) => images::run(args),
         Task::Demo(args) => demo::run(args),
+        Task::ErofsUtils(args) => erofs_utils::run(args),
         Task::Man(args) => man::run(args),
         Task::Tidy(args) => tidy::run(args),
         Task::TestHost(args) => test_host::run(args),

@@ -222,9 +222,10 @@ fn times_that_most_have_make_small_inodes() {
             .collect()
     };
     let (same, different) = (ops(|_| 7), ops(|n| n));
-    check(&[same.clone()]);
-    check(&[different.clone()]);
-    let (small, large) = (merge(&[same]).0.len(), merge(&[different]).0.len());
+    let (same, different) = ([same], [different]);
+    check(&same);
+    check(&different);
+    let (small, large) = (merge(&same).0.len(), merge(&different).0.len());
     assert!((large - small).abs_diff(32 * 999) < 512, "{small} and {large}");
 }
 

@@ -160,7 +160,7 @@ impl Model {
             match op {
                 Op::Add(path, attributes, What::Directory) => {
                     let node = self.node(attributes, &What::Directory);
-                    directory(&mut own, &mut whiteouts, parent(path));
+                    directory(&mut own, parent(path));
                     match own.get_mut(path) {
                         Some(Own::Directory(meta, ..)) => *meta = Some(node),
                         old => {
@@ -171,7 +171,7 @@ impl Model {
                 }
                 Op::Add(path, attributes, what) => {
                     let node = self.node(attributes, what);
-                    directory(&mut own, &mut whiteouts, parent(path));
+                    directory(&mut own, parent(path));
                     clear(&mut own, &mut whiteouts, path);
                     own.insert(path.clone(), Own::Other(node));
                 }
@@ -184,16 +184,16 @@ impl Model {
                         Some(other) => other.clone(),
                         None => Own::Below(target.clone()),
                     };
-                    directory(&mut own, &mut whiteouts, parent(path));
+                    directory(&mut own, parent(path));
                     clear(&mut own, &mut whiteouts, path);
                     own.insert(path.clone(), linked);
                 }
                 Op::Whiteout(path) => {
-                    directory(&mut own, &mut whiteouts, parent(path));
+                    directory(&mut own, parent(path));
                     whiteouts.insert(path.clone());
                 }
                 Op::Opaque(path) => {
-                    directory(&mut own, &mut whiteouts, path);
+                    directory(&mut own, path);
                     if let Some(Own::Directory(_, opaque, _)) = own.get_mut(path) {
                         *opaque = true;
                     }
@@ -215,10 +215,10 @@ impl Model {
             gone(&mut self.tree, path, true);
         }
         for (path, entry) in &own {
-            if let Own::Directory(_, opaque, erased) = entry {
-                if *opaque || *erased {
-                    gone(&mut self.tree, path, *erased);
-                }
+            if let Own::Directory(_, opaque, erased) = entry
+                && (*opaque || *erased)
+            {
+                gone(&mut self.tree, path, *erased);
             }
         }
         for (path, entry) in own {
@@ -292,9 +292,9 @@ fn bare_directory() -> Node {
 }
 
 /// What is made where something else stands, or nothing.
-fn directory(own: &mut BTreeMap<Vec<u8>, Own>, whiteouts: &mut BTreeSet<Vec<u8>>, path: &[u8]) {
+fn directory(own: &mut BTreeMap<Vec<u8>, Own>, path: &[u8]) {
     if !path.is_empty() {
-        directory(own, whiteouts, parent(path));
+        directory(own, parent(path));
     }
     if !matches!(own.get(path), Some(Own::Directory(..))) {
         let erased = own.contains_key(path);

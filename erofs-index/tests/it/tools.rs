@@ -71,7 +71,12 @@ fn fsck_accepts_and_extracts() {
         let (index, devices) = merge(&layers);
         let mut found = unlinked(extract(&place, &index, &devices, false));
         let mut wanted = unlinked(meaning(&layers));
-        wanted.values_mut().for_each(|node| node.xattrs.clear());
+        for node in wanted.values_mut() {
+            node.xattrs.clear();
+            if node.kind() == 0o12_0000 {
+                node.mode |= 0o777; // Linux makes no other symlinks
+            }
+        }
         // It extracts no hole at a file's end.
         for (path, node) in &mut found {
             if let Some(other) = wanted.get(path).filter(|other| other.content.ends_with(&[0; 512]))
@@ -243,7 +248,7 @@ fn mkfs_makes_the_same_of_a_tar() {
     let theirs = fs::read(theirs).unwrap_or_else(|error| panic!("{error}: {said}"));
     let ours = index_of(&tar);
     writeln!(std::io::stderr(), "indexes of {} and {} bytes", ours.len(), theirs.len()).unwrap();
-    let Some(ours_at) = place.mount("ours", &ours, &[tar.clone()]) else { return };
+    let Some(ours_at) = place.mount("ours", &ours, std::slice::from_ref(&tar)) else { return };
     let Some(theirs_at) = place.mount("theirs-mounted", &theirs, &[tar]) else { return };
     let (found, wanted) = (kernel::tree(&ours_at), kernel::tree(&theirs_at));
     assert_eq!(found.len(), wanted.len());

@@ -35,7 +35,7 @@ use self::kernel::Kernel;
 use self::protocol::{Event, Plan, Provoke};
 use self::qemu::{Accel, Lines, Machine, Next, Setup};
 use self::report::{Case, Outcome, Report, Step};
-use crate::{apt, sh};
+use crate::{apt, erofs_utils, sh};
 
 /// How long the guest may take until it is ready.
 const BOOT_LIMIT: Duration = Duration::from_secs(60);
@@ -141,6 +141,8 @@ struct Host {
     cache: PathBuf,
     artifacts: Artifacts,
     images: Option<PathBuf>,
+    /// Programs that tests look for at this path, with their libraries.
+    erofs_utils: PathBuf,
     features: Features,
     accel: Accel,
 }
@@ -161,6 +163,7 @@ impl Host {
             sh::run(Command::new(own).arg("images").arg("--out").arg(&images_dir))?;
         }
         let images = disk::images(&images_dir, &cache)?;
+        let erofs_utils = erofs_utils::ensure(&target)?;
         let begin = Instant::now();
         let artifacts = artifacts::build(&metadata, &args.package, &cache.join("doctests"))?;
         println!(
@@ -168,7 +171,7 @@ impl Host {
             artifacts.programs.len(),
             begin.elapsed().as_secs_f64()
         );
-        Ok(Host { target, cache, artifacts, images, features, accel })
+        Ok(Host { target, cache, artifacts, images, erofs_utils, features, accel })
     }
 
     /// One run on one kernel; gives the shell's exit status.
@@ -239,6 +242,7 @@ impl Host {
         {
             stage.directory(&dir)?;
         }
+        stage.tree(&self.erofs_utils, &|path| path.ends_with("share"))?;
         let programs = self.artifacts.programs.iter().map(|program| &program.path);
         for path in programs.chain(&self.artifacts.binaries) {
             stage.file(path)?;
