@@ -79,6 +79,6 @@ fn add<R: std::io::Read>(layer: &mut Layer, entry: &tar::Entry<'_, R>) -> Outcom
 }
 
 fn clean(path: &[u8]) -> Vec<u8> {
-    let parts = path.split(|byte| *byte == b'/').filter(|part| !matches!(part, b"" | b"."));
+    let parts = path.split(|byte| *byte == b'/').filter(|part| !matches!(*part, b"" | b"."));
     parts.collect::<Vec<_>>().join(&b'/')
 }
