@@ -70,6 +70,9 @@ impl Attributes {
 
     /// What follows an inode.
     pub(super) fn body(&self, set: Set, opaque: bool) -> &[u8] {
+        if (set, opaque) == (0, false) {
+            return &[]; // most have none
+        }
         self.bodies.get(&(set, opaque)).map_or(&[], |body| body)
     }
 }

@@ -1,6 +1,7 @@
 //! The kernel reads what was written: single layers and merged ones, without overlayfs.
 
 use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::fs::MetadataExt;
 
 use erofs_index::{Limits, Merged, Use};
 
@@ -204,7 +205,17 @@ fn more_links_and_directories_than_16_bits_count() {
     let mut ops = vec![file("first", "x")];
     ops.extend((0..66_000).map(|n| Op::Link(format!("links/{n}").into_bytes(), b"first".to_vec())));
     ops.extend((0..66_000).map(|n| add(format!("dirs/{n}"), What::Directory)));
-    check(&[ops]);
+    let (index, devices) = merge(&[ops]);
+    let read = Reader::tree(&index, &devices);
+    let links = |path: &[u8]| read[path].links;
+    assert_eq!((links(b"first"), links(b"dirs"), read.len()), (66_001, 66_002, 132_004));
+    let mut place = Place::new();
+    let Some(at) = place.mount("merged", &index, &devices) else { return };
+    for path in ["first", "links/0", "links/65999", "dirs", "dirs/0", "dirs/65999"] {
+        let meta = std::fs::metadata(at.join(path)).unwrap();
+        assert_eq!(meta.nlink(), links(path.as_bytes()), "{path}");
+    }
+    assert_eq!(std::fs::read_dir(at.join("links")).unwrap().count(), 66_000);
 }
 
 #[test]
