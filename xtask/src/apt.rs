@@ -104,6 +104,8 @@ fn apt_get() -> Command {
 pub(crate) struct Archive {
     debs: PathBuf,
     sources: PathBuf,
+    /// Lists of packages apart from the machine's own, for another release than its.
+    lists: Option<PathBuf>,
 }
 
 impl Archive {
@@ -123,7 +125,30 @@ impl Archive {
         let sources = cache.join("sources.list");
         let text: String = lines.into_iter().map(|line| line + "\n").collect();
         fs::write(&sources, text).with_context(|| format!("cannot write {}", sources.display()))?;
-        Ok(Archive { debs, sources })
+        Ok(Archive { debs, sources, lists: None })
+    }
+
+    /// Opens the archive of a release by its code name, newer or older than this machine's: from the same mirror, and
+    /// with lists of its own, so that the machine's apt never hears of it.
+    pub(crate) fn of_release(release: &str, cache: &Path) -> Result<Archive> {
+        let archive = Archive { lists: Some(cache.join("lists")), ..Archive::open(cache)? };
+        let text = fs::read_to_string(&archive.sources)?;
+        let mirror = mirror(&text)
+            .context("apt on this machine has no source of Debian's main component")?;
+        let line = format!("deb {mirror} {release} main\n");
+        fs::write(&archive.sources, line)
+            .with_context(|| format!("cannot write {}", archive.sources.display()))?;
+        Ok(archive)
+    }
+
+    /// Renews the lists of packages.
+    fn update(&self) -> Result<()> {
+        let Some(lists) = &self.lists else { return update() };
+        fs::create_dir_all(lists.join("partial"))
+            .with_context(|| format!("cannot create {}", lists.display()))?;
+        println!("apt-get update, into {}", lists.display());
+        sh::output(self.apt_get().arg("update"))?;
+        Ok(())
     }
 
     /// One line of sources.list for each index of packages that apt has on disk.
@@ -150,6 +175,9 @@ impl Archive {
         ] {
             command.args(["-o", &option]);
         }
+        if let Some(lists) = &self.lists {
+            command.arg("-o").arg(format!("Dir::State::Lists={}", lists.display()));
+        }
         command
     }
 
@@ -160,7 +188,7 @@ impl Archive {
             Ok(debs) => Ok(debs),
             // Lists that are missing or older than the archive: the packages that they name are gone.
             Err(error) => {
-                update().context(error)?;
+                self.update().context(error)?;
                 self.try_fetch(names)
             }
         }
@@ -190,6 +218,14 @@ impl Archive {
     }
 }
 
+/// The address of the main archive in lines of sources.list, and not of one for updates.
+fn mirror(lines: &str) -> Option<&str> {
+    lines.lines().find_map(|line| match line.split(' ').collect::<Vec<_>>()[..] {
+        ["deb", mirror, release, "main"] if !release.contains('-') => Some(mirror),
+        _ => None,
+    })
+}
+
 /// File name and size in bytes of each package in the output of `apt-get --print-uris`, sorted.
 fn parse_uris(text: &str) -> Vec<(String, u64)> {
     let mut found: Vec<(String, u64)> = text
@@ -213,6 +249,13 @@ mod tests {
         let text = "note\n'http://h/p/z_1_amd64.deb' z_1_amd64.deb 20 SHA256:0\n'http://h/a%2b.deb' a+_2%3a1_all.deb 7 SHA256:1\n";
         let want = vec![("a+_2%3a1_all.deb".to_owned(), 7), ("z_1_amd64.deb".to_owned(), 20)];
         assert_eq!(parse_uris(text), want);
+    }
+
+    #[test]
+    fn the_mirror_is_that_of_the_release() {
+        let lines = "deb http://u/ bookworm-updates main\ndeb http://c/ bookworm contrib\ndeb http://m/ bookworm main\n";
+        assert_eq!(mirror(lines), Some("http://m/"));
+        assert_eq!(mirror("deb http://u/ bookworm-security main\n"), None);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The project's own tasks: `cargo xtask bench | images | demo | man | tidy | test-host | test-vm`.
+//! The project's own tasks: `cargo xtask bench | demo | erofs-utils | images | man | tidy | test-host | test-vm`.
 //!
 //! xtask knows nothing of the workspace's other crates: it builds, runs and checks them from outside,
 //! as a person at a terminal would.
@@ -9,6 +9,7 @@
 mod apt;
 mod bench;
 mod demo;
+mod erofs_utils;
 mod images;
 mod man;
 mod sh;
@@ -36,6 +37,8 @@ enum Task {
     Images(images::Args),
     /// Build the release binary and show it at work, with nginx and a volume
     Demo(demo::Args),
+    /// Fetch erofs-utils 1.8 for tests
+    ErofsUtils(erofs_utils::Args),
     /// Write the program's manual pages
     Man(man::Args),
     /// Check the rules of the source tree that the compiler does not know
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Task::Bench(args) => bench::run(args),
         Task::Images(args) => images::run(args),
         Task::Demo(args) => demo::run(args),
+        Task::ErofsUtils(args) => erofs_utils::run(args),
         Task::Man(args) => man::run(args),
         Task::Tidy(args) => tidy::run(args),
         Task::TestHost(args) => test_host::run(args),

@@ -14,11 +14,12 @@ pub(crate) struct Args {
     cargo: Vec<String>,
 }
 
-/// Installs the programs that tests call, makes the images, and runs the tests.
+/// Installs or fetches the programs that tests call, makes the images, and runs the tests.
 pub(crate) fn run(args: Args) -> Result<()> {
     apt::ensure(&testvm::PROGRAMS)?;
     let own = std::env::current_exe().context("finding xtask's own path")?;
-    sh::run(Command::new(own).arg("images"))?;
+    sh::run(Command::new(&own).arg("images"))?;
+    sh::run(Command::new(own).arg("erofs-utils"))?;
     let mut cargo = Command::new("cargo");
     cargo.current_dir(sh::root()).args(["test", "--locked", "--quiet"]);
     if args.cargo.is_empty() {

@@ -115,7 +115,7 @@ impl Stage {
         fs::create_dir_all(&path).with_context(|| format!("creating {}", path.display()))
     }
 
-    /// Puts the files of a directory of the host at the same paths, without the directories that `leave_out` names.
+    /// Puts the files and links of a directory of the host at the same paths, without the directories that `leave_out` names.
     pub(super) fn tree(&self, dir: &Path, leave_out: &dyn Fn(&Path) -> bool) -> anyhow::Result<()> {
         self.directory(dir)?;
         for entry in fs::read_dir(dir).with_context(|| format!("reading {}", dir.display()))? {
@@ -123,6 +123,11 @@ impl Stage {
             let (path, kind) = (entry.path(), entry.file_type()?);
             if kind.is_dir() && !leave_out(&path) {
                 self.tree(&path, leave_out)?;
+            } else if kind.is_symlink() {
+                let target = fs::read_link(&path)
+                    .with_context(|| format!("reading the link {}", path.display()))?;
+                let to = self.inside(&path);
+                symlink(target, &to).with_context(|| format!("linking {}", to.display()))?;
             } else if kind.is_file() {
                 // A copy: a test that writes here must not write to the host's file. It may have gone meanwhile.
                 let to = self.inside(&path);

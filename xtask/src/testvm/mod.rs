@@ -40,7 +40,7 @@ use self::protocol::{Event, Plan, Provoke, Selection};
 use self::qemu::{Accel, Machine, Setup};
 use self::queue::Queue;
 use self::report::{Case, Outcome};
-use crate::{apt, sh};
+use crate::{apt, erofs_utils, sh};
 
 /// How many guests run side by side unless it is said: each has a processor to itself, and 2 GiB of memory, which the
 /// machine should not run short of. (More would wait for the longest tests, which take 40 s.)
@@ -171,6 +171,8 @@ struct Host {
     cache: PathBuf,
     artifacts: Artifacts,
     images: Option<PathBuf>,
+    /// Programs that tests look for at this path, with their libraries.
+    erofs_utils: PathBuf,
     features: Features,
     accel: Accel,
 }
@@ -191,6 +193,7 @@ impl Host {
             sh::run(Command::new(own).arg("images").arg("--out").arg(&images_dir))?;
         }
         let images = disk::images(&images_dir, &cache)?;
+        let erofs_utils = erofs_utils::ensure(&target)?;
         let begin = Instant::now();
         let artifacts = artifacts::build(&metadata, &args.package, &cache.join("doctests"))?;
         println!(
@@ -198,7 +201,7 @@ impl Host {
             artifacts.programs.len(),
             begin.elapsed().as_secs_f64()
         );
-        Ok(Host { target, cache, artifacts, images, features, accel })
+        Ok(Host { target, cache, artifacts, images, erofs_utils, features, accel })
     }
 
     /// A shell in a guest with this kernel; gives its exit status.
@@ -305,6 +308,7 @@ impl Host {
         {
             stage.directory(&dir)?;
         }
+        stage.tree(&self.erofs_utils, &|path| path.ends_with("share"))?;
         let programs = self.artifacts.programs.iter().map(|program| &program.path);
         for path in programs.chain(&self.artifacts.binaries) {
             stage.file(path)?;

@@ -1,0 +1,152 @@
+//! Indexes of single layers below overlayfs: what it shows is what the layers mean.
+
+use std::collections::BTreeMap;
+
+use erofs_index::{Limits, Merged};
+
+use crate::kernel::{self, Place};
+use crate::mounted::{meaning, merge, rich, with};
+use crate::ops::{Op, What, add, file, layer, options};
+use crate::tree::{Tree, assert_same, unlinked};
+
+/// Mounts the layers' indexes one above the other, and gives what the overlay shows.
+fn stack(place: &mut Place, layers: &[Vec<Op>]) -> Option<Tree> {
+    let mut below = Merged::new(Limits::default());
+    let (mut devices, mut lowers) = (Vec::new(), Vec::new());
+    for (number, ops) in layers.iter().enumerate() {
+        let (layer, blob) = layer(ops, number as u16 + 1).unwrap();
+        devices.push(blob);
+        let settled = layer.settle(&below).unwrap();
+        let index = settled.index(&options(&devices)).unwrap().to_vec().unwrap();
+        lowers.insert(0, place.mount(&format!("layer{number}"), &index, &devices)?);
+        below.apply(settled.layer()).unwrap();
+    }
+    let overlay = place.overlay("overlay", &lowers);
+    Some(kernel::tree(&overlay))
+}
+
+/// Overlayfs has its own idea of a directory's links.
+fn comparable(tree: Tree) -> Tree {
+    unlinked(tree)
+}
+
+fn check(layers: &[Vec<Op>]) {
+    let mut place = Place::new();
+    let Some(found) = stack(&mut place, layers) else { return };
+    assert_same(&comparable(found), &comparable(meaning(layers)));
+}
+
+#[test]
+fn whiteouts_and_opaque_directories_hide() {
+    let lower = vec![
+        file("etc/passwd", "root"),
+        file("etc/group", "wheel"),
+        file("opt/app/a", "a"),
+        file("opt/app/b/c", "c"),
+        file("srv/x", "x"),
+        file("var/cache/old", "old"),
+    ];
+    let upper = vec![
+        Op::Whiteout(b"etc/group".to_vec()),
+        Op::Whiteout(b"etc/there/is/no/such".to_vec()),
+        Op::Opaque(b"opt/app".to_vec()),
+        file("opt/app/b/d", "d"),
+        Op::Whiteout(b"srv".to_vec()),
+        Op::Whiteout(b"var/cache".to_vec()),
+        file("var/cache/new", "new"),
+    ];
+    check(&[lower, upper]);
+}
+
+#[test]
+fn an_opaque_root_hides_all() {
+    let lower = vec![file("a/b", "b"), file("c", "c"), file("d/e", "e")];
+    let upper = vec![Op::Opaque(vec![]), file("a/new", "new"), file("f", "f")];
+    check(&[lower, upper, vec![file("d/back", "back")]]);
+}
+
+#[test]
+fn directories_that_no_entry_lists_are_the_lower_ones() {
+    let attributes = with(0o2750, &[("user.who", b"below")]);
+    let lower = vec![
+        Op::Add(b"home".to_vec(), attributes.clone(), What::Directory),
+        Op::Add(b"home/user".to_vec(), attributes, What::Directory),
+    ];
+    check(&[
+        lower,
+        vec![file("home/user/new/file", "x")],
+        vec![Op::Whiteout(b"home/user/gone".to_vec())],
+    ]);
+}
+
+#[test]
+fn hard_links_to_lower_layers_are_copies_that_are_links() {
+    let lower = vec![file("bin/busybox", vec![1; 5_000]), file("lib/so", vec![2; 700])];
+    let upper = vec![
+        Op::Link(b"bin/ls".to_vec(), b"bin/busybox".to_vec()),
+        Op::Link(b"bin/cat".to_vec(), b"bin/busybox".to_vec()),
+    ];
+    let mut place = Place::new();
+    let layers = [lower, upper];
+    let Some(found) = stack(&mut place, &layers) else { return };
+    assert_same(&comparable(found.clone()), &comparable(meaning(&layers)));
+    let of = |path: &str| (found[path.as_bytes()].inode, found[path.as_bytes()].links);
+    assert_eq!((of("bin/ls"), of("bin/cat")), (of("bin/busybox"), of("bin/busybox")));
+    assert_eq!(of("bin/ls").1, 3);
+}
+
+#[test]
+fn one_of_everything_over_one_of_everything() {
+    let upper = vec![
+        Op::Whiteout(b"bytes".to_vec()),
+        add("bytes", What::Symlink(b"no directory".to_vec())),
+        add("short", What::Directory),
+        Op::Opaque(b"length".to_vec()),
+        Op::Add(b"bin".to_vec(), with(0o700, &[]), What::Directory),
+        Op::Whiteout(b"xattrs/a".to_vec()),
+    ];
+    check(&[rich(), upper]);
+}
+
+#[test]
+fn overlays_own_attributes_of_an_image_mean_nothing() {
+    let xattrs: &[(&str, &[u8])] = &[
+        ("trusted.overlay.opaque", b"y"),
+        ("trusted.overlay.redirect", b"/etc"),
+        ("trusted.overlay.overlay.opaque", b"y"),
+        ("trusted.overlays", b"another"),
+    ];
+    let lower = vec![file("etc/passwd", "root"), file("dir/below", "seen")];
+    let upper = vec![
+        Op::Add(b"dir".to_vec(), with(0o755, xattrs), What::Directory),
+        file("dir/above", "seen too"),
+    ];
+    let layers = [lower, upper];
+    let mut place = Place::new();
+    let Some(found) = stack(&mut place, &layers) else { return };
+    assert!(found.contains_key(&b"dir/below"[..]) && found.contains_key(&b"dir/above"[..]));
+    // Merged to be a lower directory, too; there the escape can be seen, from below.
+    let (mut merged, mut devices) = (Merged::new(Limits::default()), Vec::new());
+    for (number, ops) in layers.iter().enumerate() {
+        let (layer, blob) = layer(ops, number as u16 + 1).unwrap();
+        merged.apply(&layer).unwrap();
+        devices.push(blob);
+    }
+    let options = options(&devices);
+    let index = merged.index(erofs_index::Use::Lower, &options).unwrap().to_vec().unwrap();
+    let Some(at) = place.mount("merged", &index, &devices) else { return };
+    let names = |tree: &Tree, path: &[u8]| {
+        let xattrs: &BTreeMap<_, _> = &tree[path].xattrs;
+        xattrs.keys().map(|name| String::from_utf8(name.clone()).unwrap()).collect::<Vec<_>>()
+    };
+    let escaped = [
+        "trusted.overlay.overlay.opaque",
+        "trusted.overlay.overlay.overlay.opaque",
+        "trusted.overlay.overlay.redirect",
+        "trusted.overlays",
+    ];
+    assert_eq!(names(&kernel::tree(&at), b"dir"), escaped);
+    let (alone, _) = merge(&layers);
+    assert_eq!(names(&crate::reader::Reader::tree(&alone, &devices), b"dir").len(), 4);
+    assert_ne!(alone, index);
+}
