@@ -26,7 +26,7 @@ use crate::supervise::ending_signals;
 use crate::wire::{FromClient, MESSAGE, Outlet, PAYLOAD};
 use crate::{Error, target};
 use client::Client;
-use sink::{Sink, Sinks};
+use sink::{Sinks, sink_of};
 
 /// The most that can be in the kernel's buffers of a pseudoterminal or a pipe when its process ends
 /// (640 KiB is the limit of one direction), with room to spare.
@@ -367,26 +367,15 @@ impl Hub {
     /// Reads from a source, for the log and the clients; how many bytes came. A log that cannot be
     /// written (a full disk) loses output, and must not stop the container.
     fn take(&mut self, number: usize) -> usize {
-        let source = &mut self.sources[number];
-        if source.ended {
+        if self.sources[number].ended {
             return 0;
         }
-        let mut most = PAYLOAD;
-        let mut to_clients = true;
-        if let Some(sink) = sink_of(&mut self.clients, source.outlet) {
-            let moved = match &self.log {
-                None => sink.splice(source.fd.as_fd()),
-                Some(_) => sink.tee(source.fd.as_fd()),
-            };
-            match moved {
-                Ok(count @ 1..) if self.log.is_none() => return count,
-                Ok(count @ 1..) => (most, to_clients) = (count, false),
-                Err(Errno::AGAIN | Errno::INTR) => return 0,
-                // The end; or nobody reads it, which the client tells when it gets a message; or the kernel
-                // refuses it.
-                _ => self.clients.iter_mut().for_each(|c| c.sinks.close(source.outlet)),
-            }
-        }
+        let (most, moved) = match self.move_output(number) {
+            Some(count) if count == 0 || self.log.is_none() => return count,
+            Some(count) => (count, true),
+            None => (PAYLOAD, false),
+        };
+        let source = &mut self.sources[number];
         let count = source.read(&mut self.buffer[1..=most]);
         if let Some(log) = &mut self.log {
             let _ = match count {
@@ -397,17 +386,13 @@ impl Hub {
                 let _ = log.finish(&mut source.line);
             }
         }
-        if count > 0 && to_clients {
+        if count > 0 && !moved {
             self.buffer[0] = source.outlet.kind();
             for client in &mut self.clients {
                 client.output(&self.buffer[..=count]);
             }
         }
         count
-    }
-
-    fn close_sinks(&mut self) {
-        self.clients.iter_mut().for_each(|client| client.sinks = Sinks::default());
     }
 
     /// The process has ended: takes what it wrote before. Who outlives it (of `exec`) and writes on
@@ -470,11 +455,6 @@ impl Hub {
         }
         Ok(())
     }
-}
-
-/// The pipe that this output goes to.
-fn sink_of(clients: &mut [Client], outlet: Outlet) -> Option<&mut Sink> {
-    clients.iter_mut().find_map(|client| client.sinks.get_mut(outlet))
 }
 
 #[cfg(test)]

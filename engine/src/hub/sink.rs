@@ -6,6 +6,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::pipe::{SpliceFlags, splice, tee};
 
+use super::Hub;
+use super::client::Client;
 use crate::wire::{Outlet, PAYLOAD};
 
 /// The pipes of one client.
@@ -83,5 +85,38 @@ const AT_ONCE: usize = 1 << 20;
 impl AsFd for Sink {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+}
+
+/// The pipe that this output goes to.
+pub(super) fn sink_of(clients: &mut [Client], outlet: Outlet) -> Option<&mut Sink> {
+    clients.iter_mut().find_map(|client| client.sinks.get_mut(outlet))
+}
+
+impl Hub {
+    /// Moves what is in a source to the pipe of its client, and leaves it in the source where there is a
+    /// log: how much. `None`: there is no such pipe, or none any more.
+    pub(super) fn move_output(&mut self, number: usize) -> Option<usize> {
+        let source = &self.sources[number];
+        let sink = sink_of(&mut self.clients, source.outlet)?;
+        let moved = match &self.log {
+            None => sink.splice(source.fd.as_fd()),
+            Some(_) => sink.tee(source.fd.as_fd()),
+        };
+        match moved {
+            Ok(count @ 1..) => Some(count),
+            Err(Errno::AGAIN | Errno::INTR) => Some(0),
+            // The end; or nobody reads it, which the client tells when it gets a message; or the kernel
+            // refuses it.
+            _ => {
+                self.clients.iter_mut().for_each(|client| client.sinks.close(source.outlet));
+                None
+            }
+        }
+    }
+
+    /// All output goes to the clients in messages from now on.
+    pub(super) fn close_sinks(&mut self) {
+        self.clients.iter_mut().for_each(|client| client.sinks = Sinks::default());
     }
 }
