@@ -95,8 +95,13 @@ pub(super) fn sink_of(clients: &mut [Client], outlet: Outlet) -> Option<&mut Sin
 
 impl Hub {
     /// Moves what is in a source to the pipe of its client, and leaves it in the source where there is a
-    /// log: how much. `None`: there is no such pipe, or none any more.
+    /// log: how much. 0: it has to wait. `None`: there is no such pipe, or none any more.
     pub(super) fn move_output(&mut self, number: usize) -> Option<usize> {
+        // Also what became readable in the turn in which they were offered: a message after the question
+        // could be written after what is moved.
+        if self.clients.iter().any(|client| client.sinks.are_awaited()) {
+            return Some(0);
+        }
         let source = &self.sources[number];
         let sink = sink_of(&mut self.clients, source.outlet)?;
         let moved = match &self.log {

@@ -86,6 +86,32 @@ fn a_pipe_comes_after_the_messages_before_it_and_before_those_after_it() {
     assert_eq!((peer.code, &*peer.stderr), (Some(7), &b"error\n"[..]));
 }
 
+/// An offer and output that are found in one turn: no message follows the question.
+#[test]
+fn output_waits_from_the_offer_on() {
+    let mut hub = Hub::new(false);
+    let (read, write) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+    let mut peer = Peer::join(&mut hub, false);
+    let (mut fake, pipes) = Fake::new("seq 1 1000; read end; seq 1001 2000", true);
+    hub.begin(pipes, None, false).unwrap();
+    assert!(target::ended(hub.sources[0].fd.as_fd(), Duration::from_secs(60)).unwrap());
+    peer.offer(Some(&write), None);
+    drop(write);
+    turns(&mut hub);
+    assert_eq!((peer.next(), peer.next()), (Some(vec![IS_WRITTEN]), None));
+    peer.say(FromClient::Written);
+    turns(&mut hub);
+    let mut moved = vec![0; 1 << 16];
+    let count = rustix::io::read(&read, &mut moved).unwrap();
+    assert!(moved[..count] == numbers(1000), "{count} bytes");
+    hub.stdin = None;
+    run(&mut hub, &mut fake, |_| peer.read());
+    assert_eq!(
+        peer.stdout.len() + std::io::read_to_string(std::fs::File::from(read)).unwrap().len(),
+        5000
+    );
+}
+
 /// The process waits, and so does the hub; another client gets the rest together with the first.
 #[test]
 fn a_full_pipe_is_waited_for_and_left_when_another_client_comes() {
