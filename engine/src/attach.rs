@@ -217,7 +217,7 @@ impl<'a> Client<'a> {
             return;
         }
         let outputs = [(stdout, &self.stdout), (stderr, &self.stderr)];
-        let pipes = outputs.into_iter().filter_map(|(is, output)| is.then(|| output.as_fd()));
+        let pipes = outputs.into_iter().filter(|(is, _)| *is).map(|(_, output)| output.as_fd());
         let message = FromClient::Pipes { stdout, stderr }.encode();
         // That the supervisor is gone is told by what comes from it.
         let _ = sys::message::send(self.session.channel(), &message, &pipes.collect::<Vec<_>>());
