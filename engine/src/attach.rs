@@ -204,8 +204,23 @@ impl<'a> Client<'a> {
             stdin_open: input,
             closed: Vec::new(),
         };
+        client.hand_over_pipes();
         client.resize();
         Ok(client)
+    }
+
+    /// Gives the supervisor the outputs that are pipes: what the process writes need not take the way by
+    /// messages then.
+    fn hand_over_pipes(&self) {
+        let (stdout, stderr) = (self.stdout.is_pipe(), self.stderr.is_pipe());
+        if self.session.has_terminal() || !(stdout || stderr) {
+            return;
+        }
+        let outputs = [(stdout, &self.stdout), (stderr, &self.stderr)];
+        let pipes = outputs.into_iter().filter(|(is, _)| *is).map(|(_, output)| output.as_fd());
+        let message = FromClient::Pipes { stdout, stderr }.encode();
+        // That the supervisor is gone is told by what comes from it.
+        let _ = sys::message::send(self.session.channel(), &message, &pipes.collect::<Vec<_>>());
     }
 
     /// Gives the process's terminal the size of the caller's; the kernel tells the process.
@@ -339,6 +354,11 @@ impl<'a> Client<'a> {
             }
             if self.pending().is_some() {
                 self.write()?;
+                continue;
+            }
+            // What came before it is written by now.
+            if self.incoming[..self.length] == [wire::IS_WRITTEN] {
+                self.outgoing.push_back(FromClient::Written.encode());
                 continue;
             }
             let report = Report::decode(&self.incoming[..self.length]);

@@ -6,6 +6,7 @@
 //! lost; one that is gone is forgotten.
 
 mod client;
+mod sink;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -15,6 +16,7 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer};
 use rustix::termios::{Winsize, tcsetwinsize};
+use sys::message::Descriptors;
 
 use crate::dir::Dir;
 use crate::log::{Log, Stream};
@@ -24,6 +26,7 @@ use crate::supervise::ending_signals;
 use crate::wire::{FromClient, MESSAGE, Outlet, PAYLOAD};
 use crate::{Error, target};
 use client::Client;
+use sink::{Sinks, sink_of};
 
 /// The most that can be in the kernel's buffers of a pseudoterminal or a pipe when its process ends
 /// (640 KiB is the limit of one direction), with room to spare.
@@ -98,6 +101,8 @@ enum Who {
     Listener,
     Client(usize),
     Source(usize),
+    /// The pipe that this source's output goes to.
+    Sink(usize),
     Stdin,
 }
 
@@ -190,6 +195,11 @@ impl Hub {
                     }
                 }
                 Who::Source(number) => drop(self.take(number)),
+                Who::Sink(number) => {
+                    if let Some(sink) = sink_of(&mut self.clients, self.sources[number].outlet) {
+                        sink.full = false;
+                    }
+                }
                 Who::Stdin => self.write_input(),
             }
         }
@@ -222,13 +232,20 @@ impl Hub {
         let has_room = self.input.len() < INPUT;
         for (number, client) in self.clients.iter().enumerate() {
             let events = when(client.is_heard() && has_room, PollFlags::IN)
-                | when(client.is_waiting(), PollFlags::OUT);
+                | when(client.is_waiting(), PollFlags::OUT)
+                // Its pipes are closed with it, also where its input waits.
+                | when(client.sinks.exist(), PollFlags::RDHUP);
             add(Who::Client(number), client.as_fd(), events);
         }
         // A client that has been told the end holds nobody up.
-        if !self.clients.iter().any(|client| client.is_heard() && client.is_full()) {
+        let holds = |client: &Client| client.is_full() || client.sinks.are_awaited();
+        if !self.clients.iter().any(|client| client.is_heard() && holds(client)) {
             for (number, source) in self.sources.iter().enumerate() {
-                add(Who::Source(number), source.fd.as_fd(), PollFlags::IN);
+                let sink = self.clients.iter().find_map(|client| client.sinks.get(source.outlet));
+                match sink.filter(|sink| sink.full) {
+                    Some(sink) => add(Who::Sink(number), sink.as_fd(), PollFlags::OUT),
+                    None => add(Who::Source(number), source.fd.as_fd(), PollFlags::IN),
+                }
             }
         }
         if let Some(stdin) = self.stdin.as_ref().filter(|_| !self.input.is_empty()) {
@@ -249,6 +266,8 @@ impl Hub {
     fn accept(&mut self) {
         let Some(Ok(socket)) = self.listener.as_ref().map(sys::message::accept) else { return };
         let mut client = Client::new(socket, true, false, false);
+        // From now on all get the same.
+        self.close_sinks();
         if let Ok(message) = Report::Started.encode() {
             client.send(&message);
             self.clients.push(client);
@@ -261,10 +280,10 @@ impl Hub {
         if !client.is_heard() {
             return; // sending shows whether it is still there
         }
-        let message = match client.receive(&mut self.buffer) {
-            None => None,
-            Some(0) => return,
-            Some(count) => FromClient::decode(&self.buffer[..count]),
+        let (message, descriptors) = match client.receive(&mut self.buffer) {
+            None => (None, Descriptors::default()),
+            Some((0, _)) => return,
+            Some((count, descriptors)) => (FromClient::decode(&self.buffer[..count]), descriptors),
         };
         match message {
             Some(FromClient::Join { input }) => client.has_input = input,
@@ -286,6 +305,18 @@ impl Hub {
                     closed.for_each(|source| source.ended = true);
                 }
             }
+            Some(FromClient::Pipes { stdout, stderr }) => {
+                // What goes to one of several must not go past the others.
+                if !self.tty
+                    && self.clients.iter().filter(|client| client.takes_output()).count() == 1
+                {
+                    let outlets = [(stdout, Outlet::Stdout), (stderr, Outlet::Stderr)];
+                    let outlets = outlets.into_iter().filter_map(|(is, of)| is.then_some(of));
+                    let pipes = outlets.zip(descriptors.into_iter().flatten());
+                    self.clients[number].take_sinks(Sinks::new(pipes));
+                }
+            }
+            Some(FromClient::Written) => client.sinks.open(),
             // It is gone, or speaks another language.
             None => {
                 let had_input = client.has_input;
@@ -336,11 +367,16 @@ impl Hub {
     /// Reads from a source, for the log and the clients; how many bytes came. A log that cannot be
     /// written (a full disk) loses output, and must not stop the container.
     fn take(&mut self, number: usize) -> usize {
-        let source = &mut self.sources[number];
-        if source.ended {
+        if self.sources[number].ended {
             return 0;
         }
-        let count = source.read(&mut self.buffer[1..=PAYLOAD]);
+        let (most, moved) = match self.move_output(number) {
+            Some(count) if count == 0 || self.log.is_none() => return count,
+            Some(count) => (count, true),
+            None => (PAYLOAD, false),
+        };
+        let source = &mut self.sources[number];
+        let count = source.read(&mut self.buffer[1..=most]);
         if let Some(log) = &mut self.log {
             let _ = match count {
                 0 => Ok(()),
@@ -350,7 +386,7 @@ impl Hub {
                 let _ = log.finish(&mut source.line);
             }
         }
-        if count > 0 {
+        if count > 0 && !moved {
             self.buffer[0] = source.outlet.kind();
             for client in &mut self.clients {
                 client.output(&self.buffer[..=count]);
@@ -363,6 +399,8 @@ impl Hub {
     /// holds nobody.
     pub(crate) fn rest(&mut self) {
         (self.slave, self.stdin, self.runs) = (None, None, false);
+        // Nobody waits for room in them.
+        self.close_sinks();
         for number in 0..self.sources.len() {
             let mut total = 0;
             while total < IN_FLIGHT {

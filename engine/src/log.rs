@@ -6,21 +6,11 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
-
 use crate::Error;
 use crate::record::now;
 
 /// Longest piece of a line in one record, bytes: as Docker's.
 const PIECE: usize = 16 * 1024;
-
-/// One record.
-#[derive(Serialize)]
-struct Record<'a> {
-    log: &'a str,
-    stream: &'static str,
-    time: &'a str,
-}
 
 /// A container's log, open for appending.
 #[derive(Debug)]
@@ -64,6 +54,12 @@ pub(crate) struct Stream {
 impl Stream {
     pub(crate) fn new(name: &'static str) -> Stream {
         Stream { name, line: Vec::new() }
+    }
+
+    /// What the records of this moment have in common: of short lines most of the work, so that it is made
+    /// once.
+    fn end_of_record(&self) -> String {
+        format!(",\"stream\":\"{}\",\"time\":\"{}\"}}\n", self.name, now())
     }
 }
 
@@ -124,17 +120,17 @@ impl Log {
     /// Takes `bytes` of `stream`: writes the lines that they end, and long lines piece by piece.
     pub(crate) fn add(&mut self, stream: &mut Stream, bytes: &[u8]) -> std::io::Result<()> {
         let mut records = Vec::with_capacity(bytes.len() * 2);
-        let time = now();
+        let end_of_record = stream.end_of_record();
         for part in bytes.split_inclusive(|&byte| byte == b'\n') {
             stream.line.extend_from_slice(part);
             while stream.line.len() >= PIECE {
                 let end = boundary(&stream.line);
                 let rest = stream.line.split_off(end);
-                record(&mut records, stream, &time)?;
+                record(&mut records, stream, &end_of_record)?;
                 stream.line = rest;
             }
             if stream.line.ends_with(b"\n") {
-                record(&mut records, stream, &time)?;
+                record(&mut records, stream, &end_of_record)?;
             }
         }
         self.write(&records)
@@ -144,7 +140,8 @@ impl Log {
     pub(crate) fn finish(&mut self, stream: &mut Stream) -> std::io::Result<()> {
         let mut records = Vec::new();
         if !stream.line.is_empty() {
-            record(&mut records, stream, &now())?;
+            let end_of_record = stream.end_of_record();
+            record(&mut records, stream, &end_of_record)?;
         }
         self.write(&records)
     }
@@ -173,10 +170,11 @@ fn boundary(line: &[u8]) -> usize {
     (start.saturating_sub(3)..=start).rev().find(|&at| !continues(at)).unwrap_or(start)
 }
 
-fn record(records: &mut Vec<u8>, stream: &mut Stream, time: &str) -> std::io::Result<()> {
+fn record(records: &mut Vec<u8>, stream: &mut Stream, end: &str) -> std::io::Result<()> {
     let log = String::from_utf8_lossy(&stream.line);
-    serde_json::to_writer(&mut *records, &Record { log: &log, stream: stream.name, time })?;
-    records.push(b'\n');
+    records.extend_from_slice(b"{\"log\":");
+    serde_json::to_writer(&mut *records, &log)?;
+    records.extend_from_slice(end.as_bytes());
     stream.line.clear();
     Ok(())
 }

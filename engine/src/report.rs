@@ -1,8 +1,9 @@
 //! What a container's supervisor tells its clients, of which the process that started it is the first.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 
 use serde::{Deserialize, Serialize};
+use sys::message::Descriptors;
 
 use crate::{Error, wire};
 
@@ -28,9 +29,6 @@ pub(crate) enum Report {
         code: i32,
     },
 }
-
-/// What came with a report.
-pub(crate) type Descriptors = [Option<OwnedFd>; sys::message::DESCRIPTORS];
 
 impl Report {
     pub(crate) fn failed(error: &Error) -> Report {

@@ -15,11 +15,15 @@ const INPUT_END: u8 = 2;
 const JOIN: u8 = 3;
 const RESIZE: u8 = 4;
 const OUTPUT_END: u8 = 5;
+const PIPES: u8 = 6;
+const WRITTEN: u8 = 7;
 /// Kinds of the supervisor's.
 const STDOUT: u8 = 16;
 const STDERR: u8 = 17;
 /// A [`Report`](crate::report::Report) follows.
 pub(crate) const REPORT: u8 = 18;
+/// Asks for [`FromClient::Written`].
+pub(crate) const IS_WRITTEN: u8 = 19;
 
 /// A stream of output; a terminal has the first one only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +72,10 @@ pub(crate) enum FromClient<'a> {
     Resize { rows: u16, columns: u16 },
     /// Nobody reads this output any more.
     OutputEnd(Outlet),
+    /// Which of its outputs are pipes; their descriptors come with it, in this order.
+    Pipes { stdout: bool, stderr: bool },
+    /// It has written all output that came before it was asked ([`IS_WRITTEN`]).
+    Written,
 }
 
 impl<'a> FromClient<'a> {
@@ -81,6 +89,10 @@ impl<'a> FromClient<'a> {
                 vec![RESIZE, r0, r1, c0, c1]
             }
             FromClient::OutputEnd(outlet) => vec![OUTPUT_END, outlet.kind()],
+            FromClient::Pipes { stdout, stderr } => {
+                vec![PIPES, u8::from(*stdout), u8::from(*stderr)]
+            }
+            FromClient::Written => vec![WRITTEN],
         }
     }
 
@@ -95,6 +107,10 @@ impl<'a> FromClient<'a> {
                 columns: u16::from_le_bytes([c0, c1]),
             }),
             [OUTPUT_END, kind] => Outlet::of(kind).map(FromClient::OutputEnd),
+            [PIPES, stdout @ (0 | 1), stderr @ (0 | 1)] => {
+                Some(FromClient::Pipes { stdout: stdout == 1, stderr: stderr == 1 })
+            }
+            [WRITTEN] => Some(FromClient::Written),
             _ => None,
         }
     }
@@ -113,7 +129,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn what_is_encoded_is_decoded(
-            bytes: Vec<u8>, rows: u16, columns: u16, input: bool, which in 0..6
+            bytes: Vec<u8>, rows: u16, columns: u16, input: bool, which in 0..8
         ) {
             let message = match which {
                 0 => FromClient::Input(&bytes),
@@ -121,6 +137,8 @@ mod tests {
                 2 => FromClient::Join { input },
                 3 => FromClient::Resize { rows, columns },
                 4 => FromClient::OutputEnd(Outlet::Stderr),
+                5 => FromClient::Pipes { stdout: input, stderr: rows % 2 == 0 },
+                6 => FromClient::Written,
                 _ => FromClient::OutputEnd(Outlet::Stdout),
             };
             let encoded = message.encode();

@@ -15,6 +15,9 @@ use rustix::net::{
 /// Most descriptors that one message carries.
 pub const DESCRIPTORS: usize = 2;
 
+/// The descriptors that came with a message, in their order.
+pub type Descriptors = [Option<OwnedFd>; DESCRIPTORS];
+
 /// Two connected sockets, close-on-exec.
 pub fn pair() -> Result<(OwnedFd, OwnedFd), Errno> {
     rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
@@ -38,15 +41,25 @@ pub fn send(socket: impl AsFd, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> 
 
 /// Receives one message into `bytes`: how many there were, and the descriptors (close-on-exec), in
 /// their order. 0 bytes: the other end is closed. What is longer than `bytes` is cut.
-pub fn receive(
+pub fn receive(socket: impl AsFd, bytes: &mut [u8]) -> Result<(usize, Descriptors), Errno> {
+    receive_by(socket, bytes, RecvFlags::empty())
+}
+
+/// As [`receive`], if there is a message now (EAGAIN otherwise).
+pub fn try_receive_all(socket: impl AsFd, bytes: &mut [u8]) -> Result<(usize, Descriptors), Errno> {
+    receive_by(socket, bytes, RecvFlags::DONTWAIT)
+}
+
+fn receive_by(
     socket: impl AsFd,
     bytes: &mut [u8],
-) -> Result<(usize, [Option<OwnedFd>; DESCRIPTORS]), Errno> {
+    flags: RecvFlags,
+) -> Result<(usize, Descriptors), Errno> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let count = loop {
         let mut buffers = [IoSliceMut::new(bytes)];
-        let flags = RecvFlags::CMSG_CLOEXEC;
+        let flags = flags | RecvFlags::CMSG_CLOEXEC;
         match rustix::net::recvmsg(&socket, &mut buffers, &mut ancillary, flags) {
             Ok(received) => break received.bytes,
             // The other end went with a message of ours unread in it. That is told once, and before

@@ -93,6 +93,11 @@ impl<'a> Descriptor<'a> {
         }
     }
 
+    /// Whether it is a pipe.
+    pub(super) fn is_pipe(&self) -> bool {
+        fstat(self).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo)
+    }
+
     /// Writes what there is room for (EAGAIN: none now).
     pub(super) fn write(&self, bytes: &[u8]) -> Result<usize, Errno> {
         match self {

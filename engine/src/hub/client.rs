@@ -4,8 +4,10 @@ use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
+use sys::message::Descriptors;
 
-use crate::wire::{MESSAGE, Outlet};
+use super::sink::Sinks;
+use crate::wire::{IS_WRITTEN, MESSAGE, Outlet};
 
 /// How much may wait to be sent before the sources of output are left alone, bytes.
 const QUEUE: usize = 256 * 1024;
@@ -23,6 +25,8 @@ pub(crate) struct Client {
     pub(crate) has_input: bool,
     /// Whether the process was started for it: an output that it closes is closed for the process.
     pub(crate) owns: bool,
+    /// Where its output can go without a message.
+    pub(super) sinks: Sinks,
     /// It has been told the end: what is queued is still sent.
     leaving: bool,
     gone: bool,
@@ -37,6 +41,7 @@ impl Client {
             listens,
             has_input,
             owns,
+            sinks: Sinks::default(),
             leaving: false,
             gone: false,
         }
@@ -45,6 +50,17 @@ impl Client {
     /// Whether no more output can be taken for it now.
     pub(crate) fn is_full(&self) -> bool {
         self.queued >= QUEUE
+    }
+
+    /// Whether it gets output.
+    pub(super) fn takes_output(&self) -> bool {
+        self.listens && !self.leaving && !self.gone
+    }
+
+    /// Takes the pipes that are its outputs, and asks whether all output until now is in them.
+    pub(super) fn take_sinks(&mut self, sinks: Sinks) {
+        self.sinks = sinks;
+        self.send(&[IS_WRITTEN]);
     }
 
     /// How many bytes wait.
@@ -75,7 +91,7 @@ impl Client {
 
     /// Sends a message of output, now or later.
     pub(crate) fn output(&mut self, message: &[u8]) {
-        if self.listens && !self.leaving {
+        if self.takes_output() {
             self.send(message);
         }
     }
@@ -83,6 +99,8 @@ impl Client {
     /// Sends the last message, now or later.
     pub(crate) fn dismiss(&mut self, message: &[u8]) {
         if !self.leaving {
+            // Its outputs end with it.
+            self.sinks = Sinks::default();
             self.send(message);
             self.leaving = true;
             self.has_input = false;
@@ -126,12 +144,14 @@ impl Client {
         self.queued = self.queue.iter().map(Vec::len).sum();
     }
 
-    /// Reads one message: its length, 0 when there is none, `None` when the client is gone.
-    pub(crate) fn receive(&mut self, buffer: &mut [u8]) -> Option<usize> {
-        match sys::message::try_receive(&self.socket, buffer) {
-            Ok(count @ 1..) => Some(count),
-            Err(Errno::AGAIN) => Some(0),
-            Ok(0) | Err(_) => None,
+    /// Reads one message: its length, 0 when there is none, and what came with it; `None` when the
+    /// client is gone.
+    pub(crate) fn receive(&mut self, buffer: &mut [u8]) -> Option<(usize, Descriptors)> {
+        match sys::message::try_receive_all(&self.socket, buffer) {
+            Ok((0, _)) => None,
+            Ok(message) => Some(message),
+            Err(Errno::AGAIN) => Some((0, Descriptors::default())),
+            Err(_) => None,
         }
     }
 }
@@ -196,11 +216,11 @@ mod tests {
         let (own, other) = sys::message::pair().unwrap();
         let mut client = Client::new(own, true, true, true);
         let mut buffer = [0; 16];
-        assert_eq!(client.receive(&mut buffer), Some(0));
+        assert_eq!(client.receive(&mut buffer).unwrap().0, 0);
         sys::message::try_send(&other, b"last").unwrap();
         drop(other);
-        assert_eq!(client.receive(&mut buffer), Some(4));
-        assert_eq!(client.receive(&mut buffer), None);
+        assert_eq!(client.receive(&mut buffer).unwrap().0, 4);
+        assert!(client.receive(&mut buffer).is_none());
         client.output(&[Outlet::Stdout.kind(), 1]);
         assert!(client.is_done());
     }

@@ -8,6 +8,8 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use super::*;
 use crate::wire;
 
+mod pipes;
+
 /// A child whose streams are a hub's pipes.
 struct Fake {
     child: Child,

@@ -243,20 +243,23 @@ fn a_client_that_is_killed_stops_nothing() {
 #[test]
 fn a_process_whose_output_nobody_reads_is_told_so() {
     let root = loaded();
-    for verb in ["run", "exec"] {
-        root.sleeper("box", &[]);
-        let args = match verb {
-            "run" => vec!["run", "--rm", "busybox", "yes"],
-            _ => vec!["exec", "box", "yes"],
-        };
+    root.sleeper("box", &[]);
+    let verbs = [
+        &["run", "--rm", "busybox"][..],
+        &["run", "--rm", "--log-driver", "none", "busybox"],
+        &["exec", "box"],
+    ];
+    // At once, and when nothing goes through the client any more.
+    for (verb, before) in verbs.into_iter().flat_map(|verb| [(verb, 2), (verb, 2 << 20)]) {
+        let args = [verb, &["yes"]].concat();
         let mut command = root.command(args);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().unwrap();
-        let mut line = [0; 2];
-        child.stdout.take().unwrap().read_exact(&mut line).unwrap();
+        let mut bytes = vec![0; before];
+        child.stdout.take().unwrap().read_exact(&mut bytes).unwrap();
         wait_until("the end", || child.try_wait().unwrap().is_some());
-        root.ok(["rm", "-f", "box"]);
     }
+    root.ok(["rm", "-f", "box"]);
     root.assert_nothing_left();
 }
 

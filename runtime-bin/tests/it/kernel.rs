@@ -39,6 +39,18 @@ fn what_has_a_fallback_works_without() {
 }
 
 #[test]
+fn output_goes_through_the_client_without_splice() {
+    let root = loaded();
+    let numbers: String = (1..=300_000).map(|number| format!("{number}\n")).collect();
+    for options in [&["--log-driver", "none"][..], &[]] {
+        let words = [&["run", "--rm"], options, &["busybox", "seq", "1", "300000"]].concat();
+        let out = without(&root, &[libc::SYS_splice, libc::SYS_tee], &words);
+        assert_eq!(out.code, 0, "{}", out.stderr);
+        assert!(out.stdout == numbers, "{} bytes", out.stdout.len());
+    }
+}
+
+#[test]
 fn what_has_none_is_said_and_leaves_nothing() {
     let root = loaded();
     let run = ["run", "--rm", "busybox", "true"];

@@ -34,6 +34,7 @@ mod log_options;
 mod namespace;
 mod options;
 mod own_program;
+mod pipes;
 mod review;
 mod shell;
 mod sources;
