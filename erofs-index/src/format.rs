@@ -103,7 +103,7 @@ pub(crate) fn put_head(out: &mut Vec<u8>, head: &Super<'_>) {
     put32(out, MAGIC);
     put32(out, 0); // no checksum
     put32(out, COMPAT);
-    out.extend([BLOCK_BITS as u8, 0]); // no further slots of the superblock
+    out.extend_from_slice(&[BLOCK_BITS as u8, 0]); // no further slots of the superblock
     put16(out, head.root);
     put64(out, head.inodes);
     put64(out, head.time.seconds.cast_unsigned());
@@ -112,7 +112,7 @@ pub(crate) fn put_head(out: &mut Vec<u8>, head: &Super<'_>) {
     put32(out, 0); // inodes are counted from the start
     put32(out, head.xattrs);
     out.extend(head.uuid);
-    out.extend([0; 16]); // no name of the volume
+    out.extend_from_slice(&[0; 16]); // no name of the volume
     put32(out, CHUNKED_FILE | if head.devices.is_empty() { 0 } else { DEVICE_TABLE });
     put16(out, 0); // no compression
     put16(out, head.devices.len() as u16);
@@ -191,7 +191,7 @@ pub(crate) fn put_inode(out: &mut Vec<u8>, inode: &Inode) {
         put64(out, inode.time.seconds.cast_unsigned());
         put32(out, inode.time.nanos);
         put32(out, inode.links);
-        out.extend([0; 16]);
+        out.extend_from_slice(&[0; 16]);
     }
 }
 
@@ -211,7 +211,7 @@ pub(crate) fn put_chunk(out: &mut Vec<u8>, device: u16, block: u32) {
 pub(crate) fn put_dirent(out: &mut Vec<u8>, inode: u64, name_at: u16, file_type: u8) {
     put64(out, inode);
     put16(out, name_at);
-    out.extend([file_type, 0]);
+    out.extend_from_slice(&[file_type, 0]);
 }
 
 /// The attributes that follow an inode: places of shared ones in units of 4 bytes, then `own`, encoded entries.
@@ -227,23 +227,23 @@ pub(crate) fn xattr_body(shared: &[u32], own: &[u8]) -> Vec<u8> {
 
 /// An attribute: the number of its namespace, the rest of its name, and its value.
 pub(crate) fn put_xattr(out: &mut Vec<u8>, space: u8, name: &[u8], value: &[u8]) {
-    out.extend([name.len() as u8, space]);
+    out.extend_from_slice(&[name.len() as u8, space]);
     put16(out, value.len() as u16);
-    out.extend(name);
-    out.extend(value);
+    out.extend_from_slice(name);
+    out.extend_from_slice(value);
     out.resize(out.len().next_multiple_of(4), 0);
 }
 
 fn put16(out: &mut Vec<u8>, value: u16) {
-    out.extend(value.to_le_bytes());
+    out.extend_from_slice(&value.to_le_bytes());
 }
 
 fn put32(out: &mut Vec<u8>, value: u32) {
-    out.extend(value.to_le_bytes());
+    out.extend_from_slice(&value.to_le_bytes());
 }
 
 fn put64(out: &mut Vec<u8>, value: u64) {
-    out.extend(value.to_le_bytes());
+    out.extend_from_slice(&value.to_le_bytes());
 }
 
 #[cfg(test)]
