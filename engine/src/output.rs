@@ -4,10 +4,14 @@ use std::os::fd::OwnedFd;
 
 use oci_runtime::Stdio;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
-use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 
 use crate::Error;
 use crate::wire::Outlet;
+
+/// Bytes that a process can write before the supervisor has to run: it and the one that reads then take turns less
+/// often.
+const ROOM: usize = 256 << 10;
 
 /// The supervisor's ends.
 #[derive(Debug, Default)]
@@ -35,8 +39,17 @@ pub(crate) fn open(tty: bool, open_stdin: bool) -> Result<(Stdio, Pipes), Error>
         (stdin, pipes.stdin) = (Some(read), Some(write));
     }
     let stdin = stdin.map_or_else(Stdio::null_device, Ok)?;
-    let (out, stdout) = pipe()?;
-    let (err, stderr) = pipe()?;
+    let output = || {
+        let (read, write) = pipe()?;
+        // Whoever has the process's end can read from it too (/proc/PID/fd), and take what poll(2) saw.
+        let flags = fcntl_getfl(&read).map_err(failed)?;
+        fcntl_setfl(&read, flags | OFlags::NONBLOCK).map_err(failed)?;
+        // Whose user has too many pipes already keeps the usual size.
+        let _ = fcntl_setpipe_size(&read, ROOM);
+        Ok::<_, Error>((read, write))
+    };
+    let (out, stdout) = output()?;
+    let (err, stderr) = output()?;
     pipes.outputs = vec![(out, Outlet::Stdout), (err, Outlet::Stderr)];
     Ok((Stdio::new(stdin, stdout, stderr)?, pipes))
 }
