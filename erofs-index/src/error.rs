@@ -103,6 +103,9 @@ pub enum Problem {
     /// device 0 is the index itself
     #[error("data devices are counted from 1")]
     Device,
+    /// a size that no file has
+    #[error("it has {0} bytes, and a file has 2^63 - 1 at most")]
+    Size(u64),
     /// a map of holes that breaks the rules
     #[error(
         "its map of holes is not in order, reaches beyond its end, or is not as long as its data"

@@ -32,6 +32,9 @@ pub(crate) fn whole(size: u64) -> Cut {
 
 /// A map holds if its pieces are in order, lie in the file and are `stored` bytes together.
 pub(crate) fn check(map: &[(u64, u64)], stored: Option<u64>, size: u64) -> Result<u64, Problem> {
+    if i64::try_from(size).is_err() {
+        return Err(Problem::Size(size));
+    }
     let (mut end, mut sum) = (0_u64, 0_u64);
     for (at, length) in map {
         let next = at.checked_add(*length).filter(|next| *at >= end && *next <= size);
@@ -115,12 +118,13 @@ mod tests {
         for (map, size) in [
             (&[(0, 5), (4, 1)][..], 9),
             (&[(0, 9)], 8),
-            (&[(u64::MAX, 2)], u64::MAX),
+            (&[(u64::MAX, 2)], 1 << 62),
             (&[(3, 1)], 3),
         ] {
             assert_eq!(check(map, None, size), Err(Problem::Map));
         }
         assert_eq!(check(&[(0, 5)], Some(4), 8), Err(Problem::Map));
+        assert_eq!(check(&[], None, 1 << 63), Err(Problem::Size(1 << 63)));
     }
 
     #[test]
