@@ -105,6 +105,13 @@ impl<'a> Work<'a> {
         let mut jobs: Vec<Job<'a>> = layers.values().filter_map(missing).collect();
         jobs.sort_by_key(|job| (std::cmp::Reverse(job.layer.size), job.name.chain_id));
         progress.begin(jobs.len(), jobs.iter().map(|job| job.layer.size).sum());
+        let processors = || std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = archive.parallel().unwrap_or_else(processors);
+        let total: u64 = jobs.iter().map(|job| job.layer.size).sum();
+        // What comes from elsewhere waits for that, and not for a processor.
+        let is_long = |job: &Job<'_>| {
+            archive.parallel().is_none() && job.layer.size.saturating_mul(threads as u64) > total
+        };
         let next = AtomicUsize::new(0);
         let stop = AtomicBool::new(false);
         let done = Mutex::new(Vec::with_capacity(jobs.len()));
@@ -112,7 +119,7 @@ impl<'a> Work<'a> {
             while !stop.load(Ordering::Relaxed)
                 && let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed))
             {
-                let result = self.unpack(archive, job, progress);
+                let result = self.unpack(archive, job, is_long(job), progress);
                 let failed = result.is_err();
                 stop.fetch_or(failed, Ordering::Relaxed);
                 done.lock()
@@ -124,8 +131,6 @@ impl<'a> Work<'a> {
                 }
             }
         };
-        let processors = || std::thread::available_parallelism().map_or(1, usize::from);
-        let threads = archive.parallel().unwrap_or_else(processors);
         std::thread::scope(|scope| {
             for _ in 1..threads.min(jobs.len()) {
                 // Where no thread can be made, this one does all the work.
@@ -145,13 +150,14 @@ impl<'a> Work<'a> {
         &self,
         archive: &Archive,
         job: &Job<'_>,
+        read_ahead: bool,
         progress: &dyn Progress,
     ) -> Result<State<'a>, Error> {
         let (dir, diff) = self.stage_layer(&job.name.chain_id.hex())?;
         crash::point();
         let advance = |bytes| progress.advance(bytes);
-        let options = &self.options.options;
-        let unpacked = archive.unpack(job.layer, diff.as_fd(), options, &advance)?;
+        let options = Options { read_ahead, ..self.options.options.clone() };
+        let unpacked = archive.unpack(job.layer, diff.as_fd(), &options, &advance)?;
         self.record_layer(&dir, &diff, job.name, job.parent, unpacked)
     }
 

@@ -7,9 +7,10 @@ use std::path::Path;
 use oci_spec::image::ImageConfiguration;
 use rustix::fs::{Mode, OFlags};
 
+use crate::ahead;
 use crate::apply::Tree;
 use crate::blobs;
-use crate::decode::LayerInput;
+use crate::decode::{LayerInput, Verified};
 use crate::docker;
 use crate::documents::{parse, parse_digest};
 use crate::files::{Files, not_a_tar};
@@ -215,14 +216,22 @@ impl Archive {
         progress: &(dyn Fn(u64) + Sync),
     ) -> Result<Unpacked, Error> {
         let what = self.name_of(layer);
-        let mut tree = Tree::new(into, options, &what);
         let input = self.layer_input(layer, &options.limits, progress, &what)?;
-        let mut stream = TarStream::new(input, &options.limits, &what);
-        while let Some(entry) = stream.next()? {
-            tree.add(entry, &mut stream)?;
+        if !options.read_ahead {
+            return unpack(input, layer, into, options, &what);
         }
-        verify(stream.into_input(), layer, &what)?;
-        tree.finish()
+        let (reading, ahead) = ahead::split(input);
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().name("decode".into());
+            match thread.spawn_scoped(scope, || reading.run()) {
+                Ok(_) => unpack(ahead, layer, into, options, &what),
+                // Where no thread can be made, this one does all the work.
+                Err(_) => {
+                    let input = self.layer_input(layer, &options.limits, progress, &what)?;
+                    unpack(input, layer, into, options, &what)
+                }
+            }
+        })
     }
 
     /// Decode a layer and verify it, and write nothing.
@@ -332,7 +341,23 @@ impl std::fmt::Debug for Archive {
     }
 }
 
-fn verify(input: LayerInput<'_>, layer: &Layer, what: &str) -> Result<(), Error> {
+fn unpack(
+    input: impl Verified,
+    layer: &Layer,
+    into: BorrowedFd<'_>,
+    options: &Options,
+    what: &str,
+) -> Result<Unpacked, Error> {
+    let mut tree = Tree::new(into, options, what);
+    let mut stream = TarStream::new(input, &options.limits, what);
+    while let Some(entry) = stream.next()? {
+        tree.add(entry, &mut stream)?;
+    }
+    verify(stream.into_input(), layer, what)?;
+    tree.finish()
+}
+
+fn verify(input: impl Verified, layer: &Layer, what: &str) -> Result<(), Error> {
     let (diff_id, blob) = input.finish()?;
     if let (Some(expected), Some(found)) = (layer.blob, blob) {
         expect(format!("the blob of {what}"), expected, found)?;

@@ -199,7 +199,7 @@ impl BufRead for Blob<'_> {
 /// A layer's decoded tar, limited, and hashed on the way. Plain layers are read without a copy and hashed once.
 pub(crate) struct LayerInput<'a> {
     stream: Decoder<Blob<'a>>,
-    format: Format,
+    pub(crate) format: Format,
     /// Decoded bytes; empty for a plain layer, whose bytes are taken from the blob's own buffer.
     buffer: Box<[u8]>,
     start: usize,
@@ -208,7 +208,7 @@ pub(crate) struct LayerInput<'a> {
     decoded: u64,
     size: u64,
     limits: &'a Limits,
-    what: &'a str,
+    pub(crate) what: &'a str,
 }
 
 impl<'a> LayerInput<'a> {
@@ -249,26 +249,66 @@ impl<'a> LayerInput<'a> {
         })
     }
 
-    /// The digests of the decoded bytes, and of the blob if it was asked for, once all is read.
-    pub(crate) fn finish(mut self) -> Result<(Digest, Option<Digest>), Error> {
-        loop {
-            let count = self.fill()?.len();
-            if count == 0 {
-                break;
+    /// Decoded bytes into `out`, counted and held against the limits; none at the end. They are not hashed here.
+    pub(crate) fn read_decoded(&mut self, out: &mut [u8]) -> Result<usize, Error> {
+        let count = loop {
+            match self.stream.read(out) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => break other.map_err(|source| self.format.error(self.what, source))?,
             }
-            self.consume(count);
-        }
+        };
+        self.decoded += count as u64;
+        check(self.decoded, self.limits.bytes, "bytes", self.what)?;
+        check_ratio(self.decoded, self.size, self.limits, self.what)?;
+        Ok(count)
+    }
+
+    /// The digest of the blob if it was asked for, once all is read. That of a plain layer is the blob's.
+    pub(crate) fn end(self) -> Result<Option<Digest>, Error> {
         if self.stream.has_garbage() {
             return Err(Error::TrailingGarbage {
                 what: self.what.to_owned(),
                 format: self.format.name(),
             });
         }
-        let blob = self.stream.into_input().and_then(|blob| blob.hasher).map(Hasher::finish);
-        match (self.format, blob) {
-            (Format::Plain, Some(digest)) => Ok((digest, Some(digest))),
-            (_, blob) => Ok((self.hasher.finish(), blob)),
+        Ok(self.stream.into_input().and_then(|blob| blob.hasher).map(Hasher::finish))
+    }
+}
+
+/// An input whose bytes are hashed on the way.
+pub(crate) trait Verified: Input + Sized {
+    /// The digests of the decoded bytes, and of the blob if it was asked for. What was not read yet is read.
+    fn finish(self) -> Result<(Digest, Option<Digest>), Error>;
+
+    /// Reads to the end.
+    fn drain(&mut self) -> Result<(), Error> {
+        loop {
+            let count = self.fill()?.len();
+            if count == 0 {
+                return Ok(());
+            }
+            self.consume(count);
         }
+    }
+}
+
+impl Verified for LayerInput<'_> {
+    fn finish(mut self) -> Result<(Digest, Option<Digest>), Error> {
+        self.drain()?;
+        let hasher = std::mem::take(&mut self.hasher);
+        Ok(digests(self.format, hasher, self.end()?))
+    }
+}
+
+/// The digests of the decoded bytes and of the blob: a plain layer is hashed once.
+pub(crate) fn digests(
+    format: Format,
+    hasher: Hasher,
+    blob: Option<Digest>,
+) -> (Digest, Option<Digest>) {
+    match (format, blob) {
+        (Format::Plain, Some(digest)) => (digest, Some(digest)),
+        (_, blob) => (hasher.finish(), blob),
     }
 }
 
@@ -280,18 +320,12 @@ impl Input for LayerInput<'_> {
             check(self.size, self.limits.bytes, "bytes", what)?;
             return blob.fill_buf().map_err(|source| format.error(what, source));
         }
-        while self.start == self.end {
-            let count = match self.stream.read(&mut self.buffer) {
-                Ok(0) => break,
-                Ok(count) => count,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-                Err(source) => return Err(format.error(what, source)),
-            };
-            self.hasher.update(&self.buffer[..count]);
-            self.decoded += count as u64;
-            check(self.decoded, self.limits.bytes, "bytes", what)?;
-            check_ratio(self.decoded, self.size, self.limits, what)?;
-            (self.start, self.end) = (0, count);
+        if self.start == self.end {
+            let mut buffer = std::mem::take(&mut self.buffer);
+            let count = self.read_decoded(&mut buffer);
+            self.buffer = buffer;
+            (self.start, self.end) = (0, count?);
+            self.hasher.update(&self.buffer[..self.end]);
         }
         Ok(&self.buffer[self.start..self.end])
     }

@@ -40,6 +40,7 @@
 
 #![forbid(unsafe_code)]
 
+mod ahead;
 mod apply;
 mod archive;
 mod blobs;

@@ -5,7 +5,7 @@ use std::os::fd::BorrowedFd;
 use std::path::Path;
 
 use crate::apply::Tree;
-use crate::decode::LayerInput;
+use crate::decode::{LayerInput, Verified};
 use crate::limits::Limits;
 use crate::options::{Options, Unpacked};
 use crate::source::{self, BUFFER, Extent};

@@ -39,7 +39,7 @@ pub(crate) trait Input {
 }
 
 /// Bytes that are read into a buffer, piece by piece.
-pub(crate) trait Pieces: BufRead {
+pub(crate) trait Pieces: BufRead + Send {
     /// Whether the buffer holds nothing more, so that the next `fill_buf` reads.
     fn is_drained(&self) -> bool;
 }

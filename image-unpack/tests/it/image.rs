@@ -76,14 +76,29 @@ impl Opened {
     /// Unpack one layer into a new directory of that name; nothing of the lower layers is settled.
     pub(crate) fn unpack(&self, at: usize, options: &Options) -> Result<Unpacked, Error> {
         let into = self.dir.path().join(format!("layer{at}"));
-        fs::create_dir(&into).unwrap();
-        let layer = &self.image().layers[at];
-        let open = File::open(&into).unwrap();
-        let unpacked = self.archive.unpack(layer, open.as_fd(), options, &|_| ())?;
-        if let Some(tally) = unpacked.tally {
-            assert_eq!(tally, counted(&into));
+        let unpacked = self.unpack_into(at, &into, options);
+        // By two threads it comes out the same.
+        let other = self.dir.path().join(format!("ahead{at}"));
+        let ahead = Options { read_ahead: !options.read_ahead, ..options.clone() };
+        let ahead = self.unpack_into(at, &other, &ahead);
+        match (&unpacked, &ahead) {
+            (Ok(one), Ok(two)) => {
+                assert_eq!((one.entries, one.bytes), (two.entries, two.bytes));
+                assert_eq!((one.omitted, one.tally), (two.omitted, two.tally));
+                assert_eq!(numbered(nodes(&into)), numbered(nodes(&other)));
+                assert!(one.tally.is_none_or(|tally| tally == counted(&into)));
+            }
+            (Err(one), Err(two)) => assert_eq!(one.to_string(), two.to_string()),
+            _ => panic!("{unpacked:?} and {ahead:?}"),
         }
-        Ok(unpacked)
+        fs::remove_dir_all(other).unwrap();
+        unpacked
+    }
+
+    fn unpack_into(&self, at: usize, into: &Path, options: &Options) -> Result<Unpacked, Error> {
+        fs::create_dir(into).unwrap();
+        let open = File::open(into).unwrap();
+        self.archive.unpack(&self.image().layers[at], open.as_fd(), options, &|_| ())
     }
 
     pub(crate) fn layer(&self, at: usize) -> Nodes {
@@ -102,6 +117,20 @@ impl Opened {
         }
         Ok(())
     }
+}
+
+/// With the numbers of inodes in the order of their first names, and without the times of whiteouts, which nobody sets.
+fn numbered(mut nodes: Nodes) -> Nodes {
+    let mut numbers = BTreeMap::new();
+    for node in nodes.values_mut() {
+        let next = numbers.len() as u64;
+        node.ino = *numbers.entry(node.ino).or_insert(next);
+        let marked = node.xattrs.keys().any(|name| name.ends_with("overlay.whiteout"));
+        if marked || (node.kind == 'c' && node.rdev == 0) {
+            node.mtime = (0, 0);
+        }
+    }
+    nodes
 }
 
 /// What is below a directory.
