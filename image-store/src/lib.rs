@@ -105,8 +105,8 @@ pub use check::{CheckOptions, Checked, Finding, Grade};
 pub use create::NewImage;
 pub use error::{Error, Problem};
 pub use image_unpack::{
-    BlobDocument, Blobs, Digest, Extract, LayerTar, Limits, Links, Options, ParsePlatformError,
-    ParseReferenceError, Platform, Reference, Root, WhiteoutForm,
+    BlobDocument, Blobs, Digest, Extract, LayerTar, Limits, Links, Omitted, Options,
+    ParsePlatformError, ParseReferenceError, Platform, Reference, Root, WhiteoutForm,
 };
 pub use load::{LoadOptions, Progress};
 pub use pack::Pack;

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use image_unpack::{Digest, Image, Layer, Options, Platform};
+use image_unpack::{Digest, Image, Layer, Omitted, Options, Platform, WhiteoutForm};
 
 use crate::error::Problem;
 use crate::record::{LayerName, StoredImage};
@@ -24,7 +24,8 @@ pub struct LoadOptions {
     /// For which machine. Default: this one.
     pub platform: Platform,
     /// How layers are unpacked. All layers of a store are of one form. Default: with the image's
-    /// owners and devices if this process is root, else without.
+    /// owners and devices if this process is root, else without them, and with whiteouts that need no
+    /// privilege.
     pub options: Options,
     /// Only the image of this name or id. Default: all.
     pub reference: Option<String>,
@@ -38,7 +39,12 @@ impl Default for LoadOptions {
     fn default() -> LoadOptions {
         // Only root can give files to others; whoever is root wants the image's own owners.
         let owners = rustix::process::geteuid().is_root();
-        let options = Options { owners, ..Options::default() };
+        // Neither may anybody else set trusted attributes.
+        let form = match owners {
+            true => WhiteoutForm::Device,
+            false => WhiteoutForm::Xattr { user: true },
+        };
+        let options = Options { owners, form, ..Options::default() };
         LoadOptions { platform: Platform::host(), options, reference: None, durable: false }
     }
 }
@@ -49,6 +55,8 @@ pub trait Progress: Sync {
     fn begin(&self, layers: usize, bytes: u64);
     /// So many more bytes of the archive are done.
     fn advance(&self, bytes: u64);
+    /// A layer was unpacked without that, for want of privilege. Default: nobody wants to know.
+    fn omit(&self, _omitted: Omitted) {}
     /// The unpacking is over, well or not.
     fn finish(&self);
 }

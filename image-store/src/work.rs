@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use image_unpack::{Archive, Digest, Layer, Options, Pending, Unpacked};
+use image_unpack::{Archive, Digest, Layer, Omitted, Options, Pending, Unpacked};
 use rustix::io::Errno;
 
 use crate::dir::Dir;
@@ -158,6 +158,9 @@ impl<'a> Work<'a> {
         let advance = |bytes| progress.advance(bytes);
         let options = Options { read_ahead, ..self.options.options.clone() };
         let unpacked = archive.unpack(job.layer, diff.as_fd(), &options, &advance)?;
+        if unpacked.omitted != Omitted::default() {
+            progress.omit(unpacked.omitted);
+        }
         self.record_layer(&dir, &diff, job.name, job.parent, unpacked)
     }
 

@@ -1,5 +1,7 @@
 //! The store from outside: `check`, what is on the disk when, and what is not read again.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -101,4 +103,23 @@ fn an_archive_that_did_not_change_is_not_read_again() {
     file.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
     assert!(reads(&load) > 0);
     assert_eq!(reads(&run), 0);
+}
+
+/// What cannot be unpacked without root's rights is said once.
+#[test]
+fn what_another_user_cannot_unpack_is_said_once() {
+    let root = Root::new();
+    let archive = root.dir().join("own.tar");
+    std::fs::copy(crate::harness::image("odd", "docker-legacy"), &archive).unwrap();
+    std::fs::set_permissions(root.dir(), Permissions::from_mode(0o777)).unwrap();
+    let program = root.dir().join("program");
+    std::fs::copy(crate::harness::BIN, &program).unwrap();
+    let store = root.dir().join("rootless");
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=12345", "--regid=12345", "--clear-groups"]).arg(program);
+    command.arg("--root").arg(store).args(["load", "-i"]).arg(archive);
+    let out = Started::new(command, None).wait();
+    assert_eq!(out.code, 0, "{out:?}");
+    assert_eq!(out.stderr.lines().count(), 1, "{out:?}");
+    assert!(out.stderr.contains("devices are empty files"), "{out:?}");
 }
