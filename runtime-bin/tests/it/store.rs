@@ -110,7 +110,7 @@ fn an_archive_that_did_not_change_is_not_read_again() {
 fn what_another_user_cannot_unpack_is_said_once() {
     let root = Root::new();
     let archive = root.dir().join("own.tar");
-    std::fs::copy(crate::harness::image("odd", "docker-legacy"), &archive).unwrap();
+    std::fs::copy(crate::harness::image("nginx", "docker-legacy"), &archive).unwrap();
     std::fs::set_permissions(root.dir(), Permissions::from_mode(0o777)).unwrap();
     let program = root.dir().join("program");
     std::fs::copy(crate::harness::BIN, &program).unwrap();
