@@ -233,8 +233,11 @@ impl<'a> Work<'a> {
                     open.push(self.diff(&name.chain_id)?);
                 }
                 let lowers: Vec<_> = open[..index].iter().rev().map(AsFd::as_fd).collect();
+                let recount = pending.changes_names();
                 pending.settle(open[index].as_fd(), &lowers)?;
-                self.count_anew(&name.chain_id, &open[index])?;
+                if recount {
+                    self.count_anew(&name.chain_id, &open[index])?;
+                }
             }
         }
         Ok(())

@@ -34,10 +34,12 @@ pub struct Pending {
 impl Pending {
     /// Nothing to settle.
     pub fn is_empty(&self) -> bool {
-        self.attributes.is_empty()
-            && self.links.is_empty()
-            && self.whiteouts.is_empty()
-            && !self.opaque_root
+        self.attributes.is_empty() && !self.changes_names()
+    }
+
+    /// Whether names come or go when it is settled.
+    pub fn changes_names(&self) -> bool {
+        !self.links.is_empty() || !self.whiteouts.is_empty() || self.opaque_root
     }
 
     /// Finish the unpacked directory `layer` with `lowers`, the layers below it, topmost first, each unpacked and settled.
