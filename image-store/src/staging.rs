@@ -27,6 +27,7 @@ impl<'a> Staging<'a> {
             // Between make and lock it may have been taken for an orphan, or its last owner removed it.
             if parent.is(&name, &dir)? {
                 dir.clear()?;
+                dir.spread();
                 return Ok(Staging { parent, name, dir });
             }
         }

@@ -47,13 +47,18 @@ pub(crate) struct Args {
     out: Option<PathBuf>,
 }
 
+/// Removed at the end only: on ext4, what is created within some minutes after a large removal is slow, by 15 times and
+/// more. For the same reason two runs need a pause between them.
+const PAUSE: &str =
+    "on ext4, wait six minutes before the next run: what is created after a large removal is slow";
+
 /// How the benchmark is run.
 struct Options {
     images: PathBuf,
     rounds: usize,
     peer_rounds: usize,
     peers: Vec<Peer>,
-    /// A new directory, removed at the end: on ext4, what is created soon after a large removal is slow.
+    /// A new directory.
     scratch: PathBuf,
     roots: Cell<usize>,
 }
@@ -103,6 +108,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let removed = peers::remove(&options.scratch);
     let text = measured?;
     removed?;
+    println!("{PAUSE}");
     if let Some(out) = args.out {
         fs::write(&out, text).with_context(|| format!("cannot write {}", out.display()))?;
     }
