@@ -101,7 +101,11 @@ impl Store {
         if !is_in_doubt(record.boot.as_ref())? {
             return Ok(());
         }
-        for LayerName { chain_id, .. } in &record.layers {
+        if record.index.is_some() && !self.is_usable(&record)? {
+            let images = &self.dirs().images;
+            return Err(images.damaged(&record.id.hex(), Problem::Lost));
+        }
+        for LayerName { chain_id, .. } in record.layers.iter().filter(|_| record.index.is_none()) {
             if let Some(record) = self.layer_record(chain_id)? {
                 self.look_at_layer(&chain_id.hex(), record)?;
             }

@@ -1,12 +1,14 @@
 //! gzip, zstd and plain bytes: what a stream is, and what it decodes to.
 
+use std::fs::File;
 use std::io::{self, BufRead, Read};
 
 use crate::Error;
 use crate::blobs::Unreadable;
+use crate::copy::Copy;
 use crate::digest::{Digest, Hasher};
 use crate::limits::{Limits, check};
-use crate::source::{BUFFER, Input, Pieces, check_ratio, read_buffered};
+use crate::source::{BUFFER, Extent, Input, Pieces, check_ratio, read_buffered};
 
 /// How bytes are compressed. The bytes themselves decide, not the media type that a manifest gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -209,6 +211,10 @@ pub(crate) struct LayerInput<'a> {
     size: u64,
     limits: &'a Limits,
     what: &'a str,
+    /// Where the decoded bytes go besides.
+    copy: Option<Copy<'a>>,
+    /// Whether the first bytes, which told the format, wait to be copied.
+    first: bool,
 }
 
 impl<'a> LayerInput<'a> {
@@ -246,18 +252,38 @@ impl<'a> LayerInput<'a> {
             size,
             limits,
             what,
+            copy: None,
+            first: true,
         })
+    }
+
+    /// Also writes the decoded bytes to a file, from its beginning. `source` is where a layer that is not compressed
+    /// lies, so that the kernel can copy it, or share its blocks.
+    pub(crate) fn copied(mut self, to: &'a File, source: Option<&Extent>) -> LayerInput<'a> {
+        let source = source.filter(|_| self.format == Format::Plain);
+        self.copy = Some(Copy::new(to, source));
+        self
+    }
+
+    /// Bytes of the tar; all of it once it has been read.
+    pub(crate) fn decoded(&self) -> u64 {
+        self.decoded
+    }
+
+    /// Reads to the end.
+    pub(crate) fn read_on(&mut self) -> Result<(), Error> {
+        loop {
+            let count = self.fill()?.len();
+            if count == 0 {
+                return Ok(());
+            }
+            self.consume(count);
+        }
     }
 
     /// The digests of the decoded bytes, and of the blob if it was asked for, once all is read.
     pub(crate) fn finish(mut self) -> Result<(Digest, Option<Digest>), Error> {
-        loop {
-            let count = self.fill()?.len();
-            if count == 0 {
-                break;
-            }
-            self.consume(count);
-        }
+        self.read_on()?;
         if self.stream.has_garbage() {
             return Err(Error::TrailingGarbage {
                 what: self.what.to_owned(),
@@ -278,7 +304,15 @@ impl Input for LayerInput<'_> {
         if format == Format::Plain {
             let Decoder::Stored(blob) = &mut self.stream else { return Ok(&[]) };
             check(self.size, self.limits.bytes, "bytes", what)?;
-            return blob.fill_buf().map_err(|source| format.error(what, source));
+            let fresh = std::mem::take(&mut self.first) || blob.reader.is_drained();
+            let bytes = blob.fill_buf().map_err(|source| format.error(what, source))?;
+            if fresh {
+                self.decoded += bytes.len() as u64;
+                if let Some(copy) = &mut self.copy {
+                    copy.piece(bytes, what)?;
+                }
+            }
+            return Ok(bytes);
         }
         while self.start == self.end {
             let count = match self.stream.read(&mut self.buffer) {
@@ -291,6 +325,9 @@ impl Input for LayerInput<'_> {
             self.decoded += count as u64;
             check(self.decoded, self.limits.bytes, "bytes", what)?;
             check_ratio(self.decoded, self.size, self.limits, what)?;
+            if let Some(copy) = &mut self.copy {
+                copy.piece(&self.buffer[..count], what)?;
+            }
             (self.start, self.end) = (0, count);
         }
         Ok(&self.buffer[self.start..self.end])
