@@ -61,9 +61,6 @@ pub(crate) struct BlobRecord {
     pub(crate) tar: u64,
     /// Bytes of its files.
     pub(crate) size: u64,
-    /// The boot of the machine in which it was left to the kernel to be written.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) boot: Option<String>,
 }
 
 /// What holds the data of some of an image's layers.

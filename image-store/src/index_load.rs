@@ -49,14 +49,14 @@ impl Work<'_> {
     ) -> Result<(), Error> {
         let mut wanted: Vec<&Plan> = Vec::new();
         for plan in self.plans {
-            let stored = self.store.image_record(&plan.image.id)?;
-            let stays = |record: &ImageRecord| record.durable || !self.options.durable;
-            let is_there = match stored.filter(stays) {
-                Some(record) => self.store.is_usable(&record)?,
-                None => false,
-            };
-            if !is_there {
-                wanted.push(plan);
+            match self.store.image_record(&plan.image.id)? {
+                Some(record) if self.store.is_usable(&record)? => {
+                    if self.options.durable && !record.durable {
+                        self.staging.sync_all()?;
+                        self.store.is_on_the_disk(record)?;
+                    }
+                }
+                _ => wanted.push(plan),
             }
         }
         let mut seen = HashSet::new();
@@ -152,12 +152,7 @@ impl Work<'_> {
         diff_id: &Digest,
         indexed: &Indexed,
     ) -> Result<(), Error> {
-        let record = BlobRecord {
-            diff_id: *diff_id,
-            tar: indexed.tar,
-            size: indexed.bytes,
-            boot: self.boot()?,
-        };
+        let record = BlobRecord { diff_id: *diff_id, tar: indexed.tar, size: indexed.bytes };
         dir.write_json(LAYER, &record)?;
         crash::point();
         Ok(())
@@ -237,9 +232,10 @@ impl Work<'_> {
             // What another load left without a sync is covered, too.
             self.staging.sync_all()?;
         }
+        let mut theirs = false;
         for name in staged.iter().flat_map(|plan| &plan.layers) {
             if self.staging.has(&staged_blob(&name.diff_id))? {
-                self.staging.commit(
+                theirs |= !self.staging.commit(
                     &staged_blob(&name.diff_id),
                     &dirs.blobs,
                     &name.diff_id.hex(),
@@ -255,8 +251,9 @@ impl Work<'_> {
             crash::point();
         }
         if self.options.durable {
-            // Blobs that another load has moved there meanwhile.
-            self.staging.sync_all()?;
+            if theirs {
+                self.staging.sync_all()?;
+            }
             for dir in [&dirs.blobs, &dirs.mounts, &dirs.links] {
                 dir.sync()?;
             }

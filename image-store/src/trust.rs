@@ -110,6 +110,11 @@ impl Store {
                 self.look_at_layer(&chain_id.hex(), record)?;
             }
         }
+        self.is_on_the_disk(record)
+    }
+
+    /// Writes down that an image and its layers are on the disk by now.
+    pub(crate) fn is_on_the_disk(&self, record: ImageRecord) -> Result<(), Error> {
         let dirs = self.dirs();
         let Some(dir) = dirs.images.dir(&record.id.hex())? else { return Ok(()) };
         renew(&dir, IMAGE, &ImageRecord { durable: true, boot: None, ..record })

@@ -205,6 +205,30 @@ fn in_place_nothing_is_copied_and_a_changed_archive_is_told() {
     assert_two_layers(&place, &load(&place, &path, &in_place()));
 }
 
+/// A file system in memory, whose files cannot be mounted on any kernel so far: what an older kernel says of all.
+#[test]
+fn where_it_cannot_be_mounted_images_are_unpacked() {
+    let temp = tempfile::tempdir().unwrap();
+    let tmpfs = sys::fscontext::FsContext::open(c"tmpfs").unwrap();
+    let tmpfs = tmpfs.mount(rustix::mount::MountAttrFlags::empty()).unwrap();
+    sys::mount::attach(&tmpfs, fs::File::open(temp.path()).unwrap()).unwrap();
+    let store = Store::open(&temp.path().join("store")).unwrap();
+    let path = temp.path().join("two.tar");
+    fs::write(&path, common::archive(&[two_layers()])).unwrap();
+    let mut auto = LoadOptions { layer_form: LayerForm::Auto, ..quick() };
+    let said = store.load(&Source::Path(path.clone()), &indexed(), &()).unwrap_err().to_string();
+    let image = store.load(&Source::Path(path.clone()), &auto, &()).unwrap().remove(0);
+    let form = image.index.is_some();
+    auto.in_place = true;
+    store.remove("two:1", false, &|_| false).unwrap();
+    let in_place = store.load(&Source::Path(path), &auto, &()).map(drop);
+    rustix::mount::unmount(temp.path(), rustix::mount::UnmountFlags::DETACH).unwrap();
+    assert!(said.contains("cannot be kept as an index here"), "{said}");
+    assert!(said.contains("--layer-form dir"), "{said}");
+    assert!(!form);
+    assert!(matches!(in_place, Err(Error::NoIndex { .. })), "{in_place:?}");
+}
+
 #[test]
 fn what_is_no_tar_file_cannot_be_left_in_place() {
     let Some(place) = place() else { return };
