@@ -49,18 +49,6 @@ impl std::str::FromStr for LayerForm {
 #[error("there is no layer form {0:?}; use auto, dir or index")]
 pub struct ParseLayerFormError(String);
 
-/// What a kernel that cannot mount files says: EROFS wants a block device (before 6.12), or is not there, or not for
-/// this user; the store's file system cannot be its device, or is stacked too high already.
-const CANNOT: [Errno; 7] = [
-    Errno::NOTBLK,
-    Errno::INVAL,
-    Errno::NODEV,
-    Errno::OPNOTSUPP,
-    Errno::PERM,
-    Errno::LOOP,
-    Errno::NOSYS,
-];
-
 /// Whether images get an index. `probe` says why it cannot be mounted, where that is so.
 ///
 /// # Errors
@@ -102,8 +90,9 @@ impl Store {
                 let stacking = || sys::Failure::new("stacking an overlay on EROFS", Errno::INVAL);
                 Ok(overlay.err().map(|_| stacking().into()))
             }
-            Err(failure) if CANNOT.contains(&failure.errno) => Ok(Some(failure.into())),
-            Err(failure) => Err(Error::NoIndex { why: Report::from(failure).to_string() }),
+            // Before 6.12 EROFS wants a block device; it may not be there, or not for this user, or the store's file
+            // system cannot be its device. Directories do in all cases.
+            Err(failure) => Ok(Some(failure.into())),
         }
     }
 }
