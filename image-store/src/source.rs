@@ -87,7 +87,9 @@ impl Opened {
             return refuse("it is no tar file");
         };
         let Some(stamp) = self.unchanged() else {
-            return refuse("it was changed just now, or has been changed since; try again in two seconds");
+            return refuse(
+                "it was changed just now, or has been changed since; try again in two seconds",
+            );
         };
         if own != stamp {
             return refuse("it is compressed");

@@ -152,6 +152,9 @@ fn one_mount_is_shared_and_goes_with_its_last_user() {
     let second = other.mount(&image.id).unwrap();
     let mounts = mounted(&place.root());
     assert!(matches!(&mounts[..], [only] if only.contains(" erofs ro,")), "{mounts:?}");
+    let info = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let own = info.lines().find(|line| line.contains(path_of(&image).to_str().unwrap())).unwrap();
+    assert!(!own.contains(" shared:") && !own.contains(" master:"), "{own}");
     drop(first);
     other.unmount_all_unused().unwrap();
     assert_eq!(mounted(&place.root()), mounts);
