@@ -2,6 +2,7 @@
 
 use std::os::fd::AsFd;
 
+use image_store::{Digest, Mounted, Store};
 use oci_runtime::spec::{BoxBuilder, Process};
 use oci_runtime::{Prepared, Stdio};
 use overlay::Overlay;
@@ -10,8 +11,24 @@ use rustix::fs::{Mode, OFlags};
 use crate::dir::{Dir, Root};
 use crate::{Container, Error, attach, etc, group, shared, spec, volumes};
 
+/// Mounts what a container's image needs to be mounted, for as long as the value lives: its index, if it has one. It
+/// comes before [`mount`], and outlives what that mounts.
+///
+/// # Errors
+/// The image is damaged; the archive that its layers were left in has changed.
+pub(crate) fn layers(store: &Store, container: &Container) -> Result<Option<Mounted>, Error> {
+    if !container.lowers.iter().any(|lower| lower.mounted) {
+        return Ok(None);
+    }
+    let id: Digest = container.image.parse().map_err(|_| Error::Damaged {
+        path: format!("the record of the container {}", container.name).into(),
+        source: serde::de::Error::custom("its image is no digest"),
+    })?;
+    Ok(store.mount(&id)?)
+}
+
 /// Mounts the image's layers, and over them the container's own directory, at `merged`, on the host. The
-/// caller holds the container's lock.
+/// caller holds the container's lock, and [`layers`].
 ///
 /// # Errors
 /// A layer is not there; the kernel refuses the overlay.

@@ -87,7 +87,7 @@ impl Engine {
         let layer = {
             // One that does not run is neither started nor removed while this lives.
             let _rootfs = self.rootfs(&dir, &container, Extent::Root)?;
-            let lowers = Lowers::open(&self.root, &container)?;
+            let lowers = Lowers::open(&self.store, &self.root, &container)?;
             let made = Made::of(&container, &lowers)
                 .map_err(|errno| Error::system("look at the layers of", &container.image, errno))?;
             self.changed(&dir.open("diff")?, &made)?

@@ -27,16 +27,17 @@ pub(crate) fn container(
     image_name: &str,
     id_of: IdOf<'_>,
 ) -> Result<Container, Error> {
-    let lower = |layer: &image_store::StoredLayer| Lower {
-        link: layer.link.clone(),
-        chain_id: layer.chain_id,
-        diff_id: layer.diff_id,
+    let lower = |lower: image_store::StoredLower| Lower {
+        link: lower.link,
+        chain_id: lower.chain_id,
+        diff_id: lower.diff_id,
+        mounted: lower.mounted,
     };
     let image = Image {
         id: image.id,
         name: image_name,
         config: &image.config,
-        lowers: image.layers.iter().rev().map(lower).collect(),
+        lowers: image.lowers().into_iter().map(lower).collect(),
     };
     merge(id, name, request, image, id_of, |name| std::env::var_os(name))
 }

@@ -52,7 +52,7 @@ impl Engine {
     pub fn diff(&self, container: &str) -> Result<Vec<Change>, Error> {
         let (dir, container) = self.find(container)?;
         let upper = dir.open("diff")?;
-        let lowers = Lowers::open(&self.root, &container)?;
+        let lowers = Lowers::open(&self.store, &self.root, &container)?;
         let made = Made::of(&container, &lowers)
             .map_err(|errno| Error::system("look at the layers of", &container.image, errno))?;
         let compared = Comparison { upper: &upper, lowers: &lowers, made: &made }.changes();

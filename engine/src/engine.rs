@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use image_store::{LoadOptions, Platform, Progress, Source, Store, StoredImage};
+use image_store::{LayerForm, LoadOptions, Platform, Progress, Source, Store, StoredImage};
 use serde_json::Value;
 
 use crate::dir::{Dir, Root};
@@ -19,6 +19,16 @@ pub struct Engine {
     pub(crate) root: Root,
     pub(crate) store: Store,
     durable: bool,
+    layers: Layers,
+}
+
+/// How the layers of images that come into the store are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Layers {
+    /// As directories, or as tars with an index; see [`LoadOptions::layer_form`].
+    pub form: LayerForm,
+    /// Left in the archive; see [`LoadOptions::in_place`].
+    pub in_place: bool,
 }
 
 impl Engine {
@@ -31,7 +41,14 @@ impl Engine {
         let store = Store::open(root)?;
         let root = Root::open(store.root())?;
         tidy::tidy(&root)?;
-        Ok(Engine { root, store, durable: LoadOptions::default().durable })
+        // As with a container: what cannot be taken away keeps nobody from the others.
+        let _ = store.unmount_all_unused();
+        Ok(Engine {
+            root,
+            store,
+            durable: LoadOptions::default().durable,
+            layers: Layers::default(),
+        })
     }
 
     /// Whether images that come into the store are on the disk before they have their names; see
@@ -42,9 +59,20 @@ impl Engine {
         Engine { durable, ..self }
     }
 
+    /// How the layers of images that come into the store are kept.
+    #[must_use]
+    pub fn with_layers(self, layers: Layers) -> Engine {
+        Engine { layers, ..self }
+    }
+
     /// How images come into the store.
     pub(crate) fn load_options(&self) -> LoadOptions {
-        LoadOptions { durable: self.durable, ..LoadOptions::default() }
+        LoadOptions {
+            durable: self.durable,
+            layer_form: self.layers.form,
+            in_place: self.layers.in_place,
+            ..LoadOptions::default()
+        }
     }
 
     /// Loads the images of an archive, for `platform` or else for this machine.

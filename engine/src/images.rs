@@ -100,7 +100,7 @@ impl Engine {
         let image = self.store.find(image)?;
         let mut sizes = Vec::with_capacity(image.layers.len());
         for layer in &image.layers {
-            sizes.push(self.store.layer_size(&layer.chain_id)?.unwrap_or(0));
+            sizes.push(self.store.layer_size(layer)?.unwrap_or(0));
         }
         let mut sizes = sizes.into_iter();
         let mut entries = Vec::new();

@@ -38,12 +38,9 @@ fn value(image: &StoredImage, own: &Value) -> Value {
         }
         _ => image.digests.clone(),
     };
-    let paths: Vec<String> = image
-        .layers
-        .iter()
-        .rev()
-        .map(|layer| layer.path().to_string_lossy().into_owned())
-        .collect();
+    let lowers = image.lowers().into_iter();
+    let paths: Vec<String> =
+        lowers.map(|lower| lower.path.to_string_lossy().into_owned()).collect();
     let mut data = Map::new();
     if let Some((upper, lowers)) = paths.split_first() {
         data.insert("UpperDir".to_owned(), json!(upper));

@@ -6,19 +6,24 @@
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, OwnedFd};
 
+use image_store::{Mounted, Store};
 use overlay::whiteout::{is_opaque, is_whiteout};
 use rustix::fs::{AtFlags, Dir as Entries, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use crate::dir::Root;
-use crate::{Container, Error};
+use crate::{Container, Error, bundle};
 
 const READ: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// The layers of an image, the topmost first.
 #[derive(Debug)]
-pub(crate) struct Lowers(Vec<OwnedFd>);
+pub(crate) struct Lowers {
+    directories: Vec<OwnedFd>,
+    /// What has to be mounted meanwhile.
+    _layers: Option<Mounted>,
+}
 
 /// What an image has under a name.
 pub(crate) struct Below {
@@ -31,7 +36,8 @@ pub(crate) struct Below {
 
 impl Lowers {
     /// Those of a container.
-    pub(crate) fn open(root: &Root, container: &Container) -> Result<Lowers, Error> {
+    pub(crate) fn open(store: &Store, root: &Root, container: &Container) -> Result<Lowers, Error> {
+        let layers = bundle::layers(store, container)?;
         let mut lowers = Vec::with_capacity(container.lowers.len());
         for lower in &container.lowers {
             let path = root.path().join(&lower.link);
@@ -39,12 +45,12 @@ impl Lowers {
             let open = rustix::fs::open(&path, READ.difference(OFlags::NOFOLLOW), Mode::empty());
             lowers.push(open.map_err(|errno| Error::system("open the layer", &path, errno))?);
         }
-        Ok(Lowers(lowers))
+        Ok(Lowers { directories: lowers, _layers: layers })
     }
 
     /// All of them, which the root consists of.
     pub(crate) fn all(&self) -> Vec<usize> {
-        (0..self.0.len()).collect()
+        (0..self.directories.len()).collect()
     }
 
     /// Opens the directory `path` in these layers.
@@ -53,7 +59,7 @@ impl Lowers {
         path: &[u8],
         layers: &[usize],
     ) -> Result<Vec<(usize, OwnedFd)>, Errno> {
-        layers.iter().map(|&at| Ok((at, open(&self.0[at], path)?))).collect()
+        layers.iter().map(|&at| Ok((at, open(&self.directories[at], path)?))).collect()
     }
 
     /// Follows `path` as the image's links lead, below its root. What is missing from some component on is taken
@@ -165,6 +171,6 @@ pub(crate) fn is_directory(stat: &Stat) -> bool {
 impl Lowers {
     pub(crate) fn of(paths: &[&std::path::Path]) -> Lowers {
         let open = |path: &&std::path::Path| rustix::fs::open(*path, READ, Mode::empty()).unwrap();
-        Lowers(paths.iter().map(open).collect())
+        Lowers { directories: paths.iter().map(open).collect(), _layers: None }
     }
 }

@@ -112,15 +112,15 @@ pub use copy::CopyOptions;
 pub use detach::DetachKeys;
 pub use diff::{Change, ChangeKind};
 pub use duration::{duration_text, parse_duration};
-pub use engine::Engine;
+pub use engine::{Engine, Layers};
 pub use error::Error;
 pub use events::{Actor, Event, EventsRequest};
 pub use health::{Health, HealthResult, HealthStatus};
 pub use healthcheck::Healthcheck;
 pub use image_pull::{Error as PullError, Pulled, Reference};
 pub use image_store::{
-    CheckOptions, Checked, Error as StoreError, Finding, Grade, Omitted, Platform, Progress,
-    SaveFormat, StoredImage, split_reference,
+    CheckOptions, Checked, Error as StoreError, Finding, Grade, LayerForm, Omitted, Platform,
+    Progress, SaveFormat, StoredImage, split_reference,
 };
 pub use images::{HistoryEntry, RemovedImage};
 pub use init::{InitError, init};

@@ -256,6 +256,9 @@ pub struct Lower {
     pub chain_id: Digest,
     /// The digest of the layer's uncompressed tar.
     pub diff_id: Digest,
+    /// Whether it is the mount of the image's index, which has all layers, this one and those below.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub mounted: bool,
 }
 
 /// Where a container stands.

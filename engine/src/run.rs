@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 
-use image_store::{Progress, StoredImage};
+use image_store::{Mounted, Progress, StoredImage};
 
 use crate::dir::{Dir, Lock};
 use crate::remove::remove;
@@ -14,6 +14,13 @@ use crate::{
 
 /// How many made-up names are tried.
 const NAMES: u32 = 100;
+
+/// A container whose root is mounted.
+pub(crate) struct Made {
+    pub(crate) container: Container,
+    /// Its image's mount, if it needs one.
+    pub(crate) layers: Option<Mounted>,
+}
 
 impl Engine {
     /// Makes a container of an image and starts it; loads the image first where it is an archive.
@@ -30,9 +37,7 @@ impl Engine {
             true => Starter::Passing,
             false => Starter::Attached { input: request.interactive },
         };
-        self.make(request, progress, |dir, lock, container| {
-            self.launch(dir, lock, container, starter, true)
-        })
+        self.make(request, progress, |dir, lock, made| self.launch(dir, lock, made, starter, true))
     }
 
     /// Makes a container of an image, to be started by [`Engine::start`]; gives its id.
@@ -40,7 +45,7 @@ impl Engine {
     /// # Errors
     /// As [`Engine::run`].
     pub fn create(&self, request: &RunRequest, progress: &dyn Progress) -> Result<String, Error> {
-        self.make(request, progress, |dir, _lock, _container| {
+        self.make(request, progress, |dir, _lock, _made| {
             dir.unmount()?;
             dir.write_state(&State { status: Status::Created, ..State::default() })?;
             Ok(dir.id().to_owned())
@@ -53,7 +58,7 @@ impl Engine {
         &self,
         request: &RunRequest,
         progress: &dyn Progress,
-        then: impl FnOnce(&Dir, Lock, Container) -> Result<T, Error>,
+        then: impl FnOnce(&Dir, Lock, Made) -> Result<T, Error>,
     ) -> Result<T, Error> {
         if request.remove && request.restart != RestartPolicy::No {
             return Err(Error::RestartAndRemove);
@@ -67,7 +72,7 @@ impl Engine {
         let (dir, lock) = self.root.make(&id)?;
         let recorded = self.record(&dir, request, &image, &image_name);
         drop(hold); // the container's record keeps the image from now on
-        let done = recorded.and_then(|container| then(&dir, lock, container));
+        let done = recorded.and_then(|made| then(&dir, lock, made));
         if done.is_err() {
             // What went wrong first is what is told; the next command tries this again.
             let _ = remove(&self.root, &dir, dir.container().ok().flatten().as_ref(), true);
@@ -82,7 +87,7 @@ impl Engine {
         request: &RunRequest,
         image: &StoredImage,
         image_name: &str,
-    ) -> Result<Container, Error> {
+    ) -> Result<Made, Error> {
         let name = self.name(request.name.as_deref(), dir.id())?;
         let id_of = |name: &str| Ok(self.container(name)?.id);
         let made = config::container(dir.id(), &name, request, image, image_name, &id_of);
@@ -102,6 +107,7 @@ impl Engine {
         }
         // `cp` binds them in a container that was never started.
         etc::write(&container, dir.open(".")?.as_fd())?;
+        let layers = bundle::layers(&self.store, &container)?;
         if let Some(top) = container.lowers.first() {
             dir.copy_root_attributes(&self.root.path().join(&top.link))?;
         }
@@ -112,7 +118,7 @@ impl Engine {
         let events = self.root.events();
         let merged = merged.as_fd();
         volumes::resolve(&mut container, request, &volumes, merged, &events, record)?;
-        Ok(container)
+        Ok(Made { container, layers })
     }
 
     /// Takes the wanted name, or makes one up.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::dir::{Dir, Lock};
 use crate::remove::release;
+use crate::run::Made;
 use crate::session::Watch;
 use crate::stop::Standing;
 use crate::supervise::{Starter, Supervisor};
@@ -42,8 +43,9 @@ impl Engine {
             false => Starter::Passing,
         };
         dir.clear_stopped()?;
+        let layers = bundle::layers(&self.store, &container)?;
         bundle::mount(&self.root, &dir, &container)?;
-        let started = self.launch(&dir, lock, container, starter, false);
+        let started = self.launch(&dir, lock, Made { container, layers }, starter, false);
         if started.is_err() {
             // Where the supervisor has done it already there is nothing to do.
             let _ = release(&dir);
@@ -73,10 +75,11 @@ impl Engine {
         &self,
         dir: &Dir,
         lock: Lock,
-        container: Container,
+        made: Made,
         starter: Starter,
         new: bool,
     ) -> Result<Session, Error> {
+        let Made { container, layers } = made;
         let (tty, open_stdin) = (container.config.tty, container.config.open_stdin);
         let (stdio, pipes) = output::open(tty, open_stdin)?;
         let prepared = bundle::prepare(&self.root, dir, &container, stdio)?;
@@ -87,7 +90,8 @@ impl Engine {
         let (root, own_dir) = (self.root.clone(), dir.clone());
         let supervise = |channel| {
             let dir = own_dir;
-            Supervisor { root, dir, container, prepared, channel, starter, pipes, new, lock }.run()
+            let made = Made { container, layers };
+            Supervisor { root, dir, made, prepared, channel, starter, pipes, new, lock }.run()
         };
         let session = Session::split(dir.id(), Watch::Supervisor, supervise)?;
         Ok(session.streams(tty, open_stdin))

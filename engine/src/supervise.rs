@@ -20,6 +20,7 @@ use crate::record::now;
 use crate::remove::{end, release, remove};
 use crate::report::Report;
 use crate::restart::Backoff;
+use crate::run::Made;
 use crate::tidy::abandoned;
 use crate::{Container, Error, LogConfig, State, Status, bundle, group, output, signal, target};
 
@@ -30,7 +31,7 @@ const LOOK: Duration = Duration::from_millis(50);
 pub(crate) struct Supervisor {
     pub(crate) root: Root,
     pub(crate) dir: Dir,
-    pub(crate) container: Container,
+    pub(crate) made: Made,
     pub(crate) prepared: Prepared,
     /// To the process that starts the container.
     pub(crate) channel: OwnedFd,
@@ -58,8 +59,8 @@ pub(crate) enum Starter {
 impl Supervisor {
     /// Runs the container to its end; the exit status of the supervising process.
     pub(crate) fn run(self) -> u8 {
-        let Supervisor { root, dir, container, prepared, channel, starter, pipes, new, lock } =
-            self;
+        let Supervisor { root, dir, made, prepared, channel, starter, pipes, new, lock } = self;
+        let Made { container, layers } = made;
         let mut hub = Hub::new(container.config.stdin_once);
         match starter {
             Starter::Attached { input } => hub.add_starter(channel, true, input),
@@ -91,6 +92,8 @@ impl Supervisor {
                 Report::failed(&error)
             }
         };
+        // The container's root is not mounted any more.
+        drop(layers);
         // Who reads slowly, or not at all, keeps nobody from the container.
         drop(lock);
         hub.dismiss(&report);

@@ -1,6 +1,7 @@
 //! What the store as a whole has and holds: `system df`, `info`, `container prune`, `check`.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::path::Path;
 
 use image_store::{CheckOptions, Checked, Digest, Grade, StoredImage};
@@ -48,15 +49,18 @@ impl Engine {
         let containers = self.list()?;
         let images = self.images()?;
         let mut users: BTreeMap<Digest, usize> = BTreeMap::new();
+        let mut sizes = BTreeMap::new();
         for layer in images.iter().flat_map(|image| &image.layers) {
             *users.entry(layer.chain_id).or_default() += 1;
+            if let Entry::Vacant(free) = sizes.entry(layer.chain_id) {
+                free.insert(self.store.layer_size(layer)?.unwrap_or(0));
+            }
         }
-        let mut sizes = BTreeMap::new();
-        for chain_id in users.keys() {
-            sizes.insert(*chain_id, self.store.layer_size(chain_id)?.unwrap_or(0));
-        }
-        let lowers = containers.iter().flat_map(|(container, _)| &container.lowers);
-        let kept: HashSet<Digest> = lowers.map(|lower| lower.chain_id).collect();
+        let used: HashSet<&str> =
+            containers.iter().map(|(container, _)| &container.image[..]).collect();
+        let used = images.iter().filter(|image| used.contains(&image.id.to_string()[..]));
+        let kept: HashSet<Digest> =
+            used.flat_map(|image| &image.layers).map(|layer| layer.chain_id).collect();
         for (chain_id, size) in &sizes {
             found.layers += size;
             found.reclaimable_layers += if kept.contains(chain_id) { 0 } else { *size };
@@ -117,11 +121,9 @@ impl Engine {
         let dir = self.root.dir(id);
         let Some(container) = dir.container()? else { return Ok(None) };
         let own = usage(&dir.path().join("diff"))?;
-        let mut whole = own;
-        for lower in &container.lowers {
-            whole += self.store.layer_size(&lower.chain_id)?.unwrap_or(0);
-        }
-        Ok(Some((own, whole)))
+        // One that was removed by force while the container stayed takes no room that anybody knows of.
+        let image = self.store.find(&container.image).map_or(0, |image| image.size);
+        Ok(Some((own, own + image)))
     }
 
     /// Removes the containers that do not run and that `chosen` wants removed.
@@ -159,7 +161,7 @@ impl Engine {
             }
             let mut sizes = BTreeMap::new();
             for layer in &image.layers {
-                sizes.insert(layer.chain_id, self.store.layer_size(&layer.chain_id)?.unwrap_or(0));
+                sizes.insert(layer.chain_id, self.store.layer_size(layer)?.unwrap_or(0));
             }
             // With the store locked: a container that is just being made has written down its image.
             let in_use = |id: &Digest| {

@@ -10,6 +10,7 @@ pub(crate) fn container() -> Container {
         link: format!("l/{link}"),
         chain_id: digest(name),
         diff_id: digest(&format!("diff {name}")),
+        mounted: false,
     };
     Container {
         id: "0123456789abcdef".repeat(4),

@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use bindvol::Volumes;
+use image_store::Mounted;
 use oci_runtime::View;
 use rustix::fs::{Mode, OFlags};
 
@@ -33,6 +34,7 @@ enum Kind {
     /// In this order: the mounts go before others may make them.
     Stopped {
         view: View,
+        _layers: Option<Mounted>,
         _lock: Lock,
     },
 }
@@ -73,8 +75,9 @@ impl Engine {
             match dir.try_lock()? {
                 Attempt::Taken(lock) => {
                     // It may have been started and have ended meanwhile; nobody can start it now.
+                    let layers = bundle::layers(&self.store, container)?;
                     let view = self.stopped(dir, container, extent)?;
-                    return Ok(Rootfs(Kind::Stopped { view, _lock: lock }));
+                    return Ok(Rootfs(Kind::Stopped { view, _layers: layers, _lock: lock }));
                 }
                 Attempt::Held if start.elapsed() < BETWEEN => {
                     std::thread::sleep(Duration::from_millis(10));

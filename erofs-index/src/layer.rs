@@ -21,6 +21,7 @@ use crate::tree::{
 /// marks are about lower layers only, wherever in the layer they stand.
 ///
 /// After an error, the entry at fault may be there in part.
+#[derive(Clone)]
 pub struct Layer {
     pub(crate) tree: Tree,
     /// Inodes of hard links to names of lower layers, by the name.
@@ -116,6 +117,22 @@ impl Layer {
         let directory = self.directory(path)?;
         self.tree.inode_mut(directory).opaque = true;
         Ok(())
+    }
+
+    /// All data of the layer is on this device from now on, where it was on another before. So a layer need not know
+    /// which devices an image is going to have: it is indexed with device 1, and gets its number before it is
+    /// merged ([`Merged::apply`](crate::Merged::apply)) or settled.
+    pub fn set_device(&mut self, number: u16) {
+        for inode in &mut self.tree.inodes {
+            if let Content::Extent { device, .. } = &mut inode.content {
+                *device = number;
+            }
+        }
+        for sparse in &mut self.tree.sparse {
+            if let Stored::On { device, .. } = &mut sparse.stored {
+                *device = number;
+            }
+        }
     }
 
     /// An inode that is about to stand at `name`; directories that stood there are out of reach then.

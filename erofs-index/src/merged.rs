@@ -80,6 +80,22 @@ impl Merged {
         Ok(())
     }
 
+    /// Puts a layer on top as an overlay of directories would: hard links to a lower layer's file are links to a copy of
+    /// it, apart from those that only the lower layer has ([`Layer::settle`]), and a file shows as many links as it
+    /// has names in its own layer, also where a higher one hides some of them.
+    ///
+    /// # Errors
+    /// As [`Merged::apply`].
+    pub fn stack(&mut self, layer: &mut Layer) -> Result<(), Error> {
+        if layer.tree.inodes.iter().any(|inode| matches!(inode.content, Content::Below(_))) {
+            let mut settled = layer.clone().settle(self)?.layer;
+            count_links(&mut settled.tree);
+            return self.apply(&settled);
+        }
+        count_links(&mut layer.tree);
+        self.apply(layer)
+    }
+
     /// The directory that a layer's becomes over a lower one, or over `NONE`.
     fn directory(&mut self, from: &Tree, number: Number, over: Number) -> Result<Number, Error> {
         let inode = from.inode(number);
@@ -237,6 +253,28 @@ impl Layer {
             }
         }
         Ok(())
+    }
+}
+
+/// Writes into each inode within reach how many names it has.
+fn count_links(tree: &mut Tree) {
+    let children = tree.children();
+    let mut counts = vec![0_u32; tree.inodes.len()];
+    let mut open = vec![ROOT];
+    while let Some(directory) = open.pop() {
+        for number in children.of(directory) {
+            let child = tree.name(*number).inode;
+            if child == NONE {
+                continue;
+            }
+            counts[child as usize] += 1; // as many names as there are entries, which have 32 bits
+            if tree.is_directory(child) {
+                open.push(child);
+            }
+        }
+    }
+    for (inode, count) in tree.inodes.iter_mut().zip(counts) {
+        inode.links = if inode.is_directory() { 0 } else { count };
     }
 }
 

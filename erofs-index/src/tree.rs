@@ -91,6 +91,8 @@ pub(crate) struct Inode {
     pub(crate) opaque: bool,
     /// A directory where a whiteout, or a file that stood here before, took away the lower one with all it was.
     pub(crate) erased: bool,
+    /// Names that it has in its own layer, where that is what it shows although some of them are hidden by now; else 0.
+    pub(crate) links: u32,
     pub(crate) uid: u32,
     pub(crate) gid: u32,
     pub(crate) mtime: Time,
@@ -105,6 +107,7 @@ impl Inode {
         implied: true,
         opaque: false,
         erased: false,
+        links: 0,
         uid: 0,
         gid: 0,
         mtime: Time { seconds: 0, nanos: 0 },
@@ -138,6 +141,7 @@ impl Hasher for Ready {
 }
 
 /// The tree. `inodes[ROOT]` is the root.
+#[derive(Clone)]
 pub(crate) struct Tree {
     pub(crate) limits: Limits,
     names: Vec<Name>,

@@ -44,7 +44,7 @@ impl Xattr {
 pub(crate) type Set = u32;
 
 /// All attributes of a tree.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Xattrs {
     all: Vec<Xattr>,
     numbers: HashMap<Xattr, u32>,

@@ -4,9 +4,9 @@
 //! which layers it needs (their chain ids follow from the configuration), each layer's record (diff_id and parent
 //! make its chain id) and how many files of how many bytes it has, links, names, and what is remembered of archives. A
 //! layer's files were verified as the bytes of a tar, which the store does not keep; so their content is compared where writing the tar anew gives the same
-//! bytes ([`CheckOptions::content`]), and nowhere else.
+//! bytes ([`CheckOptions::content`]), and nowhere else. Of an image with an index the tars are there, and can be compared.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -23,6 +23,8 @@ use crate::store::Store;
 use crate::tags::{TAGS, Tags};
 use crate::trust::Content;
 use crate::{Error, Pack};
+
+mod indexed;
 
 /// How a store is looked through.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -81,7 +83,7 @@ impl Checked {
 }
 
 /// What to do with an image that is damaged.
-const AGAIN: &str = "remove the image with rmi, and load it again";
+pub(crate) const AGAIN: &str = "remove the image with rmi, and load it again";
 
 impl Store {
     /// Looks through the store. Nothing is removed from it meanwhile, and nothing is changed; others may load.
@@ -90,10 +92,17 @@ impl Store {
     /// A system call fails. What is damaged is no error but a [`Finding`].
     pub fn check(&self, options: &CheckOptions) -> Result<Checked, Error> {
         let _hold = self.hold()?;
-        let mut look =
-            Look { store: self, options, found: Checked::default(), used: HashSet::new() };
+        let mut look = Look {
+            store: self,
+            options,
+            found: Checked::default(),
+            used: HashSet::new(),
+            blobs: BTreeSet::new(),
+            used_blobs: BTreeSet::new(),
+        };
         // Before the images: a layer that is there by now, and that no image has by then, nobody needs.
         let layers = look.layers()?;
+        look.blobs()?;
         let images = self.ids()?;
         look.found.images = images.len();
         for id in &images {
@@ -112,8 +121,11 @@ struct Look<'a> {
     store: &'a Store,
     options: &'a CheckOptions,
     found: Checked,
-    /// Chain ids of the layers that images need.
+    /// Chain ids of the layers that images need as directories.
     used: HashSet<Digest>,
+    /// Blobs that there are, and that images need.
+    blobs: BTreeSet<Digest>,
+    used_blobs: BTreeSet<Digest>,
 }
 
 impl Look<'_> {
@@ -260,12 +272,18 @@ impl Look<'_> {
             };
             needed.push(chain_id(needed.last(), &diff_id));
         }
-        self.used.extend(&needed);
-        if let Some(record) = record {
+        let indexed = record.as_ref().is_some_and(|record| record.index.is_some());
+        if !indexed {
+            self.used.extend(&needed);
+        }
+        if let Some(record) = &record {
             let recorded: Vec<Digest> = record.layers.iter().map(|layer| layer.chain_id).collect();
             if record.id != *id || recorded != needed {
                 let what = format!("is of other layers than the configuration; {AGAIN}");
                 self.damage(dir.path().join(IMAGE), what);
+            }
+            if let Some(index) = &record.index {
+                return self.indexed(&dir, record, index);
             }
         }
         let layers = &self.store.dirs().layers;
@@ -303,6 +321,7 @@ impl Look<'_> {
     }
 
     fn leftovers(&mut self, layers: &BTreeMap<Digest, LayerRecord>) -> Result<(), Error> {
+        self.unused_blobs()?;
         let dirs = self.store.dirs();
         // Opening the store has removed what the dead have left: what is there now is somebody's work.
         if dirs.staging.names()?.is_empty() {

@@ -8,13 +8,17 @@ use image_unpack::{Digest, Image, LayerTar};
 use oci_spec::image::ImageConfiguration;
 use rustix::fs::{Mode, OFlags};
 
+use crate::dir::Dir;
 use crate::error::Problem;
+use crate::form::takes_index;
+use crate::index_load::{Tars, staged_blob};
 use crate::load::{LoadOptions, Plan, Progress};
 use crate::record::{LayerName, StoredImage};
 use crate::reference::complete;
 use crate::source::KnownImage;
 use crate::staging::Staging;
 use crate::store::Store;
+use crate::tags::Tags;
 use crate::work::{State, Work};
 use crate::{Error, crash};
 
@@ -86,6 +90,13 @@ impl Store {
         let name = format!("create-{process}-{}", COUNT.fetch_add(1, Ordering::Relaxed));
         let staging = Staging::acquire(&self.dirs().staging, name)?;
         let work = Work { store: self, plans: &[], options, staging: staging.dir() };
+        let indexed = match new.base {
+            Some(base) => base.index.is_some(),
+            None => takes_index(options.layer_form, || self.probe())?,
+        };
+        if indexed {
+            return self.create_indexed(new, &work, tags, progress);
+        }
         let (dir, diff) = work.stage_layer(UNNAMED)?;
         progress.begin(1, new.layer.size());
         let unpacked =
@@ -119,19 +130,9 @@ impl Store {
         names.push(top);
         let diff_ids: Vec<Digest> = names.iter().map(|name| name.diff_id).collect();
         let raw_config = (new.config)(&diff_ids);
-        let config = ImageConfiguration::from_reader(raw_config.as_slice())
-            .map_err(|error| staging.dir().damaged("config.json", Problem::Config(error)))?;
+        let config = parse(&raw_config, staging.dir())?;
         let id = Digest::of(&raw_config);
-        let image = Image {
-            id,
-            manifest: None,
-            config,
-            raw_config,
-            tags: tags.clone(),
-            digests: vec![],
-            layers: vec![],
-        };
-        let plans = [Plan { image, layers: names }];
+        let plans = [plan(id, config, raw_config, names)];
         let work = Work { plans: &plans, ..work };
         work.settle(&mut layers)?;
         work.commit(&layers)?;
@@ -140,4 +141,72 @@ impl Store {
         let tags = self.tags()?;
         self.image(&id, &tags)?.ok_or_else(|| self.not_found(&id.to_string(), &tags))
     }
+
+    /// The same with an index: of the base's tars, and the new one.
+    fn create_indexed(
+        &self,
+        new: &NewImage<'_>,
+        work: &Work<'_>,
+        tags: Vec<String>,
+        progress: &dyn Progress,
+    ) -> Result<StoredImage, Error> {
+        let (dir, file) = work.stage_blob(UNNAMED)?;
+        let limits = &work.options.options.limits;
+        progress.begin(1, new.layer.size());
+        let indexed = new.layer.index(&file, limits, &|bytes| progress.advance(bytes));
+        progress.finish();
+        let (diff_id, indexed) = indexed?;
+        work.record_blob(&dir, &diff_id, &indexed)?;
+        // One that a power cut has shortened makes room.
+        work.stored_blob(&diff_id)?;
+        work.staging.commit(UNNAMED, work.staging, &staged_blob(&diff_id))?;
+
+        // From here on nothing that the image needs can be removed.
+        let _hold = self.hold()?;
+        let mut tars = Tars::new();
+        let (mut names, mut archive) = (Vec::new(), None);
+        if let Some(base) = new.base {
+            let gone = || self.not_found(&base.id.to_string(), &Tags::default());
+            let record = self.image_record(&base.id)?.ok_or_else(gone)?;
+            let Some(index) = &record.index else { return Err(gone()) };
+            for (name, layer) in record.layers.iter().zip(&index.layers) {
+                let again = self.index_again(&base.id, index, layer, &name.diff_id, limits)?;
+                tars.insert(name.diff_id, (layer.at, again));
+            }
+            (names, archive) = (record.layers.clone(), index.archive.clone());
+        }
+        tars.entry(diff_id).or_insert((None, indexed));
+        let parent = names.last().map(|name| name.chain_id);
+        let chain_id = image_unpack::chain_id(parent.as_ref(), &diff_id);
+        names.push(LayerName { chain_id, diff_id });
+        let diff_ids: Vec<Digest> = names.iter().map(|name| name.diff_id).collect();
+        let raw_config = (new.config)(&diff_ids);
+        let config = parse(&raw_config, work.staging)?;
+        let id = Digest::of(&raw_config);
+        let plans = [plan(id, config, raw_config, names)];
+        let work = Work { plans: &plans, ..*work };
+        work.stage_indexed(&plans[0], &mut tars, archive.as_ref())?;
+        work.commit_indexed()?;
+        crash::point();
+        self.give_tags(&[KnownImage { id, tags }])?;
+        let tags = self.tags()?;
+        self.image(&id, &tags)?.ok_or_else(|| self.not_found(&id.to_string(), &tags))
+    }
+}
+
+fn parse(raw_config: &[u8], dir: &Dir) -> Result<ImageConfiguration, Error> {
+    ImageConfiguration::from_reader(raw_config)
+        .map_err(|error| dir.damaged("config.json", Problem::Config(error)))
+}
+
+/// An image whose layers are there.
+fn plan(
+    id: Digest,
+    config: ImageConfiguration,
+    raw_config: Vec<u8>,
+    layers: Vec<LayerName>,
+) -> Plan {
+    let (tags, digests) = (Vec::new(), Vec::new());
+    let image = Image { id, manifest: None, config, raw_config, tags, digests, layers: Vec::new() };
+    Plan { image, layers }
 }

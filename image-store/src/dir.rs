@@ -103,16 +103,21 @@ impl Dir {
         }
     }
 
+    /// Opens a file for reading; `None` where there is none.
+    pub(crate) fn file(&self, name: &str) -> Result<Option<std::fs::File>, Error> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        match rustix::fs::openat(&self.fd, name, flags, Mode::empty()) {
+            Ok(fd) => Ok(Some(fd.into())),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(self.failed("open", name, errno)),
+        }
+    }
+
     /// The bytes of a file; `None` where there is none.
     pub(crate) fn read(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        let fd = match rustix::fs::openat(&self.fd, name, flags, Mode::empty()) {
-            Ok(fd) => fd,
-            Err(Errno::NOENT) => return Ok(None),
-            Err(errno) => return Err(self.failed("open", name, errno)),
-        };
+        let Some(file) = self.file(name)? else { return Ok(None) };
         let mut bytes = Vec::with_capacity(8 << 10);
-        let limited = io::Read::take(std::fs::File::from(fd), LARGEST + 1);
+        let limited = io::Read::take(file, LARGEST + 1);
         io::Read::read_to_end(&mut { limited }, &mut bytes).map_err(|source| Error::System {
             op: "read",
             path: self.path.join(name),

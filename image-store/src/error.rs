@@ -135,6 +135,45 @@ pub enum Error {
         /// how it should be
         wanted: String,
     },
+    /// An index is asked for where it cannot be mounted.
+    #[error(
+        "images cannot be kept as an index here: {why}; it needs root, Linux 6.12 or later, and a store on a disk's file system: leave --layer-form and --in-place out, or use --layer-form dir"
+    )]
+    NoIndex {
+        /// what the kernel said
+        why: String,
+    },
+    /// An image's index cannot be mounted.
+    #[error(
+        "cannot mount the index of the image {image}: {why}; remove the image with rmi, and load it again with --layer-form dir"
+    )]
+    Mount {
+        /// the image
+        image: Digest,
+        /// what the kernel said
+        why: String,
+    },
+    /// The archive that an image's layers were left in is not what it was.
+    #[error(
+        "the archive {} {why}, and the image {image} was loaded --in-place: its layers are in that archive; put the archive back, or load the image again",
+        path.display()
+    )]
+    Archive {
+        /// the image
+        image: Digest,
+        /// the archive
+        path: PathBuf,
+        /// what became of it
+        why: String,
+    },
+    /// Layers cannot be left in what is no plain tar file.
+    #[error("the layers of {archive} cannot be left in place: {why}; leave --in-place out")]
+    InPlace {
+        /// what the user named
+        archive: String,
+        /// why not
+        why: &'static str,
+    },
     /// A tree that is to become an archive cannot be read.
     #[error("cannot {op} {} in the file system that is to be archived: {source}", path.display())]
     Pack {

@@ -48,7 +48,11 @@
 //!   images/<id>/image.json    its layers, size, manifest's digest
 //!   layers/<chain id>/diff/   the unpacked layer, in overlayfs's form
 //!   layers/<chain id>/link, layer.json
-//!   l/<26 characters>         -> ../layers/<chain id>/diff
+//!   l/<26 characters>         -> ../layers/<chain id>/diff, or ../mounts/<id>
+//!   images/<id>/index.erofs   of an image with an index: all its layers as one file system, without the files' data
+//!   blobs/<diff_id>/blob      such an image's layer: its tar, uncompressed, whose digest is its name
+//!   blobs/<diff_id>/layer.json
+//!   mounts/<id>/              where an image's index is mounted while a container uses it
 //!   sources/<key>             which images an archive file had, by device, inode, size and times
 //!   staging/<name>/           work in progress, held by an flock
 //! ```
@@ -87,8 +91,12 @@ mod crash;
 mod create;
 mod dir;
 mod error;
+mod form;
+mod index;
+mod index_load;
 mod link;
 mod load;
+mod mount;
 mod pack;
 mod record;
 mod reference;
@@ -104,13 +112,15 @@ mod work;
 pub use check::{CheckOptions, Checked, Finding, Grade};
 pub use create::NewImage;
 pub use error::{Error, Problem};
+pub use form::{LayerForm, ParseLayerFormError};
 pub use image_unpack::{
     BlobDocument, Blobs, Digest, Extract, LayerTar, Limits, Links, Omitted, Options,
     ParsePlatformError, ParseReferenceError, Platform, Reference, Root, WhiteoutForm,
 };
 pub use load::{LoadOptions, Progress};
+pub use mount::Mounted;
 pub use pack::Pack;
-pub use record::{StoredImage, StoredLayer};
+pub use record::{StoredImage, StoredIndex, StoredLayer, StoredLower};
 pub use reference::split as split_reference;
 pub use remove::Removed;
 pub use save::{SaveFormat, SaveOptions};

@@ -1,7 +1,7 @@
-//! Short links: `l/<26 characters>` leads to a layer's directory.
+//! Short links: `l/<26 characters>` leads to a layer's directory, or to the mount of an image's index.
 //!
 //! The option string of an overlay mount is one page, and a layer's path has over 80 characters; by
-//! its link and relative to the store it has 28. The name is the first 130 bits of the chain id in
+//! its link and relative to the store it has 28. The name is the first 130 bits of the chain id, or the image's, in
 //! base32, so it needs no bookkeeping: made again after a crash it is the same.
 
 use image_unpack::Digest;
@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use crate::Error;
 use crate::dir::Dir;
 
-/// The 26 upper-case base32 characters (RFC 4648) of a chain id.
+/// The 26 upper-case base32 characters (RFC 4648) of a chain id or an image's id.
 pub(crate) fn name(chain_id: &Digest) -> String {
     const ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
     let bytes = chain_id.as_bytes();
@@ -35,18 +35,30 @@ pub(crate) fn target(links: &Dir, name: &str) -> Result<Option<String>, Error> {
     }
 }
 
+/// Where the link to an image's mount leads.
+pub(crate) fn to_mount(image: &Digest) -> String {
+    format!("../mounts/{}", image.hex())
+}
+
 /// Makes the link to a layer, or checks the one that is there.
 pub(crate) fn make(links: &Dir, chain_id: &Digest) -> Result<(), Error> {
-    let name = name(chain_id);
-    let target = to(chain_id);
-    match rustix::fs::symlinkat(&target, links, &name) {
+    make_to(links, &name(chain_id), to(chain_id))
+}
+
+/// Makes the link to an image's mount, or checks the one that is there.
+pub(crate) fn make_to_mount(links: &Dir, image: &Digest) -> Result<(), Error> {
+    make_to(links, &name(image), to_mount(image))
+}
+
+fn make_to(links: &Dir, name: &str, target: String) -> Result<(), Error> {
+    match rustix::fs::symlinkat(&target, links, name) {
         Ok(()) => return Ok(()),
         Err(Errno::EXIST) => {}
-        Err(errno) => return Err(links.failed("make the link", &name, errno)),
+        Err(errno) => return Err(links.failed("make the link", name, errno)),
     }
-    match self::target(links, &name)? {
+    match self::target(links, name)? {
         Some(found) if found == target => Ok(()),
-        None => Err(links.failed("read the link", &name, Errno::NOENT)),
+        None => Err(links.failed("read the link", name, Errno::NOENT)),
         Some(found) => Err(Error::Link { path: links.path().join(name), found, expected: target }),
     }
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use image_unpack::{Digest, Image, Layer, Omitted, Options, Platform, WhiteoutForm};
 
 use crate::error::Problem;
+use crate::form::{LayerForm, takes_index};
 use crate::record::{LayerName, StoredImage};
 use crate::reference::{candidates, complete};
 use crate::source::{Known, KnownImage, Opened, Source, Stamp};
@@ -33,6 +34,14 @@ pub struct LoadOptions {
     /// cut takes nothing of them. Costs a `syncfs`. Default: false: the kernel writes them soon, and what
     /// a power cut took before is found.
     pub durable: bool,
+    /// How layers are kept. An image that the store has stays in the form that it has. Default:
+    /// [`LayerForm::Dir`].
+    pub layer_form: LayerForm,
+    /// Whether layers that are not compressed are left in the archive, which has to be a tar file, and neither copied nor
+    /// unpacked: it becomes a part of the store. Its inode, size and times are looked at before each mount; who can write to
+    /// it and set its times back, or writes to it while it is mounted, changes running containers. Implies
+    /// [`LayerForm::Index`]. Default: false.
+    pub in_place: bool,
 }
 
 impl Default for LoadOptions {
@@ -45,7 +54,14 @@ impl Default for LoadOptions {
             false => WhiteoutForm::Xattr { user: true },
         };
         let options = Options { owners, form, ..Options::default() };
-        LoadOptions { platform: Platform::host(), options, reference: None, durable: false }
+        LoadOptions {
+            platform: Platform::host(),
+            options,
+            reference: None,
+            durable: false,
+            layer_form: LayerForm::default(),
+            in_place: false,
+        }
     }
 }
 
@@ -108,19 +124,29 @@ impl Store {
         let archive = opened.archive(self.dirs().staging.path())?;
         let images = select(archive.images(&options.platform)?, &opened.name, options)?;
         let plans = plans(images)?;
+        let known = Known { name: opened.name.clone(), images: known_images(&plans) };
+        let name = staging_name(&plans);
+        let in_place = options.in_place.then(|| opened.in_place(&archive)).transpose()?;
+        let (indexed, plans) = self.by_form(plans, options)?;
         for _ in 0..ATTEMPTS {
-            let staging = Staging::acquire(&self.dirs().staging, staging_name(&plans))?;
+            let staging = Staging::acquire(&self.dirs().staging, name.clone())?;
             let work = Work { store: self, plans: &plans, options, staging: staging.dir() };
+            let tars = Work { plans: &indexed, ..work };
             let mut layers = work.layers()?;
-            work.unpack_all(&archive, &mut layers, progress)?;
+            if !indexed.is_empty() {
+                tars.index_all(&archive, in_place.as_ref(), progress)?;
+            }
+            if !plans.is_empty() || indexed.is_empty() {
+                work.unpack_all(&archive, &mut layers, progress)?;
+            }
             // From here on nothing that the image needs can be removed; was it until now?
             let _hold = self.hold()?;
-            if !work.are_there(&layers)? {
+            if !work.are_there(&layers)? || !tars.tars_are_there()? {
                 continue;
             }
             work.settle(&mut layers)?;
             work.commit(&layers)?;
-            let known = Known { name: opened.name.clone(), images: known_images(&plans) };
+            tars.commit_indexed()?;
             self.give_tags(&known.images)?;
             if let Some(stamp) = opened.unchanged() {
                 staging.dir().write_json("source", &known)?;
@@ -150,6 +176,30 @@ impl Store {
             Some(known) => self.known_images(&known),
             None => Ok(None),
         }
+    }
+
+    /// The images that get an index or have one, and the others. An image stays in the form that it has.
+    fn by_form(
+        &self,
+        plans: Vec<Plan>,
+        options: &LoadOptions,
+    ) -> Result<(Vec<Plan>, Vec<Plan>), Error> {
+        let wanted = if options.in_place { LayerForm::Index } else { options.layer_form };
+        let (mut indexed, mut others) = (Vec::new(), Vec::new());
+        let mut takes = None;
+        for plan in plans {
+            let is_indexed = match self.image_record(&plan.image.id)? {
+                Some(record) => record.index.is_some(),
+                // An overlay needs a lower directory, and a mount of nothing is none.
+                None if plan.layers.is_empty() => false,
+                None => match takes {
+                    Some(known) => known,
+                    None => *takes.insert(takes_index(wanted, || self.probe())?),
+                },
+            };
+            if is_indexed { indexed.push(plan) } else { others.push(plan) }
+        }
+        Ok((indexed, others))
     }
 
     fn recall(&self, key: &str) -> Result<Option<Known>, Error> {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::dir::Dir;
 use crate::error::Problem;
+use crate::index::{BLOB, IndexRecord, IndexedLayer};
 use crate::reference::has_digest;
 use crate::store::Store;
 use crate::trust::Content;
@@ -42,6 +43,36 @@ pub struct StoredImage {
     pub created: Option<String>,
     /// Bytes of the files in all its layers.
     pub size: u64,
+    /// Where all its layers are mounted as one; `None` where each is a directory of its own.
+    pub index: Option<StoredIndex>,
+}
+
+/// The mount of an image's index; see [`Store::mount`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StoredIndex {
+    /// The short link to the mount, relative to the store's root: `l/` and 26 characters.
+    pub link: String,
+    /// Where it is mounted, an absolute path.
+    pub path: PathBuf,
+    /// The archive that some layers were left in.
+    pub archive: Option<PathBuf>,
+}
+
+/// A lower directory of an overlay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StoredLower {
+    /// The short link to it, relative to the store's root.
+    pub link: String,
+    /// The directory, an absolute path.
+    pub path: PathBuf,
+    /// The topmost layer in it: the digest of that and all below.
+    pub chain_id: Digest,
+    /// The digest of that layer's uncompressed tar.
+    pub diff_id: Digest,
+    /// Whether it is there only while the image is mounted ([`Store::mount`]).
+    pub mounted: bool,
 }
 
 /// A layer that the store has, complete.
@@ -52,9 +83,12 @@ pub struct StoredLayer {
     pub chain_id: Digest,
     /// The digest of the layer's uncompressed tar.
     pub diff_id: Digest,
-    /// The short link to the layer's directory, relative to the store's root: `l/` and 26 characters.
+    /// The short link to the layer's directory, relative to the store's root: `l/` and 26 characters. Empty for a layer
+    /// of an image with an index, which has none.
     pub link: String,
     path: PathBuf,
+    /// Its tar, for a layer of an image with an index.
+    pub(crate) tar: Option<IndexedLayer>,
 }
 
 impl StoredImage {
@@ -62,17 +96,39 @@ impl StoredImage {
     pub fn platform(&self) -> Platform {
         Platform::of(&self.config)
     }
+
+    /// The lower directories of a container's root, the topmost first.
+    pub fn lowers(&self) -> Vec<StoredLower> {
+        let lower = |layer: &StoredLayer| StoredLower {
+            link: layer.link.clone(),
+            path: layer.path.clone(),
+            chain_id: layer.chain_id,
+            diff_id: layer.diff_id,
+            mounted: false,
+        };
+        match (&self.index, self.layers.last()) {
+            (Some(index), Some(top)) => {
+                vec![StoredLower {
+                    link: index.link.clone(),
+                    path: index.path.clone(),
+                    mounted: true,
+                    ..lower(top)
+                }]
+            }
+            _ => self.layers.iter().rev().map(lower).collect(),
+        }
+    }
 }
 
 impl StoredLayer {
-    /// The layer's directory, an absolute path.
+    /// The layer's directory, an absolute path; for a layer of an image with an index, the file that has its tar.
     pub fn path(&self) -> &Path {
         &self.path
     }
 }
 
 /// `image.json`
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct ImageRecord {
     pub(crate) id: Digest,
     pub(crate) manifest: Option<Digest>,
@@ -83,6 +139,18 @@ pub(crate) struct ImageRecord {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) boot: Option<String>,
     pub(crate) layers: Vec<LayerName>,
+    /// Of an image with an index.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) index: Option<IndexRecord>,
+}
+
+impl ImageRecord {
+    /// The UUID of the image's index: the first bits of its id.
+    pub(crate) fn uuid(&self) -> [u8; 16] {
+        let mut uuid = [0; 16];
+        uuid.copy_from_slice(&self.id.as_bytes()[..16]);
+        uuid
+    }
 }
 
 /// A layer in `image.json`.
@@ -163,19 +231,34 @@ impl Store {
             tags,
             digests,
             created: config.created().clone(),
-            layers: record.layers.iter().map(|layer| self.layer(layer)).collect(),
+            layers: self.layers(&record),
             size: record.size,
+            index: record.index.map(|index| StoredIndex {
+                link: format!("l/{}", link::name(id)),
+                path: self.dirs().mounts.path().join(id.hex()),
+                archive: index.archive.map(|archive| archive.path),
+            }),
             config,
         }))
     }
 
-    fn layer(&self, name: &LayerName) -> StoredLayer {
-        StoredLayer {
-            chain_id: name.chain_id,
-            diff_id: name.diff_id,
-            link: format!("l/{}", link::name(&name.chain_id)),
-            path: self.dirs().layers.path().join(name.chain_id.hex()).join("diff"),
-        }
+    fn layers(&self, record: &ImageRecord) -> Vec<StoredLayer> {
+        let names = record.layers.iter().enumerate();
+        let layer = |(at, &LayerName { chain_id, diff_id }): (usize, &LayerName)| {
+            let dirs = self.dirs();
+            let Some(index) = &record.index else {
+                let link = format!("l/{}", link::name(&chain_id));
+                let path = dirs.layers.path().join(chain_id.hex()).join("diff");
+                return StoredLayer { chain_id, diff_id, link, path, tar: None };
+            };
+            let tar = index.layers.get(at).copied();
+            let path = match (&index.archive, tar.and_then(|tar| tar.at)) {
+                (Some(archive), Some(_)) => archive.path.clone(),
+                _ => dirs.blobs.path().join(diff_id.hex()).join(BLOB),
+            };
+            StoredLayer { chain_id, diff_id, link: String::new(), path, tar }
+        };
+        names.map(layer).collect()
     }
 
     /// An image's configuration, byte for byte: its digest is the image's id.
@@ -193,8 +276,13 @@ impl Store {
         }
     }
 
-    /// Whether each layer of the image is where its link leads.
+    /// Whether each layer of the image is where its link leads, or its index and tars are there.
     pub(crate) fn is_complete(&self, image: &StoredImage) -> Result<bool, Error> {
+        if let Some(index) = &image.index {
+            let record = self.image_record(&image.id)?;
+            let usable = record.map_or(Ok(false), |record| self.is_usable(&record))?;
+            return Ok(usable && self.dirs().root.has(&index.link)?);
+        }
         for layer in &image.layers {
             if !self.dirs().root.has(&layer.link)? {
                 return Ok(false);
@@ -207,8 +295,11 @@ impl Store {
     ///
     /// # Errors
     /// Its record is damaged ([`Error::Damaged`]); a system call fails.
-    pub fn layer_size(&self, chain_id: &Digest) -> Result<Option<u64>, Error> {
-        Ok(self.layer_record(chain_id)?.map(|record| record.size))
+    pub fn layer_size(&self, layer: &StoredLayer) -> Result<Option<u64>, Error> {
+        match &layer.tar {
+            Some(tar) => Ok(Some(tar.size)),
+            None => Ok(self.layer_record(&layer.chain_id)?.map(|record| record.size)),
+        }
     }
 
     /// The record of a layer that cannot be removed now.

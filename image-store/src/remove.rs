@@ -24,6 +24,17 @@ pub struct Removed {
     pub layers: Vec<Digest>,
 }
 
+/// What images use.
+#[derive(Default)]
+struct Used {
+    /// The chain ids of their layers.
+    layers: HashSet<Digest>,
+    /// Of those that are directories.
+    directories: HashSet<Digest>,
+    /// The diff_ids of those that are blobs, or are left in an archive.
+    blobs: HashSet<Digest>,
+}
+
 impl Store {
     /// Removes an image, or one of its names if it has several and is given by name.
     ///
@@ -72,7 +83,7 @@ impl Store {
             };
             tags.retain(|name, _| !untagged.contains(name));
             // Known before anything is changed, since another image's record may be damaged.
-            let gone = if gone { Some((id, self.used_layers(&id)?)) } else { None };
+            let gone = if gone { Some((id, self.used(&id)?)) } else { None };
             Ok((Removed { untagged, ..Removed::default() }, gone))
         })?;
         let Some((id, used)) = gone else { return Ok(removed) };
@@ -95,7 +106,7 @@ impl Store {
         let lock = self.exclusive(LOCK)?;
         let gone = self.change_tags(|tags| match self.image(id, tags)? {
             Some(image) if !in_use(id) && wanted(&image) => {
-                let used = self.used_layers(id)?;
+                let used = self.used(id)?;
                 tags.retain(|_, of| of != id);
                 Ok(Some((image.tags, used)))
             }
@@ -106,19 +117,23 @@ impl Store {
         Ok(Removed { untagged, image: Some(*id), layers })
     }
 
-    /// Removes an image that has no name any more, and the layers that are not in `used`; gives their chain ids.
-    fn discard(
-        &self,
-        lock: Exclusive,
-        id: &Digest,
-        used: &HashSet<Digest>,
-    ) -> Result<Vec<Digest>, Error> {
+    /// Removes an image that has no name any more, and the layers that are not used; gives their chain ids.
+    fn discard(&self, lock: Exclusive, id: &Digest, used: &Used) -> Result<Vec<Digest>, Error> {
         let dirs = self.dirs();
+        // One that is damaged goes all the same.
+        let record = self.image_record(id).ok().flatten();
         let trash = Staging::acquire(&dirs.staging, format!("remove-{}", id.hex()))?;
         crash::point();
         dirs.images.commit(&id.hex(), trash.dir(), "image")?;
         crash::point();
-        let layers = self.discard_layers(used, trash.dir())?;
+        self.discard_mounts()?;
+        self.discard_blobs(used, trash.dir())?;
+        let mut layers = self.discard_layers(used, trash.dir())?;
+        let indexed = record.iter().filter(|record| record.index.is_some());
+        let own = indexed.flat_map(|record| &record.layers).map(|layer| layer.chain_id);
+        layers.extend(own.filter(|chain_id| !used.layers.contains(chain_id)));
+        layers.sort_unstable();
+        layers.dedup();
         self.forget_sources(id)?;
         // Deleting the trees takes long, and concerns nobody any more.
         drop(lock);
@@ -126,24 +141,53 @@ impl Store {
         Ok(layers)
     }
 
-    /// The layers of all images but `except`.
-    fn used_layers(&self, except: &Digest) -> Result<HashSet<Digest>, Error> {
-        let mut used = HashSet::new();
+    /// What all images but `except` use.
+    fn used(&self, except: &Digest) -> Result<Used, Error> {
+        let mut used = Used::default();
         for id in self.ids()?.iter().filter(|id| *id != except) {
-            if let Some(record) = self.image_record(id)? {
-                used.extend(record.layers.iter().map(|layer| layer.chain_id));
+            let Some(record) = self.image_record(id)? else { continue };
+            used.layers.extend(record.layers.iter().map(|layer| layer.chain_id));
+            if record.index.is_some() {
+                used.blobs.extend(record.layers.iter().map(|layer| layer.diff_id));
+            } else {
+                used.directories.extend(record.layers.iter().map(|layer| layer.chain_id));
             }
         }
         Ok(used)
     }
 
-    /// Moves each layer that is not in `used` to `trash`; among them those that a dead loader left.
-    fn discard_layers(&self, used: &HashSet<Digest>, trash: &Dir) -> Result<Vec<Digest>, Error> {
+    /// Takes away the mounts of images that are gone, and their places.
+    fn discard_mounts(&self) -> Result<(), Error> {
+        let dirs = self.dirs();
+        for name in dirs.mounts.names()? {
+            if Digest::from_hex(&name).is_ok() && !dirs.images.has(&name)? {
+                self.forget_mount(&name)?;
+                crash::point();
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves each blob that no image uses to `trash`; among them those that a dead loader left.
+    fn discard_blobs(&self, used: &Used, trash: &Dir) -> Result<(), Error> {
+        let blobs = &self.dirs().blobs;
+        for name in blobs.names()? {
+            let Ok(diff_id) = Digest::from_hex(&name) else { continue };
+            if !used.blobs.contains(&diff_id) {
+                blobs.commit(&name, trash, &format!("blob-{name}"))?;
+                crash::point();
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves each layer's directory that no image uses to `trash`; among them those that a dead loader left.
+    fn discard_layers(&self, used: &Used, trash: &Dir) -> Result<Vec<Digest>, Error> {
         let dirs = self.dirs();
         let mut gone = Vec::new();
         for name in dirs.layers.names()? {
             let Ok(chain_id) = Digest::from_hex(&name) else { continue };
-            if !used.contains(&chain_id) && dirs.layers.commit(&name, trash, &name)? {
+            if !used.directories.contains(&chain_id) && dirs.layers.commit(&name, trash, &name)? {
                 crash::point();
                 // After the layer: a link that leads nowhere is harmless, a layer without one is not.
                 dirs.links.unlink(&link::name(&chain_id))?;
@@ -157,7 +201,6 @@ impl Store {
                 dirs.links.unlink(&name)?;
             }
         }
-        gone.sort_unstable();
         Ok(gone)
     }
 

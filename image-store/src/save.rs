@@ -1,12 +1,12 @@
 //! Images become an archive: Docker's, or an OCI layout.
 //!
-//! The store has layers unpacked and not as the tars that they came in, so a layer is written anew
-//! ([`Pack`]). Where its bytes are not the first tar's, the image that is saved has other diff_ids and
+//! Where the store has layers unpacked and not as the tars that they came in, a layer is written anew
+//! ([`Pack`]); one of an image with an index leaves as it came. Where its bytes are not the first tar's, the image that is saved has other diff_ids and
 //! so another id. What is saved once and loaded is saved with the same bytes and ids from then on.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -15,6 +15,7 @@ use image_unpack::{Digest, Hasher};
 use serde_json::{Value, json};
 
 use crate::error::Problem;
+use crate::index::IndexedLayer;
 use crate::load::LoadOptions;
 use crate::pack::entry::{Archive, Header};
 use crate::record::StoredImage;
@@ -172,7 +173,8 @@ impl Store {
         layers.dedup();
         let wanted = crate::work::form(&options.load.options);
         for layer in &layers {
-            if let Some(record) = self.layer_record(&layer.chain_id)?
+            if layer.tar.is_none()
+                && let Some(record) = self.layer_record(&layer.chain_id)?
                 && record.form != wanted
             {
                 let path = layer.path().to_owned();
@@ -183,9 +185,16 @@ impl Store {
         let done = Mutex::new(Vec::with_capacity(layers.len()));
         let work = || {
             while let Some(layer) = layers.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let mut tar = Hashed { out: io::sink(), hasher: Hasher::new() };
-                let packed = pack(layer, options, &mut tar);
-                let packed = packed.map(|size| (layer.chain_id, (tar.hasher.finish(), size)));
+                let packed = match layer.tar {
+                    // Looked at when it is written.
+                    Some(tar) => Ok((layer.diff_id, tar.tar)),
+                    None => {
+                        let mut tar = Hashed { out: io::sink(), hasher: Hasher::new() };
+                        let packed = pack(layer, options, &mut tar);
+                        packed.map(|size| (tar.hasher.finish(), size))
+                    }
+                };
+                let packed = packed.map(|packed| (layer.chain_id, packed));
                 done.lock().unwrap_or_else(PoisonError::into_inner).push(packed);
             }
         };
@@ -290,7 +299,10 @@ fn write_blob<W: Write>(
     archive.header(&Header { size, mode: 0o644, ..Header::plain(name.as_bytes(), b'0') })?;
     let found = {
         let mut tar = Hashed { out: archive.writer(), hasher: Hasher::new() };
-        pack(layer, options, &mut tar)?;
+        match layer.tar {
+            Some(kept) => copy(layer, kept, &mut tar)?,
+            None => drop(pack(layer, options, &mut tar)?),
+        }
         tar.hasher.finish()
     };
     if found != *digest {
@@ -311,6 +323,26 @@ fn pack(layer: &StoredLayer, options: &SaveOptions, out: impl Write) -> Result<u
         source,
     })?;
     Pack { layer: Some(options.load.options.form), ..Pack::default() }.write(root.as_fd(), out)
+}
+
+/// Writes a layer whose tar is kept. That it is what it was, its digest tells.
+fn copy(layer: &StoredLayer, kept: IndexedLayer, out: &mut impl Write) -> Result<(), Error> {
+    let failed = |op| {
+        let path = layer.path().to_owned();
+        move |source| Error::System { op, path, source }
+    };
+    let mut file = File::open(layer.path()).map_err(failed("open the layer"))?;
+    io::Seek::seek(&mut file, io::SeekFrom::Start(kept.at.unwrap_or(0)))
+        .map_err(failed("read the layer"))?;
+    let mut buffer = vec![0; 256 << 10];
+    let mut left = kept.tar;
+    while left > 0 {
+        let want = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+        file.read_exact(&mut buffer[..want]).map_err(failed("read the layer"))?;
+        out.write_all(&buffer[..want]).map_err(|source| Error::Output { source })?;
+        left -= want as u64;
+    }
+    Ok(())
 }
 
 /// Passes bytes on, and hashes them.

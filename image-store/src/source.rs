@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::dir::Dir;
+use crate::index::ArchiveRecord;
 
 /// Where an image comes from.
 #[derive(Debug)]
@@ -26,6 +27,7 @@ pub enum Source {
 /// A source that is open, with its stamp from before anything was read.
 pub(crate) struct Opened {
     input: Input,
+    path: Option<PathBuf>,
     pub(crate) name: String,
     pub(crate) stamp: Option<Stamp>,
 }
@@ -49,7 +51,7 @@ impl Opened {
             }
             Source::Blobs(blobs) => {
                 let (name, input) = (blobs.name(), Input::Blobs(Arc::clone(blobs)));
-                return Ok(Opened { input, name, stamp: None });
+                return Ok(Opened { input, path: None, name, stamp: None });
             }
         };
         let metadata = file.metadata().map_err(failed("look at", name.as_ref()))?;
@@ -58,7 +60,7 @@ impl Opened {
             _ => Input::File(file),
         };
         let stamp = Stamp::stable(|| input.metadata());
-        Ok(Opened { input, name, stamp })
+        Ok(Opened { input, path: path.cloned(), name, stamp })
     }
 
     /// The archive; what cannot be read by position is kept in an unnamed file in `spool`.
@@ -71,6 +73,29 @@ impl Opened {
             Input::Layout(layout) => Ok(Archive::open(layout, spool)?),
             Input::Blobs(blobs) => Ok(Archive::from_blobs(Arc::clone(blobs))),
         }
+    }
+
+    /// The archive as one whose layers can be left in it.
+    ///
+    /// # Errors
+    /// It is no file with a name, or has changed just now ([`Error::InPlace`]).
+    pub(crate) fn in_place(&self, archive: &Archive) -> Result<ArchiveRecord, Error> {
+        let refuse = |why| Err(Error::InPlace { archive: self.name.clone(), why });
+        let Some(path) = &self.path else { return refuse("it is no file with a name") };
+        let own = archive.file_of_all().and_then(|file| file.metadata().ok());
+        let Some(own) = own.as_ref().and_then(Stamp::of) else {
+            return refuse("it is no tar file");
+        };
+        let Some(stamp) = self.unchanged() else {
+            return refuse(
+                "it was changed just now, or has been changed since; try again in two seconds",
+            );
+        };
+        if own != stamp {
+            return refuse("it is compressed");
+        }
+        let path = std::fs::canonicalize(path).map_err(failed("find the path of", path))?;
+        Ok(ArchiveRecord { path, stamp })
     }
 
     /// The stamp, if the archive is still what it was when it was opened.
@@ -92,7 +117,7 @@ impl Input {
 }
 
 /// What tells a file from other files, and from itself before a change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Stamp {
     device: u64,
     inode: u64,
@@ -114,7 +139,7 @@ impl Stamp {
     }
 
     /// The stamp of a regular file.
-    fn of(metadata: &Metadata) -> Option<Stamp> {
+    pub(crate) fn of(metadata: &Metadata) -> Option<Stamp> {
         metadata.is_file().then(|| Stamp {
             device: metadata.dev(),
             inode: metadata.ino(),
@@ -122,6 +147,11 @@ impl Stamp {
             mtime: (metadata.mtime(), metadata.mtime_nsec()),
             ctime: (metadata.ctime(), metadata.ctime_nsec()),
         })
+    }
+
+    /// Bytes of the file.
+    pub(crate) fn size(&self) -> u64 {
+        self.size
     }
 
     /// A stamp that each later change of the file changes too; waits up to 20 ms for it.

@@ -29,6 +29,8 @@ pub(crate) struct Dirs {
     pub(crate) root: Dir,
     pub(crate) images: Dir,
     pub(crate) layers: Dir,
+    pub(crate) blobs: Dir,
+    pub(crate) mounts: Dir,
     pub(crate) links: Dir,
     pub(crate) sources: Dir,
     pub(crate) staging: Dir,
@@ -66,6 +68,8 @@ impl Store {
         let dirs = Dirs {
             images: root.ensure("images", 0o700)?,
             layers: root.ensure("layers", 0o700)?,
+            blobs: root.ensure("blobs", 0o700)?,
+            mounts: root.ensure("mounts", 0o700)?,
             links: root.ensure("l", 0o700)?,
             sources: root.ensure("sources", 0o700)?,
             staging: root.ensure("staging", 0o700)?,

@@ -17,6 +17,7 @@ use crate::trust::{self, Content};
 use crate::{Error, crash, link};
 
 /// One try to load.
+#[derive(Clone, Copy)]
 pub(crate) struct Work<'a> {
     pub(crate) store: &'a Store,
     pub(crate) plans: &'a [Plan],
@@ -105,43 +106,18 @@ impl<'a> Work<'a> {
         let mut jobs: Vec<Job<'a>> = layers.values().filter_map(missing).collect();
         jobs.sort_by_key(|job| (std::cmp::Reverse(job.layer.size), job.name.chain_id));
         progress.begin(jobs.len(), jobs.iter().map(|job| job.layer.size).sum());
-        let processors = || std::thread::available_parallelism().map_or(1, usize::from);
-        let threads = archive.parallel().unwrap_or_else(processors);
+        let threads = threads(archive);
         let total: u64 = jobs.iter().map(|job| job.layer.size).sum();
         // What comes from elsewhere waits for that, and not for a processor.
         let is_long = |job: &Job<'_>| {
             archive.parallel().is_none() && job.layer.size.saturating_mul(threads as u64) > total
         };
-        let next = AtomicUsize::new(0);
-        let stop = AtomicBool::new(false);
-        let done = Mutex::new(Vec::with_capacity(jobs.len()));
-        let work = || {
-            while !stop.load(Ordering::Relaxed)
-                && let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed))
-            {
-                let result = self.unpack(archive, job, is_long(job), progress);
-                let failed = result.is_err();
-                stop.fetch_or(failed, Ordering::Relaxed);
-                done.lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .push((job.name.chain_id, result));
-                // After the push: the first error is the one that is told.
-                if failed {
-                    archive.cancel();
-                }
-            }
-        };
-        std::thread::scope(|scope| {
-            for _ in 1..threads.min(jobs.len()) {
-                // Where no thread can be made, this one does all the work.
-                let _ = std::thread::Builder::new().name("unpack".into()).spawn_scoped(scope, work);
-            }
-            work();
+        let done = at_once(archive, &jobs, |job| {
+            let state = self.unpack(archive, job, is_long(job), progress)?;
+            Ok((job.name.chain_id, state))
         });
         progress.finish();
-        for (chain_id, result) in done.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            layers.insert(chain_id, result?);
-        }
+        layers.extend(done?);
         Ok(())
     }
 
@@ -201,7 +177,7 @@ impl<'a> Work<'a> {
     }
 
     /// The boot of the machine, where it is left to the kernel to write what is loaded.
-    fn boot(&self) -> Result<Option<String>, Error> {
+    pub(crate) fn boot(&self) -> Result<Option<String>, Error> {
         (!self.options.durable).then(trust::boot).transpose()
     }
 
@@ -315,6 +291,7 @@ impl<'a> Work<'a> {
             durable: self.options.durable,
             boot: self.boot()?,
             layers: plan.layers.clone(),
+            index: None,
         };
         let name = staged_image(&image.id);
         self.staging.make(&name, 0o700)?;
@@ -337,7 +314,47 @@ impl<'a> Work<'a> {
     }
 }
 
-fn staged_image(id: &Digest) -> String {
+/// Does all jobs in this order, as many at once as there are processors, or as the archive wants to be read. After the
+/// first error, which is what comes back, no other is begun.
+pub(crate) fn at_once<J: Sync, T: Send>(
+    archive: &Archive,
+    jobs: &[J],
+    job: impl Fn(&J) -> Result<T, Error> + Sync,
+) -> Result<Vec<T>, Error> {
+    let next = AtomicUsize::new(0);
+    let stop = AtomicBool::new(false);
+    let done = Mutex::new(Vec::with_capacity(jobs.len()));
+    let work = || {
+        while !stop.load(Ordering::Relaxed)
+            && let Some(next) = jobs.get(next.fetch_add(1, Ordering::Relaxed))
+        {
+            let result = job(next);
+            let failed = result.is_err();
+            stop.fetch_or(failed, Ordering::Relaxed);
+            done.lock().unwrap_or_else(PoisonError::into_inner).push(result);
+            // After the push: the first error is the one that is told.
+            if failed {
+                archive.cancel();
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..threads(archive).min(jobs.len()) {
+            // Where no thread can be made, this one does all the work.
+            let _ = std::thread::Builder::new().name("unpack".into()).spawn_scoped(scope, work);
+        }
+        work();
+    });
+    done.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter().collect()
+}
+
+/// How many layers are dealt with at once.
+fn threads(archive: &Archive) -> usize {
+    let processors = || std::thread::available_parallelism().map_or(1, usize::from);
+    archive.parallel().unwrap_or_else(processors)
+}
+
+pub(crate) fn staged_image(id: &Digest) -> String {
     format!("image-{}", id.hex())
 }
 
@@ -346,6 +363,6 @@ pub(crate) fn form(options: &Options) -> String {
     format!("whiteouts {:?}, owners {}", options.form, options.owners)
 }
 
-fn existing(dir: &Dir, name: &str) -> Result<Dir, Error> {
+pub(crate) fn existing(dir: &Dir, name: &str) -> Result<Dir, Error> {
     dir.dir(name)?.ok_or_else(|| dir.failed("open the directory", name, Errno::NOENT))
 }

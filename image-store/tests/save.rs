@@ -154,7 +154,7 @@ fn an_image_is_made_upon_another() {
     let mut value = [0; 8];
     let length = rustix::fs::getxattr(attribute, c"trusted.overlay.opaque", &mut value).unwrap();
     assert_eq!(&value[..length], b"y");
-    assert_eq!(place.store.layer_size(&image.layers[1].chain_id).unwrap(), Some(3));
+    assert_eq!(place.store.layer_size(&image.layers[1]).unwrap(), Some(3));
     assert_eq!(place.store.raw_config(&image.id).unwrap(), config(&diff_ids));
     assert_whole(&place.root());
     // The same again is the same image; without a name it has none more.

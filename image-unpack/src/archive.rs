@@ -59,7 +59,7 @@ pub struct Layer {
     /// The digest of these bytes, if the archive names the layer by it.
     pub blob: Option<Digest>,
     what: String,
-    path: String,
+    pub(crate) path: String,
 }
 
 impl Layer {
@@ -243,12 +243,12 @@ impl Archive {
         verify(self.layer_input(layer, &self.limits, &|_| (), &what)?, layer, &what)
     }
 
-    fn name_of(&self, layer: &Layer) -> String {
+    pub(crate) fn name_of(&self, layer: &Layer) -> String {
         let digits: String = layer.diff_id.hex().chars().take(12).collect();
         format!("{} ({digits}) of {}", layer.what, self.source)
     }
 
-    fn layer_input<'a>(
+    pub(crate) fn layer_input<'a>(
         &'a self,
         layer: &Layer,
         limits: &'a Limits,
@@ -357,7 +357,7 @@ fn unpack(
     tree.finish()
 }
 
-fn verify(input: impl Verified, layer: &Layer, what: &str) -> Result<(), Error> {
+pub(crate) fn verify(input: impl Verified, layer: &Layer, what: &str) -> Result<(), Error> {
     let (diff_id, blob) = input.finish()?;
     if let (Some(expected), Some(found)) = (layer.blob, blob) {
         expect(format!("the blob of {what}"), expected, found)?;

@@ -1,12 +1,14 @@
 //! gzip, zstd and plain bytes: what a stream is, and what it decodes to.
 
+use std::fs::File;
 use std::io::{self, BufRead, Read};
 
 use crate::Error;
 use crate::blobs::Unreadable;
+use crate::copy::Copy;
 use crate::digest::{Digest, Hasher};
 use crate::limits::{Limits, check};
-use crate::source::{BUFFER, Input, Pieces, check_ratio, read_buffered};
+use crate::source::{BUFFER, Extent, Input, Pieces, check_ratio, read_buffered};
 
 /// How bytes are compressed. The bytes themselves decide, not the media type that a manifest gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -209,6 +211,10 @@ pub(crate) struct LayerInput<'a> {
     size: u64,
     limits: &'a Limits,
     pub(crate) what: &'a str,
+    /// Where the decoded bytes go besides.
+    copy: Option<Copy<'a>>,
+    /// Whether the first bytes, which told the format, wait to be copied.
+    first: bool,
 }
 
 impl<'a> LayerInput<'a> {
@@ -246,7 +252,22 @@ impl<'a> LayerInput<'a> {
             size,
             limits,
             what,
+            copy: None,
+            first: true,
         })
+    }
+
+    /// Also writes the decoded bytes to a file, from its beginning. `source` is where a layer that is not compressed
+    /// lies, so that the kernel can copy it, or share its blocks.
+    pub(crate) fn copied(mut self, to: &'a File, source: Option<&Extent>) -> LayerInput<'a> {
+        let source = source.filter(|_| self.format == Format::Plain);
+        self.copy = Some(Copy::new(to, source));
+        self
+    }
+
+    /// Bytes of the tar; all of it once it has been read.
+    pub(crate) fn decoded(&self) -> u64 {
+        self.decoded
     }
 
     /// Decoded bytes into `out`, counted and held against the limits; none at the end. They are not hashed here.
@@ -318,7 +339,15 @@ impl Input for LayerInput<'_> {
         if format == Format::Plain {
             let Decoder::Stored(blob) = &mut self.stream else { return Ok(&[]) };
             check(self.size, self.limits.bytes, "bytes", what)?;
-            return blob.fill_buf().map_err(|source| format.error(what, source));
+            let fresh = std::mem::take(&mut self.first) || blob.reader.is_drained();
+            let bytes = blob.fill_buf().map_err(|source| format.error(what, source))?;
+            if fresh {
+                self.decoded += bytes.len() as u64;
+                if let Some(copy) = &mut self.copy {
+                    copy.piece(bytes, what)?;
+                }
+            }
+            return Ok(bytes);
         }
         if self.start == self.end {
             let mut buffer = std::mem::take(&mut self.buffer);
@@ -326,6 +355,9 @@ impl Input for LayerInput<'_> {
             self.buffer = buffer;
             (self.start, self.end) = (0, count?);
             self.hasher.update(&self.buffer[..self.end]);
+            if let Some(copy) = &mut self.copy {
+                copy.piece(&self.buffer[..self.end], what)?;
+            }
         }
         Ok(&self.buffer[self.start..self.end])
     }

@@ -34,6 +34,22 @@ pub enum Error {
         /// what the kernel said
         source: io::Error,
     },
+    /// A layer's bytes cannot be kept.
+    #[error("cannot keep a copy of {what}: {source}")]
+    Copy {
+        /// the layer
+        what: String,
+        /// what the kernel said
+        source: io::Error,
+    },
+    /// A layer, or an image's layers together, that an EROFS index cannot hold.
+    #[error("{what}: {source}")]
+    Index {
+        /// the layer or the image
+        what: String,
+        /// why
+        source: erofs_index::Error,
+    },
     /// A compression that no image specification knows.
     #[error(
         "{what} is compressed with {format}; images are plain, gzip or zstd: decompress it first"

@@ -15,8 +15,8 @@ use crate::{Digest, Error};
 /// A tar that is to become a layer: the archive of a root file system, or what changed in one.
 #[derive(Debug)]
 pub struct LayerTar {
-    tar: Extent,
-    what: String,
+    pub(crate) tar: Extent,
+    pub(crate) what: String,
 }
 
 impl LayerTar {

@@ -16,7 +16,7 @@ use rustix::io::Errno;
 #[command(
     args_override_self = true,
     long_about = "Save one or more images to a tar archive (streamed to STDOUT by default)\n\n\
-        The store keeps layers unpacked, so they are written anew: unless their bytes happen to be \
+        Layers that the store keeps unpacked are written anew: unless their bytes happen to be \
         those of the archive that an image came in, the saved image has other diff_ids, and so \
         another id. The same images always give the same bytes, and what was saved once and loaded \
         keeps its id from then on."

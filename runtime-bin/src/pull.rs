@@ -7,7 +7,7 @@ use anyhow::Context;
 use clap::{Args, ValueEnum};
 use engine::{Engine, Error, ImageArg, PullRequest, Pulled, Reference, RunRequest, StoreError};
 
-use crate::cli::DurableArg;
+use crate::cli::{DurableArg, FormArg};
 use crate::log::{self, Level};
 use crate::output;
 use crate::progress::Bar;
@@ -19,6 +19,8 @@ use crate::run::given;
 pub(crate) struct PullArgs {
     #[command(flatten)]
     durable: DurableArg,
+    #[command(flatten)]
+    layers: FormArg,
     /// Registry that may be spoken to without TLS: host or host:port (those on this machine always may)
     #[arg(long, value_name = "list")]
     insecure_registry: Vec<String>,
@@ -63,7 +65,8 @@ pub(crate) fn pull(root: &Path, args: &PullArgs) -> anyhow::Result<u8> {
     // All names before anything is fetched.
     let names: Vec<Reference> =
         args.names.iter().map(|name| name.parse()).collect::<Result<_, _>>()?;
-    let engine = Engine::open(root)?.with_durable(args.durable.durable);
+    let engine =
+        Engine::open(root)?.with_durable(args.durable.durable).with_layers(args.layers.into());
     for (name, given) in names.iter().zip(&args.names) {
         if !args.quiet {
             if name.tag() == Some("latest") && !given.ends_with(":latest") {

@@ -8,7 +8,7 @@ use engine::{
     AttachEnd, AttachOptions, DetachKeys, Engine, ImageArg, RunRequest, Session, Streams,
 };
 
-use crate::cli::{DetachKeysArg, DurableArg, SigProxyArg};
+use crate::cli::{DetachKeysArg, DurableArg, LayersArgs, SigProxyArg};
 use crate::files::{self, Reserved};
 use crate::health::HealthArgs;
 use crate::options::HostArgs;
@@ -38,6 +38,8 @@ pub(crate) struct RunArgs {
     detach_keys: DetachKeysArg,
     #[command(flatten)]
     durable: DurableArg,
+    #[command(flatten)]
+    layers: LayersArgs,
     /// Overwrite the default ENTRYPOINT of the image
     #[arg(long, value_name = "string", allow_hyphen_values = true)]
     entrypoint: Option<String>,
@@ -173,12 +175,12 @@ pub(crate) fn check_terminal(interactive: bool, tty: bool, detach: bool) -> anyh
 /// Runs a container, and returns its exit status, or 0 with `-d`.
 pub(crate) fn run(root: &Path, args: Box<RunArgs>) -> anyhow::Result<u8> {
     let (keys, proxy) = (args.detach_keys.read()?, args.sig_proxy);
-    let durable = args.durable.durable;
+    let (durable, layers) = (args.durable.durable, args.layers.into());
     let pid_file = args.host.pidfile.clone();
     let (request, pull) = args.request()?;
     check_terminal(request.interactive, request.tty, request.detach)?;
     let id_file = request.host.id_file.as_deref().map(Reserved::id).transpose()?;
-    let engine = Engine::open(root)?.with_durable(durable);
+    let engine = Engine::open(root)?.with_durable(durable).with_layers(layers);
     let session =
         pull.provide(&engine, &request, |engine, request| engine.run(request, &Bar::hidden()))?;
     if let Some(file) = id_file {
@@ -211,10 +213,10 @@ pub(crate) fn attach(
 
 /// Makes a container, and prints its id.
 pub(crate) fn create(root: &Path, args: Box<RunArgs>) -> anyhow::Result<u8> {
-    let durable = args.durable.durable;
+    let (durable, layers) = (args.durable.durable, args.layers.into());
     let (request, pull) = args.request()?;
     let id_file = request.host.id_file.as_deref().map(Reserved::id).transpose()?;
-    let engine = Engine::open(root)?.with_durable(durable);
+    let engine = Engine::open(root)?.with_durable(durable).with_layers(layers);
     let id =
         pull.provide(&engine, &request, |engine, request| engine.create(request, &Bar::hidden()))?;
     if let Some(file) = id_file {

@@ -54,6 +54,9 @@ impl Walk {
             let directories = |place: &&Place| tree.is_directory(place.number);
             open.extend(walk.places[before..].iter().rev().filter(directories));
         }
+        for (links, inode) in walk.links.iter_mut().zip(&tree.inodes) {
+            *links = inode.links.max(*links);
+        }
         walk
     }
 

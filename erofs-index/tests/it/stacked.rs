@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use erofs_index::{Limits, Merged};
+use erofs_index::{Limits, Merged, Use};
 
 use crate::kernel::{self, Place};
 use crate::mounted::{meaning, merge, rich, with};
@@ -107,6 +107,53 @@ fn hard_links_to_lower_layers_are_copies_that_are_links() {
     let of = |path: &str| (found[path.as_bytes()].inode, found[path.as_bytes()].links);
     assert_eq!((of("bin/ls"), of("bin/cat")), (of("bin/busybox"), of("bin/busybox")));
     assert_eq!(of("bin/ls").1, 3);
+}
+
+/// The layers put together by `Merged::stack`, each first made with device 1, as the kernel shows it.
+fn stacked(place: &mut Place, layers: &[Vec<Op>]) -> Option<Tree> {
+    let mut merged = Merged::new(Limits::default());
+    let mut devices = Vec::new();
+    for (number, ops) in layers.iter().enumerate() {
+        let (mut layer, blob) = layer(ops, 1).unwrap();
+        layer.set_device(number as u16 + 1);
+        devices.push(blob);
+        merged.stack(&mut layer).unwrap();
+    }
+    let index = merged.index(Use::Alone, &options(&devices)).unwrap().to_vec().unwrap();
+    Some(kernel::tree(&place.mount("stacked", &index, &devices)?))
+}
+
+#[test]
+fn a_stack_shows_the_links_that_an_overlay_shows() {
+    let large = |byte: u8| vec![byte; 2_000];
+    let lower = vec![
+        file("a", large(1)),
+        Op::Link(b"b".to_vec(), b"a".to_vec()),
+        Op::Link(b"c".to_vec(), b"a".to_vec()),
+        file("d", large(2)),
+        Op::Link(b"e".to_vec(), b"d".to_vec()),
+        file("dir/single", large(3)),
+        add("holes", What::Holes(8192, vec![(4096, large(4))])),
+    ];
+    let middle = vec![
+        Op::Link(b"new/a".to_vec(), b"a".to_vec()),
+        Op::Whiteout(b"d".to_vec()),
+        Op::Link(b"new/single".to_vec(), b"dir/single".to_vec()),
+        Op::Link(b"new/holes".to_vec(), b"holes".to_vec()),
+    ];
+    let upper = vec![file("b", large(5)), Op::Link(b"again".to_vec(), b"new/single".to_vec())];
+    let layers = [lower, middle, upper];
+    let mut place = Place::new();
+    let Some(overlay) = stack(&mut place, &layers) else { return };
+    let Some(found) = stacked(&mut place, &layers) else { return };
+    assert_same(&unlinked(found.clone()), &unlinked(overlay.clone()));
+    let links = |tree: &Tree| -> Vec<(Vec<u8>, u64)> {
+        let files = tree.iter().filter(|(_, node)| !node.is_directory());
+        files.map(|(path, node)| (path.clone(), node.links)).collect()
+    };
+    assert_eq!(links(&found), links(&overlay));
+    // Three names in its layer, of which one is left; the copy has two.
+    assert_eq!((found[&b"c"[..]].links, found[&b"a"[..]].links), (3, 2));
 }
 
 #[test]

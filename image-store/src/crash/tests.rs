@@ -91,6 +91,144 @@ fn a_load_killed_anywhere() {
     assert!(points >= 14, "{points}");
 }
 
+/// A load into an index; `None`, and said, where this kernel cannot mount one.
+#[expect(clippy::print_stdout, reason = "a test's words to its runner")]
+fn load_indexed(store: &Store, tar: &Path) -> Option<Vec<crate::StoredImage>> {
+    let options = crate::LoadOptions { layer_form: crate::LayerForm::Index, ..quick() };
+    match store.load(&crate::Source::Path(tar.to_owned()), &options, &()) {
+        Ok(images) => Some(images),
+        Err(Error::NoIndex { why }) => {
+            println!("SKIPPED: feature erofs_file_backed: {why}");
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn can_index() -> bool {
+    let temp = tempfile::tempdir().unwrap();
+    let tar = temp.path().join("image.tar");
+    std::fs::write(&tar, common::archive(&images())).unwrap();
+    load_indexed(&Store::open(&temp.path().join("store")).unwrap(), &tar).is_some()
+}
+
+/// That an image with an index has what it should have, as its mount shows it.
+fn assert_mounts(store: &Store, image: &crate::StoredImage, file: &str, content: &[u8]) {
+    let mounted = store.mount(&image.id).unwrap();
+    assert!(mounted.is_some());
+    let at = &image.index.as_ref().unwrap().path;
+    assert_eq!(std::fs::read(at.join(file)).unwrap(), content);
+}
+
+#[test]
+fn a_load_with_an_index_killed_anywhere() {
+    if let Some((store, tar)) = in_child() {
+        load_indexed(&store, &tar).unwrap();
+        return;
+    }
+    if !can_index() {
+        return;
+    }
+    let points = at_each_point(
+        "a_load_with_an_index_killed_anywhere",
+        |_, _| {},
+        |root, tar| {
+            let store = Store::open(root).unwrap();
+            assert_eq!(names(&root.join("staging")), Vec::<String>::new());
+            for (tag, file, content) in [("base:1", "base", b"1"), ("app:1", "top", b"2")] {
+                match store.find(tag) {
+                    Ok(image) => assert_mounts(&store, &image, file, content),
+                    Err(Error::NotFound { .. }) => {}
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            assert_whole(root);
+            let loaded = load_indexed(&store, tar).unwrap();
+            assert_mounts(&store, &loaded[1], "top", b"2");
+            assert_whole(root);
+            let checked = store.check(&crate::CheckOptions { content: true }).unwrap();
+            assert_eq!((checked.findings, checked.verified), (vec![], 2));
+        },
+    );
+    // Two blobs staged, recorded and moved, two images staged, with a place, a link and a name, the tags, the source.
+    assert!(points >= 16, "{points}");
+}
+
+#[test]
+fn an_image_with_an_index_that_is_made_whole_again_killed_anywhere() {
+    let in_place = |store: &Store, tar: &Path| {
+        let options = crate::LoadOptions { in_place: true, ..quick() };
+        store.load(&crate::Source::Path(tar.to_owned()), &options, &()).unwrap()
+    };
+    if let Some((store, tar)) = in_child() {
+        in_place(&store, &tar);
+        return;
+    }
+    if !can_index() {
+        return;
+    }
+    let points = at_each_point(
+        "an_image_with_an_index_that_is_made_whole_again_killed_anywhere",
+        |root, tar| {
+            let store = Store::open(root).unwrap();
+            in_place(&store, tar);
+            // The same bytes in another file: the record does not fit any more.
+            let moved = tar.with_extension("moved");
+            std::fs::rename(tar, &moved).unwrap();
+            std::fs::copy(&moved, tar).unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(30));
+        },
+        |root, tar| {
+            let store = Store::open(root).unwrap();
+            let image = store.find("app:1").unwrap();
+            match store.mount(&image.id) {
+                Ok(mounted) => drop(mounted),
+                Err(Error::Archive { .. } | Error::Damaged { .. }) => {}
+                Err(error) => panic!("{error}"),
+            }
+            assert_mounts(&store, &in_place(&store, tar)[1], "top", b"2");
+            let checked = store.check(&crate::CheckOptions { content: true }).unwrap();
+            assert_eq!(checked.findings, vec![]);
+        },
+    );
+    assert!(points >= 8, "{points}");
+}
+
+#[test]
+fn a_removal_of_an_index_killed_anywhere() {
+    if let Some((store, _)) = in_child() {
+        // With a mount that a dead process left.
+        std::mem::forget(store.mount(&store.find("app:1").unwrap().id).unwrap());
+        store.remove("app:1", false, &|_| false).unwrap();
+        return;
+    }
+    if !can_index() {
+        return;
+    }
+    let points = at_each_point(
+        "a_removal_of_an_index_killed_anywhere",
+        |root, tar| drop(load_indexed(&Store::open(root).unwrap(), tar)),
+        |root, tar| {
+            let store = Store::open(root).unwrap();
+            store.unmount_all_unused().unwrap();
+            assert_whole(root);
+            assert_mounts(&store, &store.find("base:1").unwrap(), "base", b"1");
+            let id = images()[1].id().hex();
+            match store.remove(&id, false, &|_| false) {
+                Ok(_) | Err(Error::NotFound { .. }) => {}
+                Err(error) => panic!("{error}"),
+            }
+            store.remove("base:1", false, &|_| false).unwrap();
+            for name in ["images", "blobs", "mounts", "l", "sources", "staging"] {
+                assert_eq!(names(&root.join(name)), Vec::<String>::new(), "{name}");
+            }
+            assert_eq!(load_indexed(&store, tar).unwrap().len(), 2);
+            assert_whole(root);
+        },
+    );
+    assert!(points >= 6, "{points}");
+}
+
 #[test]
 fn a_removal_killed_anywhere() {
     if let Some((store, _)) = in_child() {

@@ -185,6 +185,12 @@ pub(crate) fn assert_whole(root: &Path) {
     let store = Store::open(root).unwrap();
     assert_eq!(names(&root.join("staging")), Vec::<String>::new());
     for image in store.images().unwrap() {
+        if let Some(index) = &image.index {
+            assert!(image.layers.iter().all(|layer| layer.path().is_file()));
+            assert_eq!(std::fs::canonicalize(root.join(&index.link)).unwrap(), index.path);
+            assert!(root.join("images").join(image.id.hex()).join("index.erofs").is_file());
+            continue;
+        }
         for layer in &image.layers {
             assert!(layer.path().is_dir(), "{}", layer.path().display());
             let link = std::fs::canonicalize(root.join(&layer.link)).unwrap();
@@ -195,5 +201,10 @@ pub(crate) fn assert_whole(root: &Path) {
     }
     for layer in names(&root.join("layers")) {
         assert_eq!(names(&root.join("layers").join(layer)), ["diff", "layer.json", "link"]);
+    }
+    for blob in names(&root.join("blobs")) {
+        assert_eq!(names(&root.join("blobs").join(&blob)), ["blob", "layer.json"]);
+        let bytes = std::fs::read(root.join("blobs").join(&blob).join("blob")).unwrap();
+        assert_eq!(Digest::of(&bytes).hex(), blob);
     }
 }

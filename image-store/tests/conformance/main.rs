@@ -9,6 +9,7 @@ mod directories;
 mod files;
 mod forms;
 mod headers;
+mod indexed;
 mod random;
 #[path = "../../../image-unpack/tests/it/spec.rs"]
 mod spec;

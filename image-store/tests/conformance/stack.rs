@@ -3,8 +3,9 @@
 use std::fs::{self, File};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
-use image_store::{Error, LoadOptions, Source, StoredImage};
+use image_store::{Error, LayerForm, LoadOptions, Mounted, Source, StoredImage};
 use overlay::Overlay;
 use rustix::mount::UnmountFlags;
 
@@ -22,7 +23,10 @@ pub(crate) enum Way {
 }
 
 /// A mounted overlay, read-only; unmounted when dropped.
-pub(crate) struct Mount(PathBuf);
+pub(crate) struct Mount {
+    path: PathBuf,
+    _layers: Option<Mounted>,
+}
 
 impl Mount {
     /// Mounts an image's layers as a container's root is mounted: by their short links, relative to the store.
@@ -30,30 +34,31 @@ impl Mount {
         // One lower directory alone is no overlay; an empty one below all of them changes nothing.
         let bottom = place.path("bottom");
         fs::create_dir_all(&bottom).unwrap();
-        let links = image.layers.iter().rev().map(|layer| layer.link.as_str());
-        let mut overlay = Overlay::new().lowers(links);
-        if image.layers.len() < overlay::MAX_LOWERS {
+        let layers = place.store.mount(&image.id).unwrap();
+        let lowers = image.lowers();
+        let mut overlay = Overlay::new().lowers(lowers.iter().map(|lower| lower.link.as_str()));
+        if lowers.len() < overlay::MAX_LOWERS {
             overlay = overlay.lower(&bottom);
         }
         let merged = place.path("merged");
         fs::create_dir_all(&merged).unwrap();
         overlay.mount_at(File::open(&merged).unwrap().as_fd(), place.store.dir()).unwrap();
-        Mount(merged)
+        Mount { path: merged, _layers: layers }
     }
 
     pub(crate) fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 
     /// See [`tree::lines`].
     pub(crate) fn lines(&self) -> Vec<String> {
-        lines(&self.0)
+        lines(&self.path)
     }
 }
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        rustix::mount::unmount(&self.0, UnmountFlags::DETACH).unwrap();
+        rustix::mount::unmount(&self.path, UnmountFlags::DETACH).unwrap();
     }
 }
 
@@ -79,25 +84,45 @@ pub(crate) fn load(
     Ok(loaded.unwrap())
 }
 
-/// Layers to be, lowest first, as they come out whichever way they go in.
+/// The forms that images can have here. Where it is not the index, `indexed::the_form_is_to_be_had_here` says so, once
+/// for all tests.
+pub(crate) fn forms() -> Vec<LayerForm> {
+    static HERE: LazyLock<bool> = LazyLock::new(|| {
+        let place = Place::new();
+        let indexed = load(&place, &[Tar::new().end()], &with(LayerForm::Index), Way::AtOnce);
+        !matches!(indexed, Err(Error::NoIndex { .. }))
+    });
+    [LayerForm::Dir].into_iter().chain(HERE.then_some(LayerForm::Index)).collect()
+}
+
+/// Options for a form.
+pub(crate) fn with(layer_form: LayerForm) -> LoadOptions {
+    LoadOptions { layer_form, ..quick() }
+}
+
+/// Layers to be, lowest first, as they come out whichever way they go in, and in whichever form they are kept.
 pub(crate) fn expect(layers: impl IntoIterator<Item = Tar>, expected: &[&str]) {
     let layers: Vec<Vec<u8>> = layers.into_iter().map(Tar::end).collect();
-    for way in [Way::AtOnce, Way::OneByOne] {
-        let place = Place::new();
-        let image = load(&place, &layers, &quick(), way).unwrap();
-        let found = Mount::new(&place, &image).lines();
-        assert_eq!(found, expected, "{way:?}: {found:#?}");
+    for form in forms() {
+        for way in [Way::AtOnce, Way::OneByOne] {
+            let place = Place::new();
+            let image = load(&place, &layers, &with(form), way).unwrap();
+            let found = Mount::new(&place, &image).lines();
+            assert_eq!(found, expected, "{form} {way:?}: {found:#?}");
+        }
     }
 }
 
 /// Layers that must be refused with a sentence of these words.
 pub(crate) fn refuse(layers: impl IntoIterator<Item = Tar>, words: &str) {
     let layers: Vec<Vec<u8>> = layers.into_iter().map(Tar::end).collect();
-    let place = Place::new();
-    let said = load(&place, &layers, &quick(), Way::AtOnce).unwrap_err().to_string();
-    assert!(said.contains(words), "no {words:?} in: {said}");
-    assert!(place.store.images().unwrap().is_empty());
-    crate::common::assert_whole(&place.root());
+    for form in forms() {
+        let place = Place::new();
+        let said = load(&place, &layers, &with(form), Way::AtOnce).unwrap_err().to_string();
+        assert!(said.contains(words), "{form}: no {words:?} in: {said}");
+        assert!(place.store.images().unwrap().is_empty());
+        crate::common::assert_whole(&place.root());
+    }
 }
 
 /// Says that this kernel lacks a feature of docs/kernel-features.md; who runs the tests decides whether it may.

@@ -88,7 +88,15 @@ fn each_option_of_run_is_there_as_the_table_says() {
 fn each_option_of_run_is_in_the_table() {
     let root = Root::new();
     let known = table("Options of `run`");
-    let beyond = ["--durable", "--pidfile", "--root", "--log-level", "--log-format"];
+    let beyond = [
+        "--durable",
+        "--layer-form",
+        "--in-place",
+        "--pidfile",
+        "--root",
+        "--log-level",
+        "--log-format",
+    ];
     let help = root.ok(["run", "--help"]);
     for line in help.lines().map(str::trim_start).filter(|line| line.starts_with('-')) {
         let names = line

@@ -25,6 +25,7 @@ mod health;
 mod host_options;
 mod hotplug;
 mod images;
+mod indexed;
 mod init;
 mod isolation;
 mod kernel;

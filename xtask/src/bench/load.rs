@@ -31,7 +31,12 @@ pub(super) fn run(options: &Options, built: &Built, image: &str, format: Format)
     let mut ours = vec![
         ("runtime-bin load", Vec::new(), "on the disk later: when the kernel writes it"),
         ("runtime-bin load --durable", vec!["--durable"], "on the disk"),
+        ("runtime-bin load --layer-form index", vec!["--layer-form=index"], "not unpacked"),
     ];
+    if format == Format::DockerLegacy {
+        ours.push(("runtime-bin load --in-place", vec!["--in-place"], "not even copied"));
+    }
+    let own = ours.len();
     let mut lines: Vec<Line> = Vec::new();
     for (what, _, note) in &ours {
         lines.push(Line {
@@ -65,7 +70,7 @@ pub(super) fn run(options: &Options, built: &Built, image: &str, format: Format)
             continue;
         }
         for (number, peer) in peers.iter().enumerate() {
-            let line = &mut lines[2 + number];
+            let line = &mut lines[own + number];
             if !peer.is_there() {
                 continue;
             }

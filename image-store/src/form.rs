@@ -1,0 +1,142 @@
+//! The two forms that an image can have in the store, and which one it gets.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use overlay::Overlay;
+use rustix::io::Errno;
+use rustix::mount::MountAttrFlags;
+use sys::Report;
+use sys::fscontext::FsContext;
+
+use crate::Error;
+use crate::index::device_path;
+use crate::store::Store;
+
+/// How an image's layers are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LayerForm {
+    /// As an index where this kernel and the store's file system can mount one, else as directories.
+    Auto,
+    /// Unpacked, a directory for each layer.
+    #[default]
+    Dir,
+    /// As their tars, with one EROFS index over all of them, which is mounted. Needs root and Linux 6.12.
+    Index,
+}
+
+impl std::fmt::Display for LayerForm {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            LayerForm::Auto => "auto",
+            LayerForm::Dir => "dir",
+            LayerForm::Index => "index",
+        })
+    }
+}
+
+impl std::str::FromStr for LayerForm {
+    type Err = ParseLayerFormError;
+
+    fn from_str(text: &str) -> Result<LayerForm, ParseLayerFormError> {
+        let all = [LayerForm::Auto, LayerForm::Dir, LayerForm::Index];
+        let found = all.into_iter().find(|form| form.to_string() == text);
+        found.ok_or_else(|| ParseLayerFormError(text.chars().take(64).collect()))
+    }
+}
+
+/// A text that names no form.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("there is no layer form {0:?}; use auto, dir or index")]
+pub struct ParseLayerFormError(String);
+
+/// Whether images get an index. `probe` says why it cannot be mounted, where that is so.
+///
+/// # Errors
+/// It is asked for and cannot be ([`Error::NoIndex`]).
+pub(crate) fn takes_index(
+    wanted: LayerForm,
+    probe: impl FnOnce() -> Result<Option<Report>, Error>,
+) -> Result<bool, Error> {
+    match wanted {
+        LayerForm::Dir => Ok(false),
+        LayerForm::Auto => Ok(probe()?.is_none()),
+        LayerForm::Index => match probe()? {
+            None => Ok(true),
+            Some(why) => Err(Error::NoIndex { why: why.to_string() }),
+        },
+    }
+}
+
+impl Store {
+    /// Mounts the index of an empty layer, and an overlay over it, nowhere: `None` where that goes.
+    pub(crate) fn probe(&self) -> Result<Option<Report>, Error> {
+        if !rustix::process::geteuid().is_root() {
+            return Ok(Some(sys::Failure::new("mounting EROFS without root", Errno::PERM).into()));
+        }
+        let (mut index, device) = (self.spool()?, self.spool()?);
+        let failed = |source| Error::System {
+            op: "write a file without a name in",
+            path: self.dirs().staging.path().to_owned(),
+            source,
+        };
+        device.set_len(512).map_err(failed)?;
+        image_unpack::Merge::new("an empty index").write(&[512], [0; 16], &mut index)?;
+        match mount(index.as_fd(), None, &[device.as_fd()]) {
+            Ok(tree) => {
+                let below = format!("/proc/self/fd/{}", tree.as_raw_fd());
+                let above = self.dirs().staging.path();
+                // The kernel limits how high file systems can be stacked.
+                let overlay = Overlay::new().lower(below).lower(above).detached();
+                let stacking = || sys::Failure::new("stacking an overlay on EROFS", Errno::INVAL);
+                Ok(overlay.err().map(|_| stacking().into()))
+            }
+            // Before 6.12 EROFS wants a block device; it may not be there, or not for this user, or the store's file
+            // system cannot be its device. Directories do in all cases.
+            Err(failure) => Ok(Some(failure.into())),
+        }
+    }
+}
+
+/// A detached mount of an index with its devices. `name` is what the host's `mount` shows as its source, a path that
+/// leads to `index`.
+pub(crate) fn mount(
+    index: BorrowedFd<'_>,
+    name: Option<&std::ffi::CStr>,
+    devices: &[BorrowedFd<'_>],
+) -> Result<std::os::fd::OwnedFd, sys::Failure> {
+    let context = FsContext::open(c"erofs")?;
+    let own = device_path(index);
+    context.string(c"source", name.unwrap_or(&own))?;
+    for device in devices {
+        context.string(c"device", &device_path(*device))?;
+    }
+    context.mount(MountAttrFlags::MOUNT_ATTR_RDONLY)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn no() -> Result<Option<Report>, Error> {
+        Ok(Some(sys::Failure::new("mounting", Errno::NOTBLK).into()))
+    }
+
+    #[test]
+    fn a_kernel_without_it_gets_directories_unless_it_was_asked_for() {
+        assert!(!takes_index(LayerForm::Auto, no).unwrap());
+        assert!(!takes_index(LayerForm::Dir, || panic!("nobody asked")).unwrap());
+        assert!(takes_index(LayerForm::Auto, || Ok(None)).unwrap());
+        assert!(takes_index(LayerForm::Index, || Ok(None)).unwrap());
+        let said = takes_index(LayerForm::Index, no).unwrap_err().to_string();
+        assert!(said.contains("--layer-form dir") && said.contains("mounting"), "{said}");
+    }
+
+    #[test]
+    fn forms_have_names() {
+        for form in [LayerForm::Auto, LayerForm::Dir, LayerForm::Index] {
+            assert_eq!(form.to_string().parse(), Ok(form));
+        }
+        let said = "tar".parse::<LayerForm>().unwrap_err().to_string();
+        assert!(said.contains("auto, dir or index"), "{said}");
+    }
+}
