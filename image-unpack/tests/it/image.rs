@@ -119,12 +119,14 @@ impl Opened {
     }
 }
 
-/// With the numbers of inodes in the order of their first names, and without the times of whiteouts, which nobody sets.
+/// With the numbers of inodes in the order of their first names, and without the times of whiteouts, which nobody sets,
+/// and without blocks, which the file system may not have chosen yet.
 fn numbered(mut nodes: Nodes) -> Nodes {
     let mut numbers = BTreeMap::new();
     for node in nodes.values_mut() {
         let next = numbers.len() as u64;
         node.ino = *numbers.entry(node.ino).or_insert(next);
+        node.blocks = 0;
         let marked = node.xattrs.keys().any(|name| name.ends_with("overlay.whiteout"));
         if marked || (node.kind == 'c' && node.rdev == 0) {
             node.mtime = (0, 0);
