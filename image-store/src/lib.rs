@@ -76,6 +76,9 @@
 //!   found: layers of another boot are looked at once, before their first use (98,000 files in 0.3 s), and one that is not
 //!   whole is loaded again from the archive, or else is an error that says so ([`Problem::Lost`]). What
 //!   was there before is not in danger.
+//! * **Two forms, one tree.** An image's layers are directories, or tars with one index over all of them
+//!   ([`LayerForm`]), which [`Store::mount`] mounts once for all its users: they are counted by a lock that dies with
+//!   them, and the last one takes the mount away. An image stays in the form that it has.
 //! * **Checked.** [`Store::check`] looks through all of it, and says what is damaged and what is left over.
 //! * **An archive is known** by its device, inode, size, mtime and ctime (a layout directory by those
 //!   of its `index.json`): loading it again reads neither manifests nor layers. A file that changed

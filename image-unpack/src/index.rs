@@ -97,7 +97,14 @@ impl Archive {
                 input = input.copied(file, source.as_ref());
                 0
             }
-            Keep::InPlace => self.place(layer)?.map_or(0, |(offset, _)| offset),
+            Keep::InPlace => match self.place(layer)? {
+                Some((offset, _)) => offset,
+                None => {
+                    let source =
+                        std::io::Error::other("it is compressed, or in no file of its own");
+                    return Err(Error::Read { what: what.clone(), source });
+                }
+            },
         };
         let (mut input, mut indexed) = entries(input, base, limits, &what)?;
         input.drain()?;
