@@ -232,7 +232,7 @@ pub(crate) struct SigProxyArg {
     #[arg(
         long,
         value_name = "bool",
-        default_value_t = false,
+        default_value_t = true,
         num_args = 0..=1,
         require_equals = true,
         default_missing_value = "true",
