@@ -82,7 +82,10 @@ pub(super) fn run(options: &Options, built: &Built, image: &str, format: Format)
             // A peer that refuses an archive is told as such, and hinders nothing.
             match timed(options, &archive, &ready.command) {
                 Ok(taken) => line.series.push(taken),
-                Err(error) => line.note = format!("refuses: {}", last_line(&error)),
+                Err(error) => {
+                    eprintln!("{error:#}");
+                    line.note = "refuses the archive".to_owned();
+                }
             }
             if ready.has_daemon() && !line.series.is_empty() {
                 line.note = "not synced; its daemon's CPU and memory are not in the figures".into();
@@ -125,12 +128,6 @@ fn timed(options: &Options, archive: &Path, command: &Command) -> Result<Taken> 
     io::copy(&mut file, &mut io::sink())?;
     rustix::fs::sync();
     measure::run(command, &options.scratch.join("time"))
-}
-
-fn last_line(error: &anyhow::Error) -> String {
-    let text = format!("{error:#}");
-    let line = text.lines().last().unwrap_or_default();
-    line.chars().take(100).collect()
 }
 
 fn table(
