@@ -159,12 +159,31 @@ fn reader(file: File) -> BufReader<File> {
     BufReader::with_capacity(64 * 1024, file)
 }
 
+/// How often the files are opened anew because some were removed meanwhile.
+const ATTEMPTS: u32 = 16;
+
 /// The files of the log at `path` that were begun after the one `known`, the oldest first; without, all.
+fn newer(path: &Path, known: Option<(u64, u64)>) -> Result<VecDeque<File>, Error> {
+    // What cannot be looked at has its name still.
+    let is_gone = |file: &File| file.metadata().is_ok_and(|data| data.nlink() == 0);
+    let mut found = opened(path, known)?;
+    for _ in 1..ATTEMPTS {
+        // Of those that were removed nobody knows which came first.
+        if !found.iter().any(is_gone) {
+            break;
+        }
+        found = opened(path, known)?;
+    }
+    found.sort_by_cached_key(is_gone);
+    Ok(found.into_iter().rev().collect())
+}
+
+/// The files that [`newer`] finds, the newest first.
 ///
 /// A file's number only grows. So from the newest on none is missed, and one whose number grows
 /// meanwhile is met again behind those that have come after it; unless it was removed, as the oldest is.
 /// While it grows, a number is nobody's.
-fn newer(path: &Path, known: Option<(u64, u64)>) -> Result<VecDeque<File>, Error> {
+fn opened(path: &Path, known: Option<(u64, u64)>) -> Result<Vec<File>, Error> {
     // From the newest on.
     let mut found: Vec<((u64, u64), File)> = Vec::new();
     let mut missing = 0;
@@ -192,10 +211,7 @@ fn newer(path: &Path, known: Option<(u64, u64)>) -> Result<VecDeque<File>, Error
         found.retain(|(seen, _)| *seen != identity);
         found.push((identity, file));
     }
-    // What cannot be looked at has its name still.
-    let is_gone = |file: &File| file.metadata().is_ok_and(|data| data.nlink() == 0);
-    found.sort_by_cached_key(|(_, file)| is_gone(file));
-    Ok(found.into_iter().rev().map(|(_, file)| file).collect())
+    Ok(found.into_iter().map(|(_, file)| file).collect())
 }
 
 /// Which file it is, whatever its name: as long as it is open, no other has this.
