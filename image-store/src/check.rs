@@ -21,7 +21,7 @@ use crate::save::Hashed;
 use crate::source::Known;
 use crate::store::Store;
 use crate::tags::{TAGS, Tags};
-use crate::trust::Content;
+use crate::trust::tally;
 use crate::{Error, Pack};
 
 mod indexed;
@@ -194,7 +194,7 @@ impl Look<'_> {
             self.damage(dir.path().join(LAYER), format!("is another layer's, {made}; {AGAIN}"));
         }
         if let (Some(content), Some(diff)) = (record.content, dir.dir("diff")?)
-            && Content::of(&diff)? != content
+            && tally(&diff)? != content
         {
             self.damage(
                 diff.path().to_owned(),

@@ -316,7 +316,7 @@ impl Dir {
     }
 }
 
-fn dots(name: &CStr) -> bool {
+pub(crate) fn dots(name: &CStr) -> bool {
     matches!(name.to_bytes(), b"." | b"..")
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use image_unpack::{Digest, Platform};
+use image_unpack::{Digest, Platform, Tally};
 use oci_spec::image::ImageConfiguration;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,6 @@ use crate::error::Problem;
 use crate::index::{BLOB, IndexRecord, IndexedLayer};
 use crate::reference::has_digest;
 use crate::store::Store;
-use crate::trust::Content;
 use crate::{Error, link};
 
 /// The configuration in an image's directory.
@@ -172,7 +171,7 @@ pub(crate) struct LayerRecord {
     pub(crate) form: String,
     /// What is in its directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) content: Option<Content>,
+    pub(crate) content: Option<Tally>,
     /// The boot of the machine in which it was left to the kernel to be written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) boot: Option<String>,

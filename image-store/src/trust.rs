@@ -6,74 +6,56 @@
 //! for file systems put a file's size on the disk after its data (ext4 with `data=ordered`, xfs, btrfs). What is
 //! whole then is on the disk.
 
-use std::ffi::CString;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 
 use image_unpack::Tally;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::Error;
-use crate::dir::{Dir, system};
+use crate::dir::{Dir, dots, system};
 use crate::error::Problem;
 use crate::record::{IMAGE, ImageRecord, LAYER, LayerName, LayerRecord};
 use crate::store::Store;
 
-/// What a directory holds, all below it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Content {
-    /// Names, of directories too.
-    names: u64,
-    /// Bytes of the files, those of several names counted for each.
-    bytes: u64,
-}
-
-impl From<Tally> for Content {
-    fn from(Tally { names, bytes }: Tally) -> Content {
-        Content { names, bytes }
-    }
-}
-
-impl Content {
-    /// Counts what is below `dir`.
-    pub(crate) fn of(dir: &Dir) -> Result<Content, Error> {
-        let mut content = Content::default();
-        let mut directories = vec![c".".to_owned()];
-        while let Some(path) = directories.pop() {
-            let failed = |op, errno| {
-                let place = dir.path().join(std::path::Path::new(&*path.to_string_lossy()));
-                system(op, place, errno)
-            };
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-            let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-            let open = rustix::fs::openat2(dir, &*path, flags, Mode::empty(), resolve);
-            let open = open.map_err(|errno| failed("open the directory", errno))?;
-            let read = |errno| failed("read the directory", errno);
-            for entry in rustix::fs::Dir::read_from(&open).map_err(read)? {
-                let entry = entry.map_err(read)?;
-                let name = entry.file_name();
-                if name == c"." || name == c".." {
-                    continue;
-                }
-                content.names += 1;
-                match entry.file_type() {
-                    FileType::Directory => {
-                        let below = [path.to_bytes(), b"/", name.to_bytes()].concat();
-                        // Neither of the two has a NUL.
-                        directories.extend(CString::new(below));
+/// Counts what is below `dir`.
+pub(crate) fn tally(dir: &Dir) -> Result<Tally, Error> {
+    let mut tally = Tally::default();
+    // Paths as layers have them, of which the longest leaves no room for more.
+    let mut directories: Vec<Vec<u8>> = vec![Vec::new()];
+    while let Some(path) = directories.pop() {
+        let failed = |op, errno| system(op, dir.path().join(OsStr::from_bytes(&path)), errno);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        let name: &[u8] = if path.is_empty() { b"." } else { &path };
+        let open = rustix::fs::openat2(dir, name, flags, Mode::empty(), resolve);
+        let open = open.map_err(|errno| failed("open the directory", errno))?;
+        let read = |errno| failed("read the directory", errno);
+        for entry in rustix::fs::Dir::read_from(&open).map_err(read)? {
+            let entry = entry.map_err(read)?;
+            let name = entry.file_name();
+            if dots(name) {
+                continue;
+            }
+            tally.names += 1;
+            match entry.file_type() {
+                FileType::Directory => directories.push(match &path[..] {
+                    b"" => name.to_bytes().to_vec(),
+                    parent => [parent, b"/", name.to_bytes()].concat(),
+                }),
+                FileType::RegularFile | FileType::Unknown => {
+                    let stat = rustix::fs::statat(&open, name, AtFlags::SYMLINK_NOFOLLOW)
+                        .map_err(|errno| failed("look at what is in", errno))?;
+                    if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
+                        tally.bytes += u64::try_from(stat.st_size).unwrap_or_default();
                     }
-                    FileType::RegularFile | FileType::Unknown => {
-                        let stat = rustix::fs::statat(&open, name, AtFlags::SYMLINK_NOFOLLOW)
-                            .map_err(|errno| failed("look at what is in", errno))?;
-                        if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
-                            content.bytes += u64::try_from(stat.st_size).unwrap_or_default();
-                        }
-                    }
-                    _ => {}
                 }
+                _ => {}
             }
         }
-        Ok(content)
     }
+    Ok(tally)
 }
 
 /// This boot of the machine (random(4)).
@@ -129,7 +111,9 @@ impl Store {
         let Some(diff) = dir.dir("diff")? else {
             return Err(dir.damaged("diff", Problem::Missing));
         };
-        if record.content.is_some_and(|content| Ok(content) != Content::of(&diff).map_err(drop)) {
+        if let Some(content) = record.content
+            && tally(&diff)? != content
+        {
             return Err(dir.damaged("diff", Problem::Lost));
         }
         renew(&dir, LAYER, &LayerRecord { boot: None, ..record })

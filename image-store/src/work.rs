@@ -13,7 +13,7 @@ use crate::error::Problem;
 use crate::load::{LoadOptions, Plan, Progress};
 use crate::record::{CONFIG, IMAGE, ImageRecord, LAYER, LayerName, LayerRecord};
 use crate::store::Store;
-use crate::trust::{self, Content};
+use crate::trust;
 use crate::{Error, crash, link};
 
 /// One try to load.
@@ -159,8 +159,8 @@ impl<'a> Work<'a> {
         unpacked: Unpacked,
     ) -> Result<State<'a>, Error> {
         let content = match unpacked.tally {
-            Some(tally) => tally.into(),
-            None => Content::of(diff)?,
+            Some(tally) => tally,
+            None => trust::tally(diff)?,
         };
         let record = LayerRecord {
             diff_id: name.diff_id,
@@ -223,7 +223,7 @@ impl<'a> Work<'a> {
     fn count_anew(&self, chain_id: &Digest, diff: &Dir) -> Result<(), Error> {
         let dir = existing(self.staging, &chain_id.hex())?;
         let Some(record) = dir.json::<LayerRecord>(LAYER)? else { return Ok(()) };
-        dir.write_json(LAYER, &LayerRecord { content: Some(Content::of(diff)?), ..record })?;
+        dir.write_json(LAYER, &LayerRecord { content: Some(trust::tally(diff)?), ..record })?;
         Ok(())
     }
 

@@ -6,7 +6,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use common::{Image, Place, layer, load, quick};
-use image_store::{Error, LoadOptions, Platform, Problem, Source, StoredImage};
+use image_store::{CheckOptions, Error, LoadOptions, Platform, Problem, Source, StoredImage};
+
+const REGULAR: tar::EntryType = tar::EntryType::Regular;
 
 fn two_layers() -> Image {
     Image::new("two:1", &[layer(&[("a", b"lower"), ("b", b"lower")]), layer(&[("a", b"upper")])])
@@ -95,4 +97,24 @@ fn a_durable_load_leaves_nothing_to_look_at() {
         let text = fs::read_to_string(path).unwrap();
         assert!(!text.contains("boot"), "{text}");
     }
+}
+
+/// What stands twice has a layer's files counted after it was unpacked: also below the longest path that there is.
+#[test]
+fn a_directory_with_the_longest_path_is_counted() {
+    let path = vec!["d".repeat(255); 16].join("/");
+    assert_eq!(path.len(), 4095);
+    let mut tar = tar::Builder::new(Vec::new());
+    for (name, kind) in [(&path[..], tar::EntryType::Directory), ("f", REGULAR), ("f", REGULAR)] {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_size(0);
+        header.set_mode(0o755);
+        tar.append_data(&mut header, name, &b""[..]).unwrap();
+    }
+    let place = Place::new();
+    let image = place.load(&[Image::new("deep:1", &[tar.into_inner().unwrap()])]).remove(0);
+    let record = fs::read_to_string(image.layers[0].path().with_file_name("layer.json")).unwrap();
+    assert!(record.contains("\"names\":17,\"bytes\":0"), "{record}");
+    assert_eq!(place.store.check(&CheckOptions::default()).unwrap().findings, []);
 }

@@ -1,5 +1,7 @@
 //! What the caller chooses, and what it gets.
 
+use serde::{Deserialize, Serialize};
+
 use crate::limits::Limits;
 use crate::pending::Pending;
 
@@ -48,7 +50,7 @@ pub struct Unpacked {
 }
 
 /// What a directory holds, all below it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
     /// Names, of directories too.
     pub names: u64,
