@@ -10,6 +10,7 @@ use image_unpack::{Archive, Digest, Indexed, Keep, Layer};
 use rustix::fs::{Mode, OFlags};
 
 use crate::dir::Dir;
+use crate::error::Problem;
 use crate::index::{
     ArchiveRecord, BLOB, BlobRecord, Devices, INDEX, IndexRecord, IndexedLayer, open_whole,
 };
@@ -53,7 +54,7 @@ impl Work<'_> {
                 Some(record) if self.store.is_usable(&record)? => {
                     if self.options.durable && !record.durable {
                         self.staging.sync_all()?;
-                        self.store.is_on_the_disk(record)?;
+                        self.store.is_on_the_disk(&record)?;
                     }
                 }
                 _ => wanted.push(plan),
@@ -168,7 +169,8 @@ impl Work<'_> {
         let image = &plan.image;
         let mut layers = Vec::with_capacity(plan.layers.len());
         for name in &plan.layers {
-            let Some((at, indexed)) = tars.get(&name.diff_id) else { continue };
+            let missing = || self.store.dirs().blobs.damaged(&name.diff_id.hex(), Problem::Missing);
+            let (at, indexed) = tars.get(&name.diff_id).ok_or_else(missing)?;
             layers.push(IndexedLayer { at: *at, tar: indexed.tar, size: indexed.bytes });
         }
         let in_archive = layers.iter().any(|layer| layer.at.is_some());

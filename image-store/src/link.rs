@@ -21,6 +21,11 @@ pub(crate) fn name(chain_id: &Digest) -> String {
     (0..26).map(|index| digit(index * 5)).collect()
 }
 
+/// The path of a link, relative to the store's root.
+pub(crate) fn path(chain_id: &Digest) -> String {
+    format!("l/{}", name(chain_id))
+}
+
 /// Where the link to a layer leads.
 pub(crate) fn to(chain_id: &Digest) -> String {
     format!("../layers/{}/diff", chain_id.hex())

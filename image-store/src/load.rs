@@ -211,15 +211,16 @@ impl Store {
         let tags = self.tags()?;
         let mut images = Vec::with_capacity(known.images.len());
         for KnownImage { id, .. } in &known.images {
-            let looked = self.image_record(id)?.map_or(Ok(()), |record| self.look_at(record));
-            match looked {
+            let Some(record) = self.image_record(id)? else { return Ok(None) };
+            match self.look_at(&record) {
                 Err(Error::Damaged { problem: Problem::Lost, .. }) => return Ok(None),
                 other => other?,
             }
-            match self.image(id, &tags)? {
-                Some(image) if self.is_complete(&image)? => images.push(image),
-                _ => return Ok(None),
+            if !self.is_complete(&record)? {
+                return Ok(None);
             }
+            let Some(image) = self.image_of(id, record, &tags)? else { return Ok(None) };
+            images.push(image);
         }
         Ok(Some(images))
     }

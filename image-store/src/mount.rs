@@ -73,7 +73,7 @@ impl Store {
 
     fn mount_now(&self, record: &ImageRecord, image: &Dir) -> Result<(), Error> {
         let Some(index) = &record.index else { return Ok(()) };
-        self.look_at(record.clone())?;
+        self.look_at(record)?;
         let hex = record.id.hex();
         let target = self.dirs().mounts.ensure(&hex, 0o700)?;
         let source = open_whole(image, INDEX, index.size)?;

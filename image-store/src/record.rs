@@ -212,7 +212,19 @@ impl Store {
         id: &Digest,
         tags: &BTreeMap<String, Digest>,
     ) -> Result<Option<StoredImage>, Error> {
-        let Some(record) = self.image_record(id)? else { return Ok(None) };
+        match self.image_record(id)? {
+            Some(record) => self.image_of(id, record, tags),
+            None => Ok(None),
+        }
+    }
+
+    /// The image of a record.
+    pub(crate) fn image_of(
+        &self,
+        id: &Digest,
+        record: ImageRecord,
+        tags: &BTreeMap<String, Digest>,
+    ) -> Result<Option<StoredImage>, Error> {
         let Some(dir) = self.dirs().images.dir(&id.hex())? else { return Ok(None) };
         let raw = dir.read(CONFIG)?;
         let Some(raw) = self.unless_removed(id, &dir, CONFIG, raw)? else { return Ok(None) };
@@ -233,7 +245,7 @@ impl Store {
             layers: self.layers(&record),
             size: record.size,
             index: record.index.map(|index| StoredIndex {
-                link: format!("l/{}", link::name(id)),
+                link: link::path(id),
                 path: self.dirs().mounts.path().join(id.hex()),
                 archive: index.archive.map(|archive| archive.path),
             }),
@@ -246,7 +258,7 @@ impl Store {
         let layer = |(at, &LayerName { chain_id, diff_id }): (usize, &LayerName)| {
             let dirs = self.dirs();
             let Some(index) = &record.index else {
-                let link = format!("l/{}", link::name(&chain_id));
+                let link = link::path(&chain_id);
                 let path = dirs.layers.path().join(chain_id.hex()).join("diff");
                 return StoredLayer { chain_id, diff_id, link, path, tar: None };
             };
@@ -276,14 +288,13 @@ impl Store {
     }
 
     /// Whether each layer of the image is where its link leads, or its index and tars are there.
-    pub(crate) fn is_complete(&self, image: &StoredImage) -> Result<bool, Error> {
-        if let Some(index) = &image.index {
-            let record = self.image_record(&image.id)?;
-            let usable = record.map_or(Ok(false), |record| self.is_usable(&record))?;
-            return Ok(usable && self.dirs().root.has(&index.link)?);
+    pub(crate) fn is_complete(&self, record: &ImageRecord) -> Result<bool, Error> {
+        let root = &self.dirs().root;
+        if record.index.is_some() {
+            return Ok(self.is_usable(record)? && root.has(&link::path(&record.id))?);
         }
-        for layer in &image.layers {
-            if !self.dirs().root.has(&layer.link)? {
+        for layer in &record.layers {
+            if !root.has(&link::path(&layer.chain_id))? {
                 return Ok(false);
             }
         }

@@ -48,8 +48,10 @@ impl Store {
     pub fn find(&self, reference: &str) -> Result<StoredImage, Error> {
         let tags = self.tags()?;
         let id = self.resolve(reference, &tags)?.id();
-        self.image_record(&id)?.map_or(Ok(()), |record| self.look_at(record))?;
-        self.image(&id, &tags)?.ok_or_else(|| self.not_found(reference, &tags))
+        let gone = || self.not_found(reference, &tags);
+        let record = self.image_record(&id)?.ok_or_else(gone)?;
+        self.look_at(&record)?;
+        self.image_of(&id, record, &tags)?.ok_or_else(gone)
     }
 
     /// Gives the image `reference` one more name; an image that had the name before loses it.

@@ -79,27 +79,29 @@ impl Store {
     ///
     /// # Errors
     /// Something of it was lost ([`Problem::Lost`]).
-    pub(crate) fn look_at(&self, record: ImageRecord) -> Result<(), Error> {
+    pub(crate) fn look_at(&self, record: &ImageRecord) -> Result<(), Error> {
         if !is_in_doubt(record.boot.as_ref())? {
             return Ok(());
         }
-        if record.index.is_some() && !self.is_usable(&record)? {
-            let images = &self.dirs().images;
-            return Err(images.damaged(&record.id.hex(), Problem::Lost));
-        }
-        for LayerName { chain_id, .. } in record.layers.iter().filter(|_| record.index.is_none()) {
-            if let Some(record) = self.layer_record(chain_id)? {
-                self.look_at_layer(&chain_id.hex(), record)?;
+        if record.index.is_some() {
+            if !self.is_usable(record)? {
+                return Err(self.dirs().images.damaged(&record.id.hex(), Problem::Lost));
+            }
+        } else {
+            for LayerName { chain_id, .. } in &record.layers {
+                if let Some(record) = self.layer_record(chain_id)? {
+                    self.look_at_layer(&chain_id.hex(), record)?;
+                }
             }
         }
         self.is_on_the_disk(record)
     }
 
     /// Writes down that an image and its layers are on the disk by now.
-    pub(crate) fn is_on_the_disk(&self, record: ImageRecord) -> Result<(), Error> {
+    pub(crate) fn is_on_the_disk(&self, record: &ImageRecord) -> Result<(), Error> {
         let dirs = self.dirs();
         let Some(dir) = dirs.images.dir(&record.id.hex())? else { return Ok(()) };
-        renew(&dir, IMAGE, &ImageRecord { durable: true, boot: None, ..record })
+        renew(&dir, IMAGE, &ImageRecord { durable: true, boot: None, ..record.clone() })
     }
 
     /// The same for one layer.
