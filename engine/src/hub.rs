@@ -12,7 +12,6 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer};
 use rustix::termios::{Winsize, tcsetwinsize};
@@ -162,8 +161,7 @@ impl Hub {
         (self.input_ended, self.input) = (false, Vec::new());
         if let Some(master) = terminal {
             let failed = |errno| Error::system("set up", "the process's terminal", errno);
-            let flags = fcntl_getfl(&master).map_err(failed)?;
-            fcntl_setfl(&master, flags | OFlags::NONBLOCK).map_err(failed)?;
+            rustix::io::ioctl_fionbio(&master, true).map_err(failed)?;
             if takes_input {
                 self.stdin = Some(rustix::io::fcntl_dupfd_cloexec(&master, 3).map_err(failed)?);
             }

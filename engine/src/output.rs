@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 
 use oci_runtime::Stdio;
-use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::io::ioctl_fionbio;
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 
 use crate::Error;
@@ -34,16 +34,14 @@ pub(crate) fn open(tty: bool, open_stdin: bool) -> Result<(Stdio, Pipes), Error>
     let (mut pipes, mut stdin) = (Pipes::default(), None);
     if open_stdin {
         let (read, write) = pipe()?;
-        let flags = fcntl_getfl(&write).map_err(failed)?;
-        fcntl_setfl(&write, flags | OFlags::NONBLOCK).map_err(failed)?;
+        ioctl_fionbio(&write, true).map_err(failed)?;
         (stdin, pipes.stdin) = (Some(read), Some(write));
     }
     let stdin = stdin.map_or_else(Stdio::null_device, Ok)?;
     let output = || {
         let (read, write) = pipe()?;
         // Whoever has the process's end can read from it too (/proc/PID/fd), and take what poll(2) saw.
-        let flags = fcntl_getfl(&read).map_err(failed)?;
-        fcntl_setfl(&read, flags | OFlags::NONBLOCK).map_err(failed)?;
+        ioctl_fionbio(&read, true).map_err(failed)?;
         // Whose user has too many pipes already keeps the usual size.
         let _ = fcntl_setpipe_size(&read, ROOM);
         Ok::<_, Error>((read, write))

@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use cargo_metadata::MetadataCommand;
 
 use crate::{apt, sh};
 
@@ -20,12 +19,7 @@ pub(crate) struct Args {}
 
 /// Runs `cargo xtask erofs-utils`.
 pub(crate) fn run(_args: Args) -> Result<()> {
-    let metadata = MetadataCommand::new()
-        .no_deps()
-        .manifest_path(sh::root().join("Cargo.toml"))
-        .exec()
-        .context("cannot ask cargo for the target directory")?;
-    let dir = ensure(metadata.target_directory.as_std_path())?;
+    let dir = ensure(&sh::target()?)?;
     println!("erofs-utils: {}", dir.display());
     Ok(())
 }

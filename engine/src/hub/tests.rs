@@ -27,7 +27,7 @@ impl Fake {
         command.args(["-c", script]).stdout(stdout).stderr(stderr);
         if stdin {
             let (read, write) = pipe();
-            fcntl_setfl(&write, OFlags::NONBLOCK).unwrap();
+            rustix::io::ioctl_fionbio(&write, true).unwrap();
             command.stdin(read);
             pipes.stdin = Some(write);
         } else {

@@ -153,9 +153,11 @@ fn what_the_kernel_refuses_goes_by_messages() {
     let (read, write) = pipe_with(PipeFlags::CLOEXEC).unwrap();
     let (closed, unread) = pipe_with(PipeFlags::CLOEXEC).unwrap();
     drop(closed);
-    for sink in
-        [&read, &unread, &rustix::fs::open("/dev/full", OFlags::RDWR, Mode::empty()).unwrap()]
-    {
+    for sink in [
+        &read,
+        &unread,
+        &rustix::fs::open("/dev/full", rustix::fs::OFlags::RDWR, Mode::empty()).unwrap(),
+    ] {
         let mut hub = Hub::new(false);
         let mut peer = with_pipe(&mut hub, sink);
         let (mut fake, pipes) = Fake::new("seq 1 1000", false);
