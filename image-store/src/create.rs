@@ -128,18 +128,11 @@ impl Store {
             layers.insert(name.chain_id, stored);
         }
         names.push(top);
-        let diff_ids: Vec<Digest> = names.iter().map(|name| name.diff_id).collect();
-        let raw_config = (new.config)(&diff_ids);
-        let config = parse(&raw_config, staging.dir())?;
-        let id = Digest::of(&raw_config);
-        let plans = [plan(id, config, raw_config, names)];
+        let plans = [plan(new, names, staging.dir())?];
         let work = Work { plans: &plans, ..work };
         work.settle(&mut layers)?;
         work.commit(&layers)?;
-        crash::point();
-        self.give_tags(&[KnownImage { id, tags }])?;
-        let tags = self.tags()?;
-        self.image(&id, &tags)?.ok_or_else(|| self.not_found(&id.to_string(), &tags))
+        self.created(plans[0].image.id, tags)
     }
 
     /// The same with an index: of the base's tars, and the new one.
@@ -179,14 +172,15 @@ impl Store {
         let parent = names.last().map(|name| name.chain_id);
         let chain_id = image_unpack::chain_id(parent.as_ref(), &diff_id);
         names.push(LayerName { chain_id, diff_id });
-        let diff_ids: Vec<Digest> = names.iter().map(|name| name.diff_id).collect();
-        let raw_config = (new.config)(&diff_ids);
-        let config = parse(&raw_config, work.staging)?;
-        let id = Digest::of(&raw_config);
-        let plans = [plan(id, config, raw_config, names)];
+        let plans = [plan(new, names, work.staging)?];
         let work = Work { plans: &plans, ..*work };
         work.stage_indexed(&plans[0], &mut tars, archive.as_ref())?;
         work.commit_indexed()?;
+        self.created(plans[0].image.id, tags)
+    }
+
+    /// Gives an image that was just made its names.
+    fn created(&self, id: Digest, tags: Vec<String>) -> Result<StoredImage, Error> {
         crash::point();
         self.give_tags(&[KnownImage { id, tags }])?;
         let tags = self.tags()?;
@@ -194,19 +188,14 @@ impl Store {
     }
 }
 
-fn parse(raw_config: &[u8], dir: &Dir) -> Result<ImageConfiguration, Error> {
-    ImageConfiguration::from_reader(raw_config)
-        .map_err(|error| dir.damaged("config.json", Problem::Config(error)))
-}
-
-/// An image whose layers are there.
-fn plan(
-    id: Digest,
-    config: ImageConfiguration,
-    raw_config: Vec<u8>,
-    layers: Vec<LayerName>,
-) -> Plan {
+/// The image that is to be made of these layers. `dir` is for messages.
+fn plan(new: &NewImage<'_>, layers: Vec<LayerName>, dir: &Dir) -> Result<Plan, Error> {
+    let diff_ids: Vec<Digest> = layers.iter().map(|name| name.diff_id).collect();
+    let raw_config = (new.config)(&diff_ids);
+    let config = ImageConfiguration::from_reader(raw_config.as_slice())
+        .map_err(|error| dir.damaged("config.json", Problem::Config(error)))?;
+    let id = Digest::of(&raw_config);
     let (tags, digests) = (Vec::new(), Vec::new());
     let image = Image { id, manifest: None, config, raw_config, tags, digests, layers: Vec::new() };
-    Plan { image, layers }
+    Ok(Plan { image, layers })
 }

@@ -16,7 +16,7 @@ use crate::index::{
 };
 use crate::load::{Plan, Progress};
 use crate::record::{CONFIG, IMAGE, ImageRecord, LAYER};
-use crate::work::{Work, at_once, existing, staged_image};
+use crate::work::{Work, at_once, existing, staged_image, threads};
 use crate::{Error, crash, link};
 
 /// A layer that is to be indexed.
@@ -70,7 +70,10 @@ impl Work<'_> {
         jobs.sort_by_key(|job| (std::cmp::Reverse(job.layer.size), job.layer.diff_id));
         let fresh = || jobs.iter().filter(|job| !matches!(job.source, Source::Stored(_)));
         progress.begin(fresh().count(), fresh().map(|job| job.layer.size).sum());
-        let done = at_once(archive, &jobs, |job| self.index_layer(archive, job, progress));
+        let cancel = || archive.cancel();
+        let done = at_once(threads(archive), &jobs, cancel, |job| {
+            self.index_layer(archive, job, progress)
+        });
         progress.finish();
         let mut tars: Tars = done?.into_iter().collect();
         for plan in wanted {

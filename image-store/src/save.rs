@@ -8,8 +8,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use image_unpack::{Digest, Hasher};
 use serde_json::{Value, json};
@@ -22,6 +20,7 @@ use crate::record::StoredImage;
 use crate::reference::{candidates, has_digest, split};
 use crate::store::Store;
 use crate::tags::{Meaning, Tags};
+use crate::work::{at_once, processors};
 use crate::{Error, Pack, StoredLayer};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -181,32 +180,24 @@ impl Store {
                 return Err(Error::Form { path, stored: record.form, wanted });
             }
         }
-        let next = AtomicUsize::new(0);
-        let done = Mutex::new(Vec::with_capacity(layers.len()));
-        let work = || {
-            while let Some(layer) = layers.get(next.fetch_add(1, Ordering::Relaxed)) {
+        let packed = at_once(
+            processors(),
+            &layers,
+            || (),
+            |layer| {
                 let packed = match layer.tar {
                     // Looked at when it is written.
-                    Some(tar) => Ok((layer.diff_id, tar.tar)),
+                    Some(tar) => (layer.diff_id, tar.tar),
                     None => {
                         let mut tar = Hashed { out: io::sink(), hasher: Hasher::new() };
-                        let packed = pack(layer, options, &mut tar);
-                        packed.map(|size| (tar.hasher.finish(), size))
+                        let size = pack(layer, options, &mut tar)?;
+                        (tar.hasher.finish(), size)
                     }
                 };
-                let packed = packed.map(|packed| (layer.chain_id, packed));
-                done.lock().unwrap_or_else(PoisonError::into_inner).push(packed);
-            }
-        };
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        std::thread::scope(|scope| {
-            for _ in 1..processors.min(layers.len()) {
-                // Where no thread can be made, this one does all the work.
-                let _ = std::thread::Builder::new().name("pack".into()).spawn_scoped(scope, work);
-            }
-            work();
-        });
-        done.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter().collect()
+                Ok((layer.chain_id, packed))
+            },
+        )?;
+        Ok(packed.into_iter().collect())
     }
 }
 

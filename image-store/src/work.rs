@@ -112,10 +112,15 @@ impl<'a> Work<'a> {
         let is_long = |job: &Job<'_>| {
             archive.parallel().is_none() && job.layer.size.saturating_mul(threads as u64) > total
         };
-        let done = at_once(archive, &jobs, |job| {
-            let state = self.unpack(archive, job, is_long(job), progress)?;
-            Ok((job.name.chain_id, state))
-        });
+        let done = at_once(
+            threads,
+            &jobs,
+            || archive.cancel(),
+            |job| {
+                let state = self.unpack(archive, job, is_long(job), progress)?;
+                Ok((job.name.chain_id, state))
+            },
+        );
         progress.finish();
         layers.extend(done?);
         Ok(())
@@ -314,11 +319,12 @@ impl<'a> Work<'a> {
     }
 }
 
-/// Does all jobs in this order, as many at once as there are processors, or as the archive wants to be read. After the
-/// first error, which is what comes back, no other is begun.
+/// Does all jobs in this order, `threads` of them at once. After the first error, which is what comes back, no other is
+/// begun, and `cancel` is called.
 pub(crate) fn at_once<J: Sync, T: Send>(
-    archive: &Archive,
+    threads: usize,
     jobs: &[J],
+    cancel: impl Fn() + Sync,
     job: impl Fn(&J) -> Result<T, Error> + Sync,
 ) -> Result<Vec<T>, Error> {
     let next = AtomicUsize::new(0);
@@ -334,14 +340,14 @@ pub(crate) fn at_once<J: Sync, T: Send>(
             done.lock().unwrap_or_else(PoisonError::into_inner).push(result);
             // After the push: the first error is the one that is told.
             if failed {
-                archive.cancel();
+                cancel();
             }
         }
     };
     std::thread::scope(|scope| {
-        for _ in 1..threads(archive).min(jobs.len()) {
+        for _ in 1..threads.min(jobs.len()) {
             // Where no thread can be made, this one does all the work.
-            let _ = std::thread::Builder::new().name("unpack".into()).spawn_scoped(scope, work);
+            let _ = std::thread::Builder::new().name("layer".into()).spawn_scoped(scope, work);
         }
         work();
     });
@@ -349,9 +355,12 @@ pub(crate) fn at_once<J: Sync, T: Send>(
 }
 
 /// How many layers are dealt with at once.
-fn threads(archive: &Archive) -> usize {
-    let processors = || std::thread::available_parallelism().map_or(1, usize::from);
+pub(crate) fn threads(archive: &Archive) -> usize {
     archive.parallel().unwrap_or_else(processors)
+}
+
+pub(crate) fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 pub(crate) fn staged_image(id: &Digest) -> String {
