@@ -7,7 +7,7 @@ use bindvol::{Kind, VolumeSpec};
 use image_store::{Digest, StoredImage};
 use oci_spec::image::ImageConfiguration;
 
-use crate::record::{Empty, LogConfig, now};
+use crate::record::{Empty, now};
 use crate::{Config, Container, Error, HostConfig, Lower, RunRequest, caps, env, options, signal};
 
 /// Longest host name (HOST_NAME_MAX, sethostname(2)).
@@ -110,7 +110,6 @@ fn merge(
         restart_policy: request.restart,
         ..options
     };
-    let logged = !host_config.log_config.as_ref().is_some_and(LogConfig::is_none);
     Ok(Container {
         id: id.to_owned(),
         name: name.to_owned(),
@@ -123,7 +122,6 @@ fn merge(
         args,
         mounts: Vec::new(),
         lowers: image.lowers,
-        log: logged,
     })
 }
 

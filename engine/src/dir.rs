@@ -19,6 +19,7 @@ use rustix::io::Errno;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::log::Form;
 use crate::volume_changes::VolumeChanges;
 use crate::{Container, Error, State};
 
@@ -297,8 +298,12 @@ impl Dir {
         self.path.join("shm")
     }
 
-    pub(crate) fn log(&self) -> PathBuf {
-        self.path.join(format!("{}-json.log", self.id))
+    pub(crate) fn log(&self, form: Form) -> PathBuf {
+        let form = match form {
+            Form::Json => "json",
+            Form::Local => "local",
+        };
+        self.path.join(format!("{}-{form}.log", self.id))
     }
 
     /// Takes the lock as soon as nobody has it, unless the container goes meanwhile.

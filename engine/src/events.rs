@@ -21,8 +21,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags, inotify};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::log::rotated;
-use crate::logs::Reader;
+use crate::rotated::{Reader, rotated};
 use crate::{Engine, Error, target};
 pub(crate) use tell::Exec;
 

@@ -69,7 +69,7 @@ struct Source {
 
 impl Source {
     fn new(fd: OwnedFd, outlet: Outlet, tty: bool) -> Source {
-        Source { fd, outlet, tty, line: Stream::new(outlet.name()), ended: false }
+        Source { fd, outlet, tty, line: Stream::new(outlet), ended: false }
     }
 
     /// Reads what is there, without waiting if something is.

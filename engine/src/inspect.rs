@@ -4,16 +4,18 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use crate::{Container, HostConfig, MountPoint, State, Status};
+use crate::log::Form;
+use crate::{Container, HostConfig, LogConfig, MountPoint, State, Status};
 
 /// What `inspect` prints of a container: Docker's keys with what is true here. `dir` is the
 /// container's directory and `root` the store's, both absolute. The keys of things that there are
 /// not (limits, networks with addresses) have Docker's value for "none".
 pub(crate) fn value(container: &Container, state: &State, dir: &Path, root: &Path) -> Value {
     let in_dir = |name: &str| path(&dir.join(name));
-    let log = match container.log {
-        true => in_dir(&format!("{}-json.log", container.id)),
-        false => String::new(),
+    // As Docker: that of a form that others read.
+    let log = match LogConfig::form(container.host_config.log_config.as_ref()) {
+        Some(Form::Json) => in_dir(&format!("{}-json.log", container.id)),
+        Some(Form::Local) | None => String::new(),
     };
     let mut value = json!({
         "Id": container.id,
@@ -46,7 +48,7 @@ pub(crate) fn value(container: &Container, state: &State, dir: &Path, root: &Pat
         "ProcessLabel": "",
         "AppArmorProfile": "",
         "ExecIDs": null,
-        "HostConfig": host_config(&container.host_config, container.log),
+        "HostConfig": host_config(&container.host_config),
         "GraphDriver": { "Name": "overlay2", "Data": {
             "LowerDir": lower_dir(container, root),
             "UpperDir": in_dir("diff"),
@@ -83,10 +85,10 @@ fn mount(mount: &MountPoint) -> Value {
     value
 }
 
-fn host_config(varying: &HostConfig, log: bool) -> Value {
+fn host_config(varying: &HostConfig) -> Value {
     let mut all = json!({
         "ContainerIDFile": "",
-        "LogConfig": { "Type": if log { "json-file" } else { "none" }, "Config": {} },
+        "LogConfig": { "Type": "json-file", "Config": {} },
         "PortBindings": {},
         "VolumeDriver": "",
         "VolumesFrom": null,
@@ -259,7 +261,16 @@ mod tests {
     #[test]
     fn what_is_not_asked_for_is_as_docker_writes_it() {
         let mut container = testing::container();
-        container.log = false;
+        let mut log = LogConfig { kind: "local".to_owned(), config: Default::default() };
+        for kind in ["local", "none"] {
+            log.kind = kind.to_owned();
+            container.host_config.log_config = Some(log.clone());
+            let value = inspected(&container, &State::default());
+            assert_eq!(
+                (&value["LogPath"], &value["HostConfig"]["LogConfig"]["Type"]),
+                (&json!(""), &json!(kind))
+            );
+        }
         let value = inspected(&container, &State::default());
         assert_eq!((&value["LogPath"], &value["State"]["Status"]), (&json!(""), &json!("created")));
         assert_eq!(value["Mounts"], json!([]));

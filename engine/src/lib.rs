@@ -80,6 +80,7 @@ mod rename;
 mod report;
 mod request;
 mod restart;
+mod rotated;
 mod run;
 mod session;
 mod shared;

@@ -3,22 +3,18 @@
 use std::collections::BTreeMap;
 
 use crate::Error;
-use crate::log::Limits;
+use crate::log::{Form, Limits};
 use crate::record::LogConfig;
 
-/// What is written down of the driver and its options, where something is said of them.
+/// What is written down of the driver and its options.
 ///
 /// # Errors
 /// A driver or an option that there is not, or a value that breaks a rule ([`Error::Option`]).
-pub(crate) fn read(driver: Option<&str>, options: &[String]) -> Result<Option<LogConfig>, Error> {
-    let kind = match driver.filter(|driver| !driver.is_empty()) {
-        None if options.is_empty() => return Ok(None),
-        None | Some("json-file") => "json-file",
-        Some("none") => "none",
-        Some(other) => {
-            return Err(Error::option("--log-driver", other, "there are json-file and none"));
-        }
-    };
+pub(crate) fn read(driver: Option<&str>, options: &[String]) -> Result<LogConfig, Error> {
+    let kind = driver.filter(|driver| !driver.is_empty()).unwrap_or("local");
+    if !["local", "json-file", "none"].contains(&kind) {
+        return Err(Error::option("--log-driver", kind, "there are local, json-file and none"));
+    }
     let mut config = BTreeMap::new();
     for text in options {
         let bad = |why| Error::option("--log-opt", text, why);
@@ -37,16 +33,21 @@ pub(crate) fn read(driver: Option<&str>, options: &[String]) -> Result<Option<Lo
                 return Err(bad("write a number from 1 on"));
             }
             "max-size" | "max-file" => config.insert(key.to_owned(), value.to_owned()),
-            _ => return Err(bad("the driver json-file has max-size and max-file here")),
+            _ => return Err(bad("local and json-file have max-size and max-file here")),
         };
     }
-    Ok(Some(LogConfig { kind: kind.to_owned(), config }))
+    Ok(LogConfig { kind: kind.to_owned(), config })
 }
 
 impl LogConfig {
-    /// Whether there is a log at all.
-    pub(crate) fn is_none(&self) -> bool {
-        self.kind == "none"
+    /// The form of a container's log; `None`: it has none. Who has nothing written down of it was made when
+    /// json-file was all that there was.
+    pub(crate) fn form(config: Option<&LogConfig>) -> Option<Form> {
+        match config.map_or("json-file", |config| &config.kind) {
+            "none" => None,
+            "local" => Some(Form::Local),
+            _ => Some(Form::Json),
+        }
     }
 
     pub(crate) fn limits(&self) -> Limits {
@@ -81,26 +82,31 @@ fn count(text: &str) -> Option<u32> {
 mod tests {
     use super::*;
 
-    fn taken(driver: Option<&str>, options: &[&str]) -> Result<Option<LogConfig>, String> {
+    fn taken(driver: Option<&str>, options: &[&str]) -> Result<LogConfig, String> {
         let options: Vec<String> = options.iter().map(|&text| text.to_owned()).collect();
         read(driver, &options).map_err(|error| error.to_string())
     }
 
     #[test]
     fn what_is_said_is_written_down_by_dockers_names() {
-        assert_eq!(taken(None, &[]), Ok(None));
-        assert_eq!(taken(Some(""), &[]), Ok(None));
-        let none = taken(Some("none"), &[]).unwrap().unwrap();
-        assert!(none.is_none());
-        let log = taken(None, &["max-size=1m", "max-file=3", "max-size=10m"]).unwrap().unwrap();
-        assert!(!log.is_none());
+        for (driver, kind, form) in [
+            (None, "local", Some(Form::Local)),
+            (Some(""), "local", Some(Form::Local)),
+            (Some("local"), "local", Some(Form::Local)),
+            (Some("json-file"), "json-file", Some(Form::Json)),
+            (Some("none"), "none", None),
+        ] {
+            let log = taken(driver, &[]).unwrap();
+            assert_eq!((&*log.kind, LogConfig::form(Some(&log))), (kind, form));
+            assert_eq!(log.limits(), Limits::default());
+        }
+        assert_eq!(LogConfig::form(None), Some(Form::Json));
+        let options = ["max-size=1m", "max-file=3", "max-size=10m"];
+        let log = taken(Some("json-file"), &options).unwrap();
         assert_eq!(log.limits(), Limits { size: Some(10_000_000), files: 3 });
         let json = serde_json::json!({"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}});
         assert_eq!(serde_json::to_value(&log).unwrap(), json);
         assert_eq!(serde_json::from_value::<LogConfig>(json).unwrap(), log);
-        let plain = taken(Some("json-file"), &[]).unwrap().unwrap();
-        assert_eq!(plain.limits(), Limits { size: None, files: 1 });
-        assert_eq!(plain.limits(), Limits::default());
     }
 
     #[test]

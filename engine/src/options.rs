@@ -81,7 +81,7 @@ pub(crate) fn host_config(
         dns_search: words("--dns-search", &options.dns_search)?,
         dns_options: words("--dns-option", &options.dns_options)?,
         shm_size: options.shm_size.as_deref().map(shm_size).transpose()?.filter(|size| *size > 0),
-        log_config: log_options::read(options.log_driver.as_deref(), &options.log_options)?,
+        log_config: Some(log_options::read(options.log_driver.as_deref(), &options.log_options)?),
         sysctls: sysctls(options, network)?,
         ipc_mode: mode(
             "--ipc",

@@ -36,8 +36,6 @@ pub struct Container {
     pub mounts: Vec<MountPoint>,
     /// The image's layers, the topmost first.
     pub lowers: Vec<Lower>,
-    /// Whether the output goes to the container's log.
-    pub log: bool,
 }
 
 /// Docker's `.Config`.
@@ -197,7 +195,7 @@ pub struct DeviceMapping {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct LogConfig {
-    /// `json-file` or `none`.
+    /// `local`, `json-file` or `none`.
     #[serde(rename = "Type")]
     pub kind: String,
     /// `max-size` and `max-file`.

@@ -111,9 +111,10 @@ fn begin(
     prepared: Prepared,
     hub: &mut Hub,
 ) -> Result<Started, Error> {
-    if container.log {
-        let limits = container.host_config.log_config.as_ref().map(LogConfig::limits);
-        hub.keep_log(Log::open(&dir.log(), limits.unwrap_or_default())?);
+    let config = container.host_config.log_config.as_ref();
+    if let Some(form) = LogConfig::form(config) {
+        let limits = config.map(LogConfig::limits).unwrap_or_default();
+        hub.keep_log(Log::open(&dir.log(form), form, limits)?);
     }
     hub.listen(dir)?;
     let started = start(dir, container, prepared, 0)?;

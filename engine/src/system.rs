@@ -209,7 +209,7 @@ impl Engine {
             "Images": self.images()?.len(),
             "Driver": "overlay2",
             "DriverStatus": [["Backing Filesystem", backing(self.root.path())]],
-            "LoggingDriver": "json-file",
+            "LoggingDriver": "local",
             "CgroupDriver": "cgroupfs",
             "CgroupVersion": if unified { "2" } else { "1" },
             "DefaultRuntime": "runtime-oci",

@@ -35,6 +35,5 @@ pub(crate) fn container() -> Container {
             lower("top", "AAAAAAAAAAAAAAAAAAAAAAAAAA"),
             lower("base", "BBBBBBBBBBBBBBBBBBBBBBBBBB"),
         ],
-        log: true,
     }
 }

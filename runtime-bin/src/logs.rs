@@ -22,17 +22,19 @@ pub(crate) fn logs(root: &Path, args: &LogsArgs) -> anyhow::Result<u8> {
     let mut failed = None;
     Engine::open(root)?.logs(&args.container, &request, |line| {
         let mut write = || -> io::Result<()> {
-            let prefix = if args.timestamps { format!("{} ", line.time) } else { String::new() };
-            match line.stream.as_str() {
+            // Where there is nothing more by now, what came is shown.
+            let Some(line) = line else { return out.flush() };
+            let to: &mut dyn Write = match line.stream {
                 "stderr" => {
                     out.flush()?; // in the order in which it came
-                    write!(err, "{prefix}{}", line.log)
+                    &mut err
                 }
-                _ => {
-                    write!(out, "{prefix}{}", line.log)?;
-                    if args.follow { out.flush() } else { Ok(()) }
-                }
+                _ => &mut out,
+            };
+            if args.timestamps {
+                write!(to, "{} ", line.time)?;
             }
+            to.write_all(line.log)
         };
         failed = write().err();
         failed.is_none()

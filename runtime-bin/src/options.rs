@@ -41,7 +41,7 @@ pub(crate) struct HostArgs {
     /// Read in a line delimited file of labels
     #[arg(long, value_name = "list")]
     pub(crate) label_file: Vec<PathBuf>,
-    /// Logging driver for the container: json-file or none
+    /// Logging driver for the container: local, json-file or none
     #[arg(long, value_name = "string")]
     log_driver: Option<String>,
     /// Log driver options: max-size=SIZE, max-file=N

@@ -62,7 +62,7 @@ fn they_are_written_down_by_dockers_names() {
         ),
         ("ExtraHosts", json!(["a:1.2.3.4", "b:::1"])),
         ("Sysctls", json!({"net.core.somaxconn": "5"})),
-        ("LogConfig", json!({"Type": "json-file", "Config": {"max-size": "1m"}})),
+        ("LogConfig", json!({"Type": "local", "Config": {"max-size": "1m"}})),
         ("ShmSize", json!(1024)),
         ("IpcMode", json!("container:1234")),
         ("PidMode", json!("host")),

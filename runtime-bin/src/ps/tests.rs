@@ -18,7 +18,6 @@ fn container(name: &str, words: &[&str]) -> Container {
         args: words.collect(),
         mounts: vec![],
         lowers: vec![],
-        log: true,
     }
 }
 

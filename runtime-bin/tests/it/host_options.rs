@@ -390,7 +390,7 @@ fn what_is_to_come_is_refused_with_its_reason() {
         "true",
     ];
     root.ok(args);
-    let config = json!({"Type": "json-file", "Config": {"max-size": "1m", "max-file": "3"}});
+    let config = json!({"Type": "local", "Config": {"max-size": "1m", "max-file": "3"}});
     assert_eq!(root.inspect("box")["HostConfig"]["LogConfig"], config);
     root.fails(125, &["--log-driver"], ["run", "--log-driver", "syslog", image(), "true"]);
 }

@@ -13,15 +13,25 @@ fn loaded() -> Root {
     root
 }
 
+const DRIVERS: [&str; 2] = ["local", "json-file"];
+
 /// Starts `box` with a log of so many bytes and files.
-fn run(root: &Root, size: &str, files: &str, script: &str) {
+fn run(root: &Root, driver: &str, size: &str, files: &str, script: &str) {
     let (size, files) = (format!("max-size={size}"), format!("max-file={files}"));
-    let options = ["run", "-d", "--name", "box", "--log-opt", &size, "--log-opt", &files];
-    root.ok([&options[..], &["busybox", "sh", "-c", script]].concat());
+    let options = ["run", "-d", "--name", "box", "--log-driver", driver];
+    let limits = ["--log-opt", &size, "--log-opt", &files];
+    root.ok([&options[..], &limits, &["busybox", "sh", "-c", script]].concat());
 }
 
+/// The newest file of the log of `box`. `inspect` names it where others can read it.
 fn log_path(root: &Root) -> PathBuf {
-    root.inspect("box")["LogPath"].as_str().unwrap().into()
+    let told = root.inspect("box");
+    let (id, driver) = (told["Id"].as_str().unwrap(), &told["HostConfig"]["LogConfig"]["Type"]);
+    let form = driver.as_str().unwrap().trim_end_matches("-file");
+    let path = root.store().join("containers").join(id).join(format!("{id}-{form}.log"));
+    let expected = if form == "json" { path.to_str().unwrap() } else { "" };
+    assert_eq!(told["LogPath"], expected);
+    path
 }
 
 fn file(log: &Path, number: u32) -> PathBuf {
@@ -38,24 +48,29 @@ fn numbers(range: std::ops::RangeInclusive<usize>) -> String {
 #[test]
 fn a_full_log_is_rotated_and_read_over_its_files() {
     let root = loaded();
-    run(&root, "4k", "3", "seq 1 1000");
-    root.wait_for_exit("box");
-    let log = log_path(&root);
-    let texts: Vec<String> =
-        (0..3).map(|number| fs::read_to_string(file(&log, number)).unwrap()).collect();
-    assert!(!file(&log, 3).exists());
-    assert!(texts.iter().all(|text| text.len() <= 4000));
-    // Those that are not written to any more have no room for one more line.
-    assert!(texts[1..].iter().all(|text| text.len() > 3800));
-    let lines: usize = texts.iter().map(|text| text.lines().count()).sum();
-    assert_eq!(root.call(["logs", "box"]).stdout, numbers(1001 - lines..=1000));
-    // A tail that begins in the oldest file.
-    let most = lines - 2;
-    let tail = root.call(["logs", "--tail", &most.to_string(), "box"]).stdout;
-    assert_eq!(tail, numbers(1001 - most..=1000));
-    let config = json!({"Type": "json-file", "Config": {"max-size": "4k", "max-file": "3"}});
-    assert_eq!(root.inspect("box")["HostConfig"]["LogConfig"], config);
-    root.ok(["rm", "box"]);
+    for (driver, size, bytes) in [("local", "1k", 1000), ("json-file", "4k", 4000)] {
+        run(&root, driver, size, "3", "for n in $(seq 1 1000); do echo $n; done");
+        root.wait_for_exit("box");
+        let log = log_path(&root);
+        let sizes = [0, 1, 2].map(|number| {
+            usize::try_from(fs::metadata(file(&log, number)).unwrap().len()).unwrap()
+        });
+        assert!(!file(&log, 3).exists());
+        assert!(sizes.iter().all(|&size| size <= bytes), "{sizes:?}");
+        // Those that are not written to any more have no room for one more line.
+        assert!(sizes[1..].iter().all(|&size| size > bytes - 200), "{sizes:?}");
+        let out = root.call(["logs", "box"]).stdout;
+        let lines = out.lines().count();
+        assert!(lines > 80 && lines < 1000, "{lines}");
+        assert_eq!(out, numbers(1001 - lines..=1000));
+        // A tail that begins in the oldest file.
+        let most = lines - 2;
+        let tail = root.call(["logs", "--tail", &most.to_string(), "box"]).stdout;
+        assert_eq!(tail, numbers(1001 - most..=1000));
+        let config = json!({"Type": driver, "Config": {"max-size": size, "max-file": "3"}});
+        assert_eq!(root.inspect("box")["HostConfig"]["LogConfig"], config);
+        root.ok(["rm", "box"]);
+    }
     root.assert_nothing_left();
 }
 
@@ -63,32 +78,120 @@ fn a_full_log_is_rotated_and_read_over_its_files() {
 #[test]
 fn within_the_limits_nothing_is_lost() {
     let root = loaded();
-    run(&root, "20k", "10", "seq 1 1000");
-    root.wait_for_exit("box");
-    assert_eq!(root.call(["logs", "box"]).stdout, numbers(1..=1000));
-    assert!(file(&log_path(&root), 3).exists());
-    root.ok(["start", "box"]);
-    root.wait_for_exit("box");
-    assert_eq!(root.call(["logs", "box"]).stdout, numbers(1..=1000).repeat(2));
-    root.ok(["rm", "box"]);
-    let options = ["run", "-d", "--name", "box", "--log-opt", "max-size=4K"];
-    root.ok([&options[..], &["busybox", "seq", "1", "1000"]].concat());
-    root.wait_for_exit("box");
-    let log = log_path(&root);
-    let text = fs::read_to_string(&log).unwrap();
-    assert!(text.len() <= 4000 && !file(&log, 1).exists());
-    let lines = text.lines().count();
-    assert_eq!(root.call(["logs", "box"]).stdout, numbers(1001 - lines..=1000));
+    for (driver, large, small) in
+        [("local", "2k", "max-size=1K"), ("json-file", "20k", "max-size=4K")]
+    {
+        run(&root, driver, large, "10", "seq 1 1000");
+        root.wait_for_exit("box");
+        assert_eq!(root.call(["logs", "box"]).stdout, numbers(1..=1000));
+        root.ok(["start", "box"]);
+        root.wait_for_exit("box");
+        assert_eq!(root.call(["logs", "box"]).stdout, numbers(1..=1000).repeat(2));
+        assert!(file(&log_path(&root), 1).exists());
+        root.ok(["rm", "box"]);
+        let options =
+            ["run", "-d", "--name", "box", "--log-driver", driver, "--log-opt", small, "busybox"];
+        root.ok([&options[..], &["sh", "-c", "for n in $(seq 1 1000); do echo $n; done"]].concat());
+        root.wait_for_exit("box");
+        let log = log_path(&root);
+        assert!(fs::metadata(&log).unwrap().len() <= 4000 && !file(&log, 1).exists());
+        let out = root.call(["logs", "box"]).stdout;
+        assert!(!out.is_empty() && out == numbers(1001 - out.lines().count()..=1000), "{out}");
+        root.ok(["rm", "box"]);
+    }
 }
 
 #[test]
 fn a_log_is_followed_through_its_rotations() {
     let root = loaded();
     let part = "seq $((part * 10 + 1)) $((part * 10 + 10)); sleep 0.05";
-    run(&root, "2k", "9", &format!("for part in $(seq 0 29); do {part}; done"));
-    let out = root.call(["logs", "-f", "box"]);
-    assert_eq!((out.code, out.stdout), (0, numbers(1..=300)), "{}", out.stderr);
-    assert!(file(&log_path(&root), 8).exists());
+    for (driver, size) in [("local", "1k"), ("json-file", "2k")] {
+        let script = format!("for part in $(seq 0 29); do {part}; done");
+        run(&root, driver, size, "9", &script);
+        let out = root.call(["logs", "-f", "box"]);
+        assert_eq!((out.code, out.stdout), (0, numbers(1..=300)), "{}", out.stderr);
+        assert!(file(&log_path(&root), 1).exists());
+        root.ok(["rm", "box"]);
+    }
+}
+
+/// What a user sees of both forms is the same, but for bytes that are no text, which JSON cannot have.
+#[test]
+fn both_forms_show_the_same() {
+    let root = loaded();
+    let script = "echo one; echo two >&2; printf 'a\\tb\\n\\n'; printf end";
+    for driver in DRIVERS {
+        root.ok([
+            "run",
+            "-d",
+            "--name",
+            "box",
+            "--log-driver",
+            driver,
+            "busybox",
+            "sh",
+            "-c",
+            script,
+        ]);
+        root.wait_for_exit("box");
+        root.ok(["start", "box"]);
+        root.wait_for_exit("box");
+        let out = root.call(["logs", "box"]);
+        // The last line of a run has no end, and is none of the next run's first line.
+        assert_eq!(out.stdout, "one\na\tb\n\nendone\na\tb\n\nend");
+        assert_eq!(out.stderr, "two\ntwo\n");
+        let timed = root.call(["logs", "-t", "--tail", "5", "box"]).stdout;
+        assert!(timed.contains("Z end") && timed.lines().count() >= 4, "{timed}");
+        root.ok(["rm", "box"]);
+    }
+    root.ok(["run", "-d", "--name", "box", "busybox", "printf", "\\377\\000\\n"]);
+    root.wait_for_exit("box");
+    assert_eq!(root.inspect("box")["HostConfig"]["LogConfig"]["Type"], "local");
+    let out = root.command(["logs", "box"]).output().unwrap();
+    assert_eq!(out.stdout, [0xff, 0, b'\n']);
+}
+
+/// A prompt has no end of line, and is shown to who does not follow.
+#[test]
+fn a_line_that_has_no_end_yet_is_shown() {
+    let root = loaded();
+    root.ok(["run", "-d", "--name", "box", "busybox", "sh", "-c", "printf 'name: '; sleep 1000"]);
+    wait_until("the prompt", || root.call(["logs", "box"]).stdout == "name: ");
+    root.ok(["rm", "-f", "box"]);
+}
+
+/// A supervisor that is killed leaves a log that the next one goes on with.
+#[test]
+fn a_log_whose_writer_was_killed_goes_on() {
+    let root = loaded();
+    for driver in DRIVERS {
+        let script = "echo run; exec sleep 1000";
+        root.ok([
+            "run",
+            "-d",
+            "--name",
+            "box",
+            "--log-driver",
+            driver,
+            "busybox",
+            "sh",
+            "-c",
+            script,
+        ]);
+        wait_until("its output", || root.call(["logs", "box"]).stdout == "run\n");
+        root.ok(["kill", "box"]);
+        root.wait_for_exit("box");
+        // As if it had been killed within a write.
+        let log = log_path(&root);
+        let mut bytes = fs::read(&log).unwrap();
+        if driver == "local" {
+            bytes.extend_from_slice(&[9, 0, 0, 0, 1, 2]);
+            fs::write(&log, bytes).unwrap();
+        }
+        root.ok(["start", "box"]);
+        wait_until("both", || root.call(["logs", "box"]).stdout == "run\nrun\n");
+        root.ok(["rm", "-f", "box"]);
+    }
 }
 
 #[test]
@@ -118,7 +221,7 @@ fn without_a_driver_nothing_is_kept() {
 fn what_is_no_driver_or_option_is_refused() {
     let root = loaded();
     for (options, words) in [
-        (&["--log-driver", "syslog"][..], &["--log-driver", "syslog", "json-file"][..]),
+        (&["--log-driver", "syslog"][..], &["--log-driver", "syslog", "local, json-file"][..]),
         (&["--log-opt", "max-size=100"], &["--log-opt", "max-size=100", "10m"]),
         (&["--log-opt", "max-file=0"], &["--log-opt", "max-file=0", "from 1 on"]),
         (&["--log-opt", "tag=x"], &["--log-opt", "tag=x", "max-size and max-file"]),

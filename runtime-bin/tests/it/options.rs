@@ -51,7 +51,8 @@ fn detached() {
     let root = Root::new();
     let image = busybox();
     let script = "echo out; echo err >&2; sleep 1000";
-    let id = root.ok(["run", "-d", "--name", "box", arg(&image), "sh", "-c", script]);
+    let options = ["run", "-d", "--name", "box", "--log-driver", "json-file"];
+    let id = root.ok([&options[..], &[arg(&image), "sh", "-c", script]].concat());
     assert!(is_id(&id), "{id}");
     // Its output is kept, as Docker's json-file driver does.
     let log = root.store().join("containers").join(&id).join(format!("{id}-json.log"));

@@ -98,8 +98,7 @@ fn a_container_with_deep_directories_can_be_removed() {
 }
 
 fn log(root: &Root, name: &str) -> String {
-    let path = root.inspect(name)["LogPath"].as_str().unwrap().to_owned();
-    std::fs::read_to_string(path).unwrap()
+    root.call(["logs", name]).stdout
 }
 
 /// What is still on its way through a terminal when its process ends.

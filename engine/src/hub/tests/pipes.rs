@@ -6,6 +6,8 @@ use std::time::Instant;
 use rustix::fs::Mode;
 
 use super::*;
+use crate::log::{Form, Limits};
+use crate::rotated::Reader;
 use crate::wire::IS_WRITTEN;
 
 impl Peer {
@@ -175,7 +177,7 @@ fn the_log_has_what_goes_to_a_pipe() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("log");
     let mut hub = Hub::new(false);
-    hub.keep_log(Log::open(&path, crate::log::Limits::default()).unwrap());
+    hub.keep_log(Log::open(&path, Form::Local, Limits::default()).unwrap());
     let (read, write) = pipe_with(PipeFlags::CLOEXEC).unwrap();
     let mut peer = with_pipe(&mut hub, &write);
     drop(write);
@@ -191,11 +193,11 @@ fn the_log_has_what_goes_to_a_pipe() {
     let moved = reader.join().unwrap();
     assert!(moved.len() > 400_000, "{}", moved.len());
     assert!([moved, peer.stdout].concat() == numbers(100_000));
-    let log = std::fs::read_to_string(&path).unwrap();
-    let lines = log.lines().map(|line| serde_json::from_str(line).unwrap());
-    let text: String =
-        lines.map(|line: serde_json::Value| line["log"].as_str().unwrap().to_owned()).collect();
-    assert!(text.into_bytes() == numbers(100_000));
+    let (mut log, mut text) = (Reader::open(path).unwrap().unwrap(), Vec::new());
+    while let Some(piece) = log.piece().unwrap() {
+        text.extend_from_slice(piece.bytes);
+    }
+    assert!(text == numbers(100_000));
 }
 
 /// Its descriptors go with it, also where its input is not taken and so not asked for.
