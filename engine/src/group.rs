@@ -14,23 +14,25 @@ use std::time::{Duration, Instant};
 use oci_spec::runtime::LinuxDeviceType;
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::MountAttrFlags;
-use sys::bpf::Device;
+use sys::bpf::{Access, DeviceKind, DeviceRule};
 use sys::fscontext::FsContext;
 
 use crate::dir::Dir;
 use crate::{Container, Error, devices, mounts};
 
 /// As Docker: null, zero, full, random, urandom; tty, console, ptmx; the terminals.
-const DEVICES: [Device; 9] = [
-    Device::char(1, Some(3)),
-    Device::char(1, Some(5)),
-    Device::char(1, Some(7)),
-    Device::char(1, Some(8)),
-    Device::char(1, Some(9)),
-    Device::char(5, Some(0)),
-    Device::char(5, Some(1)),
-    Device::char(5, Some(2)),
-    Device::char(136, None),
+const DEVICES: [DeviceRule; 10] = [
+    // Nodes may be made of all devices.
+    DeviceRule::all(true, Access::MKNOD),
+    DeviceRule::char(1, Some(3)),
+    DeviceRule::char(1, Some(5)),
+    DeviceRule::char(1, Some(7)),
+    DeviceRule::char(1, Some(8)),
+    DeviceRule::char(1, Some(9)),
+    DeviceRule::char(5, Some(0)),
+    DeviceRule::char(5, Some(1)),
+    DeviceRule::char(5, Some(2)),
+    DeviceRule::char(136, None),
 ];
 
 /// How long a group may be busy after its processes have ended, or were killed.
@@ -48,23 +50,25 @@ pub(crate) fn make(dir: &Dir, container: &Container) -> Result<OwnedFd, Error> {
         .map_err(|error| Error::system("make the cgroup", &place, error))?;
     let group = open_at(&place)?;
     if !container.host_config.privileged {
-        let allowed = [DEVICES.to_vec(), given(container)?].concat();
-        sys::bpf::allow_devices(group.as_fd(), &allowed)
+        let rules = [DEVICES.to_vec(), given(container)?].concat();
+        sys::bpf::restrict_devices(group.as_fd(), &rules)
             .map_err(|errno| Error::system("limit the devices of the cgroup", &place, errno))?;
     }
     Ok(group)
 }
 
 /// The devices that the container gets beside those.
-fn given(container: &Container) -> Result<Vec<Device>, Error> {
+fn given(container: &Container) -> Result<Vec<DeviceRule>, Error> {
     let number = |number: i64| u32::try_from(number).unwrap_or_default();
     let nodes = devices::list(container)?;
-    let device = nodes.iter().map(|node| Device {
-        block: node.typ() == LinuxDeviceType::B,
-        major: number(node.major()),
-        minor: Some(number(node.minor())),
+    let rule = nodes.iter().map(|node| DeviceRule {
+        kind: match node.typ() {
+            LinuxDeviceType::B => DeviceKind::Block,
+            _ => DeviceKind::Char,
+        },
+        ..DeviceRule::char(number(node.major()), Some(number(node.minor())))
     });
-    Ok(device.collect())
+    Ok(rule.collect())
 }
 
 /// A descriptor of a running container's cgroup.

@@ -7,21 +7,63 @@ use rustix::io::Errno;
 
 use crate::process::last_errno;
 
-/// A device: its kind, its major number, and its minor number where not all of them are meant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Device {
-    /// Whether it is a block device; else it is a character device.
-    pub block: bool,
-    /// Its driver.
-    pub major: u32,
-    /// Which of the driver's.
-    pub minor: Option<u32>,
+bitflags::bitflags! {
+    /// Kinds of access to a device; the numbers are the kernel's (BPF_DEVCG_ACC_*).
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+    pub struct Access: u8 {
+        /// Making a node of it (mknod(2)): `m`.
+        const MKNOD = 1;
+        /// Opening it to read: `r`.
+        const READ = 2;
+        /// Opening it to write: `w`.
+        const WRITE = 4;
+    }
 }
 
-impl Device {
-    /// A character device.
-    pub const fn char(major: u32, minor: Option<u32>) -> Device {
-        Device { block: false, major, minor }
+/// Which kinds of devices a rule is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum DeviceKind {
+    /// Both, whatever their numbers: `a`.
+    All,
+    /// Block devices: `b`.
+    Block,
+    /// Character devices: `c`.
+    Char,
+}
+
+/// Allows or denies access to the devices that it matches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceRule {
+    /// Whether it allows.
+    pub allow: bool,
+    /// The kind; the numbers of [`DeviceKind::All`] are not looked at.
+    pub kind: DeviceKind,
+    /// The driver, or all.
+    pub major: Option<u32>,
+    /// Which of the driver's, or all.
+    pub minor: Option<u32>,
+    /// To what.
+    pub access: Access,
+}
+
+impl DeviceRule {
+    /// Allows everything with a character device.
+    pub const fn char(major: u32, minor: Option<u32>) -> DeviceRule {
+        let kind = DeviceKind::Char;
+        DeviceRule { allow: true, kind, major: Some(major), minor, access: Access::all() }
+    }
+
+    /// `allow` for every device.
+    pub const fn all(allow: bool, access: Access) -> DeviceRule {
+        DeviceRule { allow, kind: DeviceKind::All, major: None, minor: None, access }
+    }
+
+    /// The numbers that count.
+    fn numbers(&self) -> (Option<u32>, Option<u32>) {
+        match self.kind {
+            DeviceKind::All => (None, None),
+            _ => (self.major, self.minor),
+        }
     }
 }
 
@@ -42,40 +84,74 @@ const AND: u8 = 0x57; // BPF_ALU64 | BPF_AND | BPF_K
 const COPY: u8 = 0xbf; // BPF_ALU64 | BPF_MOV | BPF_X
 const SHIFT_RIGHT: u8 = 0x77; // BPF_ALU64 | BPF_RSH | BPF_K
 const SET: u8 = 0xb7; // BPF_ALU64 | BPF_MOV | BPF_K
+const SKIP: u8 = 0x05; // BPF_JMP | BPF_JA
 const SKIP_IF_BITS: u8 = 0x45; // BPF_JMP | BPF_JSET | BPF_K
 const SKIP_UNLESS: u8 = 0x55; // BPF_JMP | BPF_JNE | BPF_K
 const EXIT: u8 = 0x95; // BPF_JMP | BPF_EXIT
 
-// BPF_DEVCG_DEV_BLOCK, BPF_DEVCG_DEV_CHAR, and BPF_DEVCG_ACC_READ | BPF_DEVCG_ACC_WRITE: what is left is
-// mknod.
-const BLOCK: i32 = 1;
-const CHAR: i32 = 2;
-const READ_OR_WRITE: i32 = 2 | 4;
+// Registers of the program.
+const ANSWER: u8 = 0;
+const CONTEXT: u8 = 1;
+/// The kinds of access that are asked for and not allowed yet.
+const WANTED: u8 = 2;
+const KIND: u8 = 3;
+const MAJOR: u8 = 4;
+const MINOR: u8 = 5;
 
-/// Yes to mknod(2) of anything and to the use of `allowed`, no to the rest.
-fn program(allowed: &[Device]) -> Vec<Instruction> {
+/// Each kind of access is decided by the last rule that matches it, and denied where there is none: so
+/// the rules are looked at from the last to the first.
+fn program(rules: &[DeviceRule]) -> Vec<Instruction> {
     let op = |code, to: u8, from: u8, offset, operand| {
         let registers = to | from << 4;
         Instruction { code, registers, offset, operand }
     };
-    let answer = |value| [op(SET, 0, 0, 0, value), op(EXIT, 0, 0, 0, 0)];
-    // struct bpf_cgroup_dev_ctx: access << 16 | type, major, minor.
+    let answer = |value| [op(SET, ANSWER, 0, 0, value), op(EXIT, 0, 0, 0, 0)];
+    // struct bpf_cgroup_dev_ctx: access << 16 | kind, major, minor.
     let mut code = vec![
-        op(LOAD_WORD, 2, 1, 0, 0),
-        op(LOAD_WORD, 4, 1, 4, 0),
-        op(LOAD_WORD, 5, 1, 8, 0),
-        op(COPY, 3, 2, 0, 0),
-        op(AND, 3, 0, 0, 0xffff),
-        op(SHIFT_RIGHT, 2, 0, 0, 16),
-        op(SKIP_IF_BITS, 2, 0, 2, READ_OR_WRITE),
+        op(LOAD_WORD, WANTED, CONTEXT, 0, 0),
+        op(LOAD_WORD, MAJOR, CONTEXT, 4, 0),
+        op(LOAD_WORD, MINOR, CONTEXT, 8, 0),
+        op(COPY, KIND, WANTED, 0, 0),
+        op(AND, KIND, 0, 0, 0xffff),
+        op(SHIFT_RIGHT, WANTED, 0, 0, 16),
+        op(SKIP_UNLESS, WANTED, 0, 2, 0),
     ];
     code.extend(answer(1));
-    for Device { block, major, minor } in allowed {
-        let rest = if minor.is_some() { 4 } else { 3 };
-        code.push(op(SKIP_UNLESS, 3, 0, rest, if *block { BLOCK } else { CHAR }));
-        code.push(op(SKIP_UNLESS, 4, 0, rest - 1, *major as i32));
-        code.extend(minor.map(|minor| op(SKIP_UNLESS, 5, 0, 2, minor as i32)));
-        code.extend(answer(1));
+    for rule in rules.iter().rev() {
+        let access = i32::from(rule.access.bits());
+        let every = rule.access.is_all();
+        let mut body = Vec::new();
+        match rule.allow {
+            true if !every => {
+                body.push(op(AND, WANTED, 0, 0, !access));
+                body.push(op(SKIP_UNLESS, WANTED, 0, 2, 0));
+            }
+            false if !every => {
+                body.push(op(SKIP_IF_BITS, WANTED, 0, 1, access));
+                body.push(op(SKIP, 0, 0, 2, 0));
+            }
+            _ => {}
+        }
+        body.extend(answer(i32::from(rule.allow)));
+        // BPF_DEVCG_DEV_BLOCK, BPF_DEVCG_DEV_CHAR.
+        let kind = match rule.kind {
+            DeviceKind::All => None,
+            DeviceKind::Block => Some(1),
+            DeviceKind::Char => Some(2),
+        };
+        let (major, minor) = rule.numbers();
+        let mut conditions: Vec<(u8, i32)> = kind.map(|kind| (KIND, kind)).into_iter().collect();
+        conditions.extend(major.map(|number| (MAJOR, number as i32)));
+        conditions.extend(minor.map(|number| (MINOR, number as i32)));
+        let count = conditions.len();
+        for (at, (register, value)) in conditions.into_iter().enumerate() {
+            let rest = (count - at - 1 + body.len()) as i16;
+            code.push(op(SKIP_UNLESS, register, 0, rest, value));
+        }
+        code.extend(body);
+        if count == 0 && every {
+            return code; // the verifier takes no code that cannot be reached
+        }
     }
     code.extend(answer(0));
     code
@@ -93,7 +169,7 @@ struct Load {
     flags: u32,
 }
 
-/// `union bpf_attr` of BPF_PROG_ATTACH.
+/// `union bpf_attr` of BPF_PROG_ATTACH and BPF_PROG_DETACH.
 #[repr(C)]
 struct Attach {
     target: u32,
@@ -102,18 +178,66 @@ struct Attach {
     flags: u32,
 }
 
-/// Lets the processes of the cgroup whose directory `group` is open on read and write the
-/// devices `allowed` and no other device, beside what is forbidden to the groups above it. They may make
-/// nodes of all kinds. It goes with the group. Needs CAP_SYS_ADMIN; EINVAL without CONFIG_CGROUP_BPF.
-pub fn allow_devices(group: BorrowedFd<'_>, allowed: &[Device]) -> Result<(), Errno> {
-    // Numbers of linux/bpf.h.
-    const PROG_LOAD: libc::c_int = 5;
-    const PROG_ATTACH: libc::c_int = 8;
-    const PROG_TYPE_CGROUP_DEVICE: u32 = 15;
-    const CGROUP_DEVICE: u32 = 6;
-    const ALLOW_MULTI: u32 = 2;
-    let code = program(allowed);
-    let load = Load {
+/// `union bpf_attr` of BPF_PROG_QUERY.
+#[repr(C)]
+struct Query {
+    target: u32,
+    kind: u32,
+    query_flags: u32,
+    attach_flags: u32,
+    ids: u64,
+    count: u32,
+    padding: u32,
+}
+
+/// `union bpf_attr` of BPF_PROG_GET_FD_BY_ID.
+#[repr(C)]
+struct ById {
+    id: u32,
+    next: u32,
+    flags: u32,
+}
+
+// Numbers of linux/bpf.h.
+const PROG_LOAD: libc::c_int = 5;
+const PROG_ATTACH: libc::c_int = 8;
+const PROG_DETACH: libc::c_int = 9;
+const PROG_GET_FD_BY_ID: libc::c_int = 13;
+const PROG_QUERY: libc::c_int = 16;
+const PROG_TYPE_CGROUP_DEVICE: u32 = 15;
+const CGROUP_DEVICE: u32 = 6;
+const ALLOW_MULTI: u32 = 2;
+/// BPF_CGROUP_MAX_PROGS of the kernel: no group has more.
+const MOST: usize = 64;
+
+/// # Safety
+/// `T` is what the command reads and writes, and what it points to lives over the call.
+unsafe fn bpf<T>(command: libc::c_int, attributes: &mut T) -> Result<i32, Errno> {
+    // SAFETY: by this function's contract; the size is that of the structure.
+    let result = unsafe {
+        libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<T>())
+    };
+    i32::try_from(result).ok().filter(|result| *result >= 0).ok_or_else(last_errno)
+}
+
+/// As [`bpf`], of a command that makes a descriptor (close-on-exec).
+///
+/// # Safety
+/// As there, and the command makes a descriptor.
+unsafe fn bpf_fd<T>(command: libc::c_int, attributes: &mut T) -> Result<OwnedFd, Errno> {
+    // SAFETY: by this function's contract.
+    let fd = unsafe { bpf(command, attributes) }?;
+    // SAFETY: the call just made this descriptor, and nothing else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Lets the processes of the cgroup whose directory `group` is open on use devices as `rules` say, beside
+/// what is forbidden to the groups above it: the last rule that matches decides, and what none matches is
+/// denied. What was set before in this group is replaced, with no moment without either. It goes with the
+/// group. Needs CAP_SYS_ADMIN; EINVAL without CONFIG_CGROUP_BPF.
+pub fn restrict_devices(group: BorrowedFd<'_>, rules: &[DeviceRule]) -> Result<(), Errno> {
+    let code = program(rules);
+    let mut load = Load {
         kind: PROG_TYPE_CGROUP_DEVICE,
         instructions: u32::try_from(code.len()).map_err(|_| Errno::TOOBIG)?,
         code: code.as_ptr() as u64,
@@ -122,23 +246,44 @@ pub fn allow_devices(group: BorrowedFd<'_>, allowed: &[Device]) -> Result<(), Er
         version: 0,
         flags: 0,
     };
-    // SAFETY: `load`, the instructions and the text that it points to live over the call; the kernel
-    // reads them only.
-    let fd = unsafe { libc::syscall(libc::SYS_bpf, PROG_LOAD, &raw const load, size_of::<Load>()) };
-    let fd = i32::try_from(fd).ok().filter(|fd| *fd >= 0).ok_or_else(last_errno)?;
-    // SAFETY: the call just made this descriptor (close-on-exec), and nothing else knows it.
-    let program = unsafe { OwnedFd::from_raw_fd(fd) };
-    let attach = Attach {
+    // SAFETY: `load` is of the command's form; the instructions and the text live over the call.
+    let program = unsafe { bpf_fd(PROG_LOAD, &mut load) }?;
+    let before = programs(group)?;
+    let of = |program: &OwnedFd, flags| Attach {
         target: group.as_raw_fd() as u32,
         program: program.as_raw_fd() as u32,
         kind: CGROUP_DEVICE,
-        flags: ALLOW_MULTI,
+        flags,
     };
-    // SAFETY: `attach` lives over the call, and the kernel reads it only.
-    let result = unsafe {
-        libc::syscall(libc::SYS_bpf, PROG_ATTACH, &raw const attach, size_of::<Attach>())
+    // SAFETY: the structure is of the command's form and points to nothing.
+    unsafe { bpf(PROG_ATTACH, &mut of(&program, ALLOW_MULTI)) }?;
+    for old in &before {
+        // SAFETY: as above.
+        unsafe { bpf(PROG_DETACH, &mut of(old, 0)) }?;
+    }
+    Ok(())
+}
+
+/// The device programs of a group itself, without those of the groups above.
+fn programs(group: BorrowedFd<'_>) -> Result<Vec<OwnedFd>, Errno> {
+    let mut ids = [0_u32; MOST];
+    let mut query = Query {
+        target: group.as_raw_fd() as u32,
+        kind: CGROUP_DEVICE,
+        query_flags: 0,
+        attach_flags: 0,
+        ids: ids.as_mut_ptr() as u64,
+        count: MOST as u32,
+        padding: 0,
     };
-    if result == 0 { Ok(()) } else { Err(last_errno()) }
+    // SAFETY: `query` is of the command's form; `ids` has room for the count that it names.
+    unsafe { bpf(PROG_QUERY, &mut query) }?;
+    let found = ids.get(..query.count as usize).unwrap_or(&ids);
+    let open = |id: &u32| {
+        // SAFETY: the structure is of the command's form and points to nothing; it makes a descriptor.
+        unsafe { bpf_fd(PROG_GET_FD_BY_ID, &mut ById { id: *id, next: 0, flags: 0 }) }
+    };
+    found.iter().map(open).collect()
 }
 
 #[cfg(test)]
@@ -151,12 +296,12 @@ mod tests {
     struct Group(PathBuf);
 
     impl Group {
-        fn new() -> Group {
+        fn new(test: &str) -> Group {
             let mounts = crate::mountinfo::parse(&std::fs::read("/proc/self/mountinfo").unwrap());
             let mount = mounts.unwrap().into_iter().find(|mount| mount.fstype == "cgroup2");
             let own = std::fs::read_to_string("/proc/self/cgroup").unwrap();
             let own = own.lines().find_map(|line| line.strip_prefix("0::/")).unwrap();
-            let name = format!("sys-bpf-{}", std::process::id());
+            let name = format!("sys-bpf-{test}-{}", std::process::id());
             let path = mount.expect("a mounted cgroup2").target.join(own).join(name);
             std::fs::create_dir(&path).unwrap();
             Group(path)
@@ -178,12 +323,13 @@ mod tests {
 
     #[test]
     fn only_the_devices_allowed_can_be_opened() {
-        let group = Group::new();
+        let group = Group::new("only");
         let dir = std::fs::File::open(&group.0).unwrap();
         assert!(group.run(": < /dev/zero"));
-        let loop_0 = Device { block: true, major: 7, minor: Some(0) };
-        let allowed = [Device::char(1, Some(3)), Device::char(136, None), loop_0];
-        allow_devices(dir.as_fd(), &allowed).unwrap();
+        let loop_0 = DeviceRule { kind: DeviceKind::Block, ..DeviceRule::char(7, Some(0)) };
+        let nodes = DeviceRule::all(true, Access::MKNOD);
+        let rules = [nodes, DeviceRule::char(1, Some(3)), DeviceRule::char(136, None), loop_0];
+        restrict_devices(dir.as_fd(), &rules).unwrap();
         assert!(group.run(": < /dev/null && : > /dev/null"));
         for other in ["zero", "full", "urandom"] {
             assert!(!group.run(&format!(": < /dev/{other}")), "{other}");
@@ -199,8 +345,31 @@ mod tests {
     }
 
     #[test]
+    fn the_last_rule_that_matches_an_access_decides_and_new_rules_replace_old_ones() {
+        let group = Group::new("last");
+        let dir = std::fs::File::open(&group.0).unwrap();
+        let rule = |allow, access| DeviceRule { allow, access, ..DeviceRule::char(1, Some(3)) };
+        let all = DeviceRule::all;
+        let sets: [(&[DeviceRule], [bool; 3]); 6] = [
+            (&[], [false, false, false]),
+            (&[all(true, Access::all())], [true, true, true]),
+            (&[all(true, Access::all()), rule(false, Access::WRITE)], [true, false, false]),
+            (&[all(false, Access::all()), rule(true, Access::READ)], [true, false, false]),
+            (&[rule(true, Access::READ), rule(true, Access::WRITE)], [true, true, true]),
+            (&[rule(true, Access::all()), all(false, Access::READ)], [false, true, false]),
+        ];
+        for (rules, expected) in sets {
+            restrict_devices(dir.as_fd(), rules).unwrap();
+            let can = ["< /dev/null", "> /dev/null", "<> /dev/null"]
+                .map(|redirection| group.run(&format!("(: {redirection})")));
+            assert_eq!(can, expected, "{rules:?}");
+            assert_eq!(programs(dir.as_fd()).unwrap().len(), 1);
+        }
+    }
+
+    #[test]
     fn what_is_no_group_is_refused() {
         let dir = std::fs::File::open("/").unwrap();
-        assert!(allow_devices(dir.as_fd(), &[]).is_err());
+        assert!(restrict_devices(dir.as_fd(), &[]).is_err());
     }
 }

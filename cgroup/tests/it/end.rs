@@ -1,0 +1,62 @@
+//! Nothing of a group is left, whatever it holds.
+
+use cgroup::Hierarchies;
+
+use crate::harness::{TestGroup, until};
+
+#[test]
+fn all_processes_of_nested_groups_are_killed_and_all_groups_removed() {
+    let hierarchies = Hierarchies::find().unwrap();
+    let group = TestGroup::of(&hierarchies, "nested");
+    let path = group.location.to_string();
+    let path = path.lines().next().unwrap().rsplit(':').next().unwrap();
+    let inner = hierarchies.locate(&format!("{path}/a/b")).unwrap();
+    let inner = TestGroup { group: hierarchies.create(&inner).unwrap(), location: inner };
+    // Each leaves its parent, and its session, and starts more.
+    let script = "for i in 1 2 3; do setsid sh -c 'while :; do sleep 0.01; done' & done";
+    assert!(group.succeeds(script));
+    assert!(inner.succeeds(script));
+    until("they run", || group.processes().unwrap().len() >= 6);
+    assert!(inner.processes().unwrap().len() >= 3);
+    assert!(group.is_populated().unwrap());
+    let error = group.remove().unwrap_err();
+    assert_eq!(error.source_kind(), Some(std::io::ErrorKind::ResourceBusy), "{error}");
+    group.kill_all().unwrap();
+    until("they end", || !group.is_populated().unwrap());
+    group.remove().unwrap();
+    for (_, path) in group.paths() {
+        assert!(!path.exists(), "{}", path.display());
+    }
+    // Once more is no error.
+    group.kill_all().unwrap();
+    group.remove().unwrap();
+    group.destroy().unwrap();
+}
+
+/// As on kernels before cgroup.kill (5.14), and where v2 is not mounted.
+#[test]
+fn processes_are_killed_one_by_one_as_well() {
+    let group = TestGroup::new("one-by-one");
+    let mut child = group.start("(sleep 100 & sleep 100 & wait) & wait");
+    until("they run", || group.processes().unwrap().len() >= 4);
+    assert!(group.signal_each(rustix::process::Signal::KILL).unwrap() >= 4);
+    until("they end", || child.try_wait().unwrap().is_some());
+    until("the others too", || !group.is_populated().unwrap());
+}
+
+#[test]
+fn a_record_finds_the_group_again() {
+    let hierarchies = Hierarchies::find().unwrap();
+    let group = TestGroup::of(&hierarchies, "record");
+    let record = group.location.to_string();
+    let again = hierarchies.open(&record.parse().unwrap()).unwrap();
+    assert_eq!(again.paths(), group.paths());
+    // As far as it is there: somebody may have removed a part of it.
+    std::fs::remove_dir(&group.paths()[0].1).unwrap();
+    if let Ok(rest) = hierarchies.open(&group.location) {
+        assert_eq!(rest.paths(), group.paths()[1..]);
+    }
+    group.destroy().unwrap();
+    let error = hierarchies.open(&group.location).unwrap_err();
+    assert!(error.is_not_found(), "{error}");
+}
