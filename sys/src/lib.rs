@@ -24,7 +24,7 @@
 //! | [`bpf`] | the devices that a cgroup may use (allocates) |
 //! | [`keyring`] | a session keyring of its own |
 //! | [`net`] | the loopback device |
-//! | [`seccomp`] | install a BPF program |
+//! | [`seccomp`] | install a BPF program; answer the calls that it puts to a listener |
 //! | [`signal`] | signals by number |
 //!
 //! ```

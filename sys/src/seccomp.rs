@@ -1,4 +1,8 @@
-//! Installing a seccomp filter (seccomp(2)).
+//! Installing a seccomp filter (seccomp(2)), and answering the calls that it puts to a listener.
+
+pub mod notify;
+
+use std::os::fd::{FromRawFd, OwnedFd};
 
 use rustix::io::Errno;
 
@@ -18,17 +22,48 @@ pub struct Instruction {
     pub k: u32,
 }
 
-/// Installs `program` for the calling thread. Needs `no_new_privs` or CAP_SYS_ADMIN (EACCES); a
-/// program that the kernel's checker refuses is EINVAL, as is one of more than 4,096 instructions.
+bitflags::bitflags! {
+    /// Flags of seccomp(2)'s SECCOMP_SET_MODE_FILTER (SECCOMP_FILTER_FLAG_* of linux/seccomp.h).
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+    pub struct Flags: u64 {
+        /// Every action but "allow" is logged (Linux 4.14).
+        const LOG = 1 << 1;
+        /// The mitigation of speculative store bypass stays off (Linux 4.17).
+        const SPEC_ALLOW = 1 << 2;
+        /// Gives a descriptor on which calls are put to whoever holds it (Linux 5.0).
+        const NEW_LISTENER = 1 << 3;
+        /// Who waits for the listener is woken by fatal signals only (Linux 6.0; with
+        /// [`Flags::NEW_LISTENER`]).
+        const WAIT_KILLABLE_RECV = 1 << 5;
+    }
+}
+
+/// [`load`] without flags.
 pub fn install(program: &[Instruction]) -> Result<(), Errno> {
+    load(program, Flags::empty()).map(drop)
+}
+
+/// Installs `program` for the calling thread, and gives the listener's descriptor (close-on-exec)
+/// where [`Flags::NEW_LISTENER`] asks for one. Needs `no_new_privs` or CAP_SYS_ADMIN (EACCES); a
+/// program that the kernel's checker refuses is EINVAL, as is one of more than 4,096 instructions, or
+/// a flag that the kernel does not know. EBUSY: a filter that holds already has a listener.
+pub fn load(program: &[Instruction], flags: Flags) -> Result<Option<OwnedFd>, Errno> {
     let len = u16::try_from(program.len()).map_err(|_| Errno::INVAL)?;
     let prog = libc::sock_fprog { len, filter: program.as_ptr().cast_mut().cast() };
     // SAFETY: `prog` points at `len` instructions with the layout of sock_filter that live over the
     // call; the kernel copies them and writes nothing.
     let result = unsafe {
-        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const prog)
+        let mode = libc::SECCOMP_SET_MODE_FILTER;
+        libc::syscall(libc::SYS_seccomp, mode, flags.bits(), &raw const prog)
     };
-    if result == 0 { Ok(()) } else { Err(last_errno()) }
+    match libc::c_int::try_from(result) {
+        Ok(0..) if !flags.contains(Flags::NEW_LISTENER) => Ok(None),
+        Ok(listener @ 0..) => {
+            // SAFETY: the kernel made it in this call, and nobody else has it.
+            Ok(Some(unsafe { OwnedFd::from_raw_fd(listener) }))
+        }
+        _ => Err(last_errno()),
+    }
 }
 
 /// A program that answers the system calls of these numbers with `errno`, and lets all others be: a

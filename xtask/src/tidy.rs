@@ -23,11 +23,12 @@ const EDGES: &[(&str, &[&str])] = &[
     ("bindvol", &["sys"]),
     ("pivot", &["sys"]),
     ("cgroup", &["sys"]),
+    ("seccomp-oci", &["sys"]),
     ("erofs-index", &[]),
     ("image-unpack", &["sys", "erofs-index"]),
     ("image-store", &["image-unpack", "overlay", "sys"]),
     ("image-pull", &["image-store"]),
-    ("oci-runtime", &["ns-core", "overlay", "bindvol", "pivot", "cgroup", "sys"]),
+    ("oci-runtime", &["ns-core", "overlay", "bindvol", "pivot", "cgroup", "seccomp-oci", "sys"]),
     (
         "engine",
         &[
@@ -38,6 +39,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "bindvol",
             "cgroup",
             "ns-core",
+            "seccomp-oci",
             "sys",
         ],
     ),
