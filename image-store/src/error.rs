@@ -137,7 +137,7 @@ pub enum Error {
     },
     /// An index is asked for where it cannot be mounted.
     #[error(
-        "images cannot be kept as an index here: {why}; it needs root, Linux 6.12 or later, and a store on a disk's file system: leave --layer-form and --in-place out, or use --layer-form dir"
+        "images cannot be kept as an index here: {why}; it needs root and Linux 6.4 or later (before 6.12, and for a store on a tmpfs, with loop devices): leave --layer-form and --in-place out, or use --layer-form dir"
     )]
     NoIndex {
         /// what the kernel said

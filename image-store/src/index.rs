@@ -1,8 +1,6 @@
 //! Images whose layers are tars with one index over all of them: what is on disk, and where the data is.
 
-use std::ffi::CString;
 use std::fs::File;
-use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::PathBuf;
 
 use image_unpack::{Digest, Indexed, Limits};
@@ -94,11 +92,6 @@ impl Devices {
         }
         devices
     }
-}
-
-/// The path of an open file, for the kernel.
-pub(crate) fn device_path(file: BorrowedFd<'_>) -> CString {
-    CString::new(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap_or_default()
 }
 
 impl Store {

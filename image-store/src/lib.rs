@@ -93,6 +93,7 @@ mod check;
 mod crash;
 mod create;
 mod dir;
+mod erofs;
 mod error;
 mod form;
 mod index;

@@ -35,7 +35,7 @@ pub struct LoadOptions {
     /// a power cut took before is found.
     pub durable: bool,
     /// How layers are kept. An image that the store has stays in the form that it has. Default:
-    /// [`LayerForm::Dir`].
+    /// [`LayerForm::Auto`].
     pub layer_form: LayerForm,
     /// Whether layers that are not compressed are left in the archive, which has to be a tar file, and neither copied nor
     /// unpacked: it becomes a part of the store. Its inode, size and times are looked at before each mount; who can write to

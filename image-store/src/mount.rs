@@ -88,7 +88,7 @@ impl Store {
             |failure| Error::Mount { image: record.id, why: Report::from(failure).to_string() };
         let borrowed: Vec<BorrowedFd<'_>> = devices.iter().map(AsFd::as_fd).collect();
         let tree =
-            crate::form::mount(source.as_fd(), name.as_deref(), &borrowed).map_err(failed)?;
+            crate::erofs::mount(source.as_fd(), name.as_deref(), &borrowed).map_err(failed)?;
         let attached = sys::mount::attach(&tree, &target).step("attaching the index");
         attached.map_err(failed)?;
         crash::point();
