@@ -143,6 +143,16 @@ pub enum Error {
         /// what the kernel said
         why: String,
     },
+    /// The kernel cannot be made to verify an image's files.
+    #[error(
+        "the image {image} is in the store, and cannot be protected by fs-verity: {why}; it needs --layer-form index and an ext4 with the feature (`tune2fs -O verity`), a btrfs or an f2fs: leave --verity out"
+    )]
+    NoVerity {
+        /// the image
+        image: Digest,
+        /// why not
+        why: String,
+    },
     /// An image's index cannot be mounted.
     #[error(
         "cannot mount the index of the image {image}: {why}; remove the image with rmi, and load it again with --layer-form dir"
@@ -226,12 +236,22 @@ pub enum Problem {
     /// it has another digest than its name says
     #[error("its digest is {0}")]
     Digest(Digest),
+    /// it is not the file that the kernel verified: fs-verity measures another digest, or none
+    #[error("fs-verity {}", measured(.0.as_ref()))]
+    Verity(Option<Digest>),
     /// its bytes were not on the disk when the machine went down
     #[error("it is not what was loaded: the machine went down before all of it was on the disk")]
     Lost,
     /// it is larger than such a file can be
     #[error("it is larger than {0} bytes")]
     Large(u64),
+}
+
+fn measured(digest: Option<&Digest>) -> String {
+    match digest {
+        Some(digest) => format!("measures another digest, {digest}"),
+        None => "does not protect it any more".to_owned(),
+    }
 }
 
 fn near_hint(near: &[String]) -> String {
