@@ -29,6 +29,8 @@ pub struct Layers {
     pub form: LayerForm,
     /// Left in the archive; see [`LoadOptions::in_place`].
     pub in_place: bool,
+    /// Verified by the kernel as they are read; see [`LoadOptions::verity`].
+    pub verity: bool,
 }
 
 impl Engine {
@@ -71,6 +73,7 @@ impl Engine {
             durable: self.durable,
             layer_form: self.layers.form,
             in_place: self.layers.in_place,
+            verity: self.layers.verity,
             ..LoadOptions::default()
         }
     }

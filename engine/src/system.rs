@@ -98,9 +98,14 @@ impl Engine {
     /// A container's record is damaged; a system call fails.
     pub fn check(&self, options: &CheckOptions) -> Result<Checked, Error> {
         let mut checked = self.store.check(options)?;
+        let images = self.store.ids()?;
         for (container, _) in self.list()? {
             let dir = self.root.dir(&container.id);
-            let is_there = |lower: &Lower| self.store.root().join(&lower.link).is_dir();
+            // A link to a mount leads to its place, whether it is mounted and what it was of is there or not.
+            let is_there = |lower: &Lower| match lower.mounted {
+                true => images.iter().any(|id| id.to_string() == container.image),
+                false => self.store.root().join(&lower.link).is_dir(),
+            };
             // One that was removed meanwhile needs nothing.
             if !container.lowers.iter().all(is_there) && dir.container()?.is_some() {
                 let what = format!(

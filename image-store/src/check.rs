@@ -249,6 +249,11 @@ impl Look<'_> {
         let Some(dir) = self.store.dirs().images.dir(&id.hex())? else { return Ok(()) };
         let record = dir.json::<ImageRecord>(IMAGE);
         let record = self.sound(&dir, IMAGE, record)?;
+        // By itself: what the configuration says is not needed for it.
+        let index = record.as_ref().and_then(|record| Some((record, record.index.as_ref()?)));
+        if let Some((record, index)) = index {
+            self.indexed(&dir, record, index)?;
+        }
         let raw = dir.read(CONFIG);
         let Some(raw) = self.sound(&dir, CONFIG, raw)? else { return Ok(()) };
         let path = dir.path().join(CONFIG);
@@ -272,8 +277,7 @@ impl Look<'_> {
             };
             needed.push(chain_id(needed.last(), &diff_id));
         }
-        let indexed = record.as_ref().is_some_and(|record| record.index.is_some());
-        if !indexed {
+        if index.is_none() {
             self.used.extend(&needed);
         }
         if let Some(record) = &record {
@@ -282,9 +286,9 @@ impl Look<'_> {
                 let what = format!("is of other layers than the configuration; {AGAIN}");
                 self.damage(dir.path().join(IMAGE), what);
             }
-            if let Some(index) = &record.index {
-                return self.indexed(&dir, record, index);
-            }
+        }
+        if index.is_some() {
+            return Ok(());
         }
         let layers = &self.store.dirs().layers;
         for (at, layer) in needed.iter().enumerate() {

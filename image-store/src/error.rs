@@ -137,10 +137,20 @@ pub enum Error {
     },
     /// An index is asked for where it cannot be mounted.
     #[error(
-        "images cannot be kept as an index here: {why}; it needs root, Linux 6.12 or later, and a store on a disk's file system: leave --layer-form and --in-place out, or use --layer-form dir"
+        "images cannot be kept as an index here: {why}; it needs root and Linux 6.4 or later (before 6.12, and for a store on a tmpfs, with loop devices): leave --layer-form and --in-place out, or use --layer-form dir"
     )]
     NoIndex {
         /// what the kernel said
+        why: String,
+    },
+    /// The kernel cannot be made to verify an image's files.
+    #[error(
+        "the image {image} is in the store, and cannot be protected by fs-verity: {why}; it needs --layer-form index and an ext4 with the feature (`tune2fs -O verity`), a btrfs or an f2fs: leave --verity out"
+    )]
+    NoVerity {
+        /// the image
+        image: Digest,
+        /// why not
         why: String,
     },
     /// An image's index cannot be mounted.
@@ -226,12 +236,22 @@ pub enum Problem {
     /// it has another digest than its name says
     #[error("its digest is {0}")]
     Digest(Digest),
+    /// it is not the file that the kernel verified: fs-verity measures another digest, or none
+    #[error("fs-verity {}", measured(.0.as_ref()))]
+    Verity(Option<Digest>),
     /// its bytes were not on the disk when the machine went down
     #[error("it is not what was loaded: the machine went down before all of it was on the disk")]
     Lost,
     /// it is larger than such a file can be
     #[error("it is larger than {0} bytes")]
     Large(u64),
+}
+
+fn measured(digest: Option<&Digest>) -> String {
+    match digest {
+        Some(digest) => format!("measures another digest, {digest}"),
+        None => "does not protect it any more".to_owned(),
+    }
 }
 
 fn near_hint(near: &[String]) -> String {

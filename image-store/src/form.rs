@@ -1,26 +1,24 @@
 //! The two forms that an image can have in the store, and which one it gets.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd};
 
 use overlay::Overlay;
 use rustix::io::Errno;
-use rustix::mount::MountAttrFlags;
 use sys::Report;
-use sys::fscontext::FsContext;
 
 use crate::Error;
-use crate::index::device_path;
+use crate::erofs;
 use crate::store::Store;
 
 /// How an image's layers are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LayerForm {
     /// As an index where this kernel and the store's file system can mount one, else as directories.
+    #[default]
     Auto,
     /// Unpacked, a directory for each layer.
-    #[default]
     Dir,
-    /// As their tars, with one EROFS index over all of them, which is mounted. Needs root and Linux 6.12.
+    /// As their tars, with one EROFS index over all of them, which is mounted. Needs root and Linux 6.4.
     Index,
 }
 
@@ -81,7 +79,7 @@ impl Store {
         };
         device.set_len(512).map_err(failed)?;
         image_unpack::Merge::new("an empty index").write(&[512], [0; 16], &mut index)?;
-        match mount(index.as_fd(), None, &[device.as_fd()]) {
+        match erofs::mount(index.as_fd(), None, &[device.as_fd()]) {
             Ok(tree) => {
                 let below = format!("/proc/self/fd/{}", tree.as_raw_fd());
                 let above = self.dirs().staging.path();
@@ -90,27 +88,11 @@ impl Store {
                 let stacking = || sys::Failure::new("stacking an overlay on EROFS", Errno::INVAL);
                 Ok(overlay.err().map(|_| stacking().into()))
             }
-            // Before 6.12 EROFS wants a block device; it may not be there, or not for this user, or the store's file
-            // system cannot be its device. Directories do in all cases.
+            // EROFS may not be there, or not for this user, or not with blocks of 512 bytes (before 6.4), or wants block
+            // devices where there are none. Directories do in all cases.
             Err(failure) => Ok(Some(failure.into())),
         }
     }
-}
-
-/// A detached mount of an index with its devices. `name` is what the host's `mount` shows as its source, a path that
-/// leads to `index`.
-pub(crate) fn mount(
-    index: BorrowedFd<'_>,
-    name: Option<&std::ffi::CStr>,
-    devices: &[BorrowedFd<'_>],
-) -> Result<std::os::fd::OwnedFd, sys::Failure> {
-    let context = FsContext::open(c"erofs")?;
-    let own = device_path(index);
-    context.string(c"source", name.unwrap_or(&own))?;
-    for device in devices {
-        context.string(c"device", &device_path(*device))?;
-    }
-    context.mount(MountAttrFlags::MOUNT_ATTR_RDONLY)
 }
 
 #[cfg(test)]

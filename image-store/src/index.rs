@@ -1,8 +1,6 @@
 //! Images whose layers are tars with one index over all of them: what is on disk, and where the data is.
 
-use std::ffi::CString;
 use std::fs::File;
-use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::PathBuf;
 
 use image_unpack::{Digest, Indexed, Limits};
@@ -16,6 +14,7 @@ use crate::error::Problem;
 use crate::record::{ImageRecord, LAYER};
 use crate::source::Stamp;
 use crate::store::Store;
+use crate::verity::{self, Verity};
 
 /// The index in an image's directory.
 pub(crate) const INDEX: &str = "index.erofs";
@@ -30,6 +29,9 @@ pub(crate) struct IndexRecord {
     /// The archive that has the data of layers that were left in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) archive: Option<ArchiveRecord>,
+    /// What the kernel verifies of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) verity: Option<Verity>,
     /// As many as the image has layers, the lowest first.
     pub(crate) layers: Vec<IndexedLayer>,
 }
@@ -96,11 +98,6 @@ impl Devices {
     }
 }
 
-/// The path of an open file, for the kernel.
-pub(crate) fn device_path(file: BorrowedFd<'_>) -> CString {
-    CString::new(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap_or_default()
-}
-
 impl Store {
     /// The record of a blob; `None` where there is none.
     pub(crate) fn blob_record(&self, diff_id: &Digest) -> Result<Option<BlobRecord>, Error> {
@@ -116,8 +113,31 @@ impl Store {
         open_whole(&dir, BLOB, tar)
     }
 
+    /// Opens an image's index, if it is what it was.
+    pub(crate) fn index_file(&self, dir: &Dir, index: &IndexRecord) -> Result<File, Error> {
+        let file = open_whole(dir, INDEX, index.size)?;
+        let wanted = index.verity.as_ref().map(Verity::index);
+        verity::compare(&file, wanted, dir.path().join(INDEX))?;
+        Ok(file)
+    }
+
     /// Opens what a device's data is in, if it is what it was.
     pub(crate) fn device(
+        &self,
+        record: &ImageRecord,
+        index: &IndexRecord,
+        device: &(Device, u64),
+    ) -> Result<File, Error> {
+        let file = self.device_file(&record.id, index, device)?;
+        if let (Device::Blob(diff_id), Some(verity)) = (device.0, &index.verity) {
+            let at = record.layers.iter().position(|layer| layer.diff_id == diff_id);
+            let wanted = at.and_then(|at| verity.layer(at));
+            verity::compare(&file, wanted, self.blob_path(&diff_id))?;
+        }
+        Ok(file)
+    }
+
+    fn device_file(
         &self,
         image: &Digest,
         index: &IndexRecord,
@@ -139,9 +159,9 @@ impl Store {
     pub(crate) fn is_usable(&self, record: &ImageRecord) -> Result<bool, Error> {
         let Some(index) = &record.index else { return Ok(true) };
         let Some(dir) = self.dirs().images.dir(&record.id.hex())? else { return Ok(false) };
-        let mut found = open_whole(&dir, INDEX, index.size).map(drop);
+        let mut found = self.index_file(&dir, index).map(drop);
         for device in Devices::of(record, index).all {
-            found = found.and_then(|()| self.device(&record.id, index, &device).map(drop));
+            found = found.and_then(|()| self.device(record, index, &device).map(drop));
         }
         match found {
             Ok(()) => Ok(true),
@@ -163,7 +183,7 @@ impl Store {
             Some(at) => (Device::Archive, at),
             None => (Device::Blob(*diff_id), 0),
         };
-        let file = self.device(image, index, &(device, layer.tar))?;
+        let file = self.device_file(image, index, &(device, layer.tar))?;
         let what = format!("layer {} of {image}", &diff_id.hex()[..12]);
         Ok(image_unpack::index_tar(file, offset, layer.tar, limits, &what)?)
     }

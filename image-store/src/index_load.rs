@@ -57,7 +57,11 @@ impl Work<'_> {
                         self.store.is_on_the_disk(&record)?;
                     }
                 }
-                _ => wanted.push(plan),
+                Some(record) => {
+                    self.drop_replaced(&record)?;
+                    wanted.push(plan);
+                }
+                None => wanted.push(plan),
             }
         }
         let mut seen = HashSet::new();
@@ -179,7 +183,7 @@ impl Work<'_> {
         let in_archive = layers.iter().any(|layer| layer.at.is_some());
         let archive = archive.filter(|_| in_archive).cloned();
         let size = layers.iter().map(|layer| layer.size).sum();
-        let index = IndexRecord { size: 0, archive, layers };
+        let index = IndexRecord { size: 0, archive, verity: None, layers };
         let mut record = ImageRecord {
             id: image.id,
             manifest: image.manifest,

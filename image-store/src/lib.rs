@@ -79,6 +79,8 @@
 //! * **Two forms, one tree.** An image's layers are directories, or tars with one index over all of them
 //!   ([`LayerForm`]), which [`Store::mount`] mounts once for all its users: they are counted by a lock that dies with
 //!   them, and the last one takes the mount away. An image stays in the form that it has.
+//! * **Verified as it is read,** for who asks ([`LoadOptions::verity`]): the kernel holds what it reads of an image's
+//!   index and tars against digests (fs-verity).
 //! * **Checked.** [`Store::check`] looks through all of it, and says what is damaged and what is left over.
 //! * **An archive is known** by its device, inode, size, mtime and ctime (a layout directory by those
 //!   of its `index.json`): loading it again reads neither manifests nor layers. A file that changed
@@ -93,6 +95,7 @@ mod check;
 mod crash;
 mod create;
 mod dir;
+mod erofs;
 mod error;
 mod form;
 mod index;
@@ -110,6 +113,7 @@ mod staging;
 mod store;
 mod tags;
 mod trust;
+mod verity;
 mod work;
 
 pub use check::{CheckOptions, Checked, Finding, Grade};

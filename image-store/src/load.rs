@@ -35,8 +35,12 @@ pub struct LoadOptions {
     /// a power cut took before is found.
     pub durable: bool,
     /// How layers are kept. An image that the store has stays in the form that it has. Default:
-    /// [`LayerForm::Dir`].
+    /// [`LayerForm::Auto`].
     pub layer_form: LayerForm,
+    /// Whether the kernel shall verify what it reads of an image's index and tars (fs-verity), which makes these files
+    /// read-only for good. They are read once more for it. Implies [`LayerForm::Index`]; an image that the store has
+    /// gets it too. What is left in an archive is not protected. Default: false.
+    pub verity: bool,
     /// Whether layers that are not compressed are left in the archive, which has to be a tar file, and neither copied nor
     /// unpacked: it becomes a part of the store. Its inode, size and times are looked at before each mount; who can write to
     /// it and set its times back, or writes to it while it is mounted, changes running containers. Implies
@@ -60,6 +64,7 @@ impl Default for LoadOptions {
             reference: None,
             durable: false,
             layer_form: LayerForm::default(),
+            verity: false,
             in_place: false,
         }
     }
@@ -102,8 +107,22 @@ impl Store {
     ///
     /// # Errors
     /// The archive is no image, or damaged ([`Error::Unpack`]); it lacks the image that was asked
-    /// for ([`Error::NotInArchive`]); a layer of another form ([`Error::Form`]); a system call fails.
+    /// for ([`Error::NotInArchive`]); a layer of another form ([`Error::Form`]); fs-verity is asked for where it is not
+    /// to be had ([`Error::NoVerity`]); a system call fails.
     pub fn load(
+        &self,
+        source: &Source,
+        options: &LoadOptions,
+        progress: &dyn Progress,
+    ) -> Result<Vec<StoredImage>, Error> {
+        let images = self.load_all(source, options, progress)?;
+        for image in images.iter().filter(|_| options.verity) {
+            self.protect(image)?;
+        }
+        Ok(images)
+    }
+
+    fn load_all(
         &self,
         source: &Source,
         options: &LoadOptions,
@@ -184,7 +203,8 @@ impl Store {
         plans: Vec<Plan>,
         options: &LoadOptions,
     ) -> Result<(Vec<Plan>, Vec<Plan>), Error> {
-        let wanted = if options.in_place { LayerForm::Index } else { options.layer_form };
+        let implied = options.in_place || options.verity;
+        let wanted = if implied { LayerForm::Index } else { options.layer_form };
         let (mut indexed, mut others) = (Vec::new(), Vec::new());
         let mut takes = None;
         for plan in plans {

@@ -16,7 +16,7 @@ use sys::mount::{Change, Propagation};
 use sys::{Report, Step};
 
 use crate::dir::Dir;
-use crate::index::{Devices, INDEX, open_whole};
+use crate::index::{Devices, INDEX};
 use crate::record::ImageRecord;
 use crate::store::Store;
 use crate::{Error, crash};
@@ -76,10 +76,10 @@ impl Store {
         self.look_at(record)?;
         let hex = record.id.hex();
         let target = self.dirs().mounts.ensure(&hex, 0o700)?;
-        let source = open_whole(image, INDEX, index.size)?;
+        let source = self.index_file(image, index)?;
         let mut devices = Vec::new();
         for device in Devices::of(record, index).all {
-            devices.push(self.device(&record.id, index, &device)?);
+            devices.push(self.device(record, index, &device)?);
         }
         let path = image.path().join(INDEX);
         let name = CString::new(path.as_os_str().as_bytes()).ok();
@@ -88,7 +88,7 @@ impl Store {
             |failure| Error::Mount { image: record.id, why: Report::from(failure).to_string() };
         let borrowed: Vec<BorrowedFd<'_>> = devices.iter().map(AsFd::as_fd).collect();
         let tree =
-            crate::form::mount(source.as_fd(), name.as_deref(), &borrowed).map_err(failed)?;
+            crate::erofs::mount(source.as_fd(), name.as_deref(), &borrowed).map_err(failed)?;
         let attached = sys::mount::attach(&tree, &target).step("attaching the index");
         attached.map_err(failed)?;
         crash::point();

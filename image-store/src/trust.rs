@@ -123,7 +123,7 @@ impl Store {
 }
 
 /// Writes a record anew. Two that do so at once write the same.
-fn renew(dir: &Dir, name: &str, record: &impl Serialize) -> Result<(), Error> {
+pub(crate) fn renew(dir: &Dir, name: &str, record: &impl Serialize) -> Result<(), Error> {
     let new = format!("{name}.{}", rustix::process::getpid().as_raw_nonzero());
     dir.write_json(&new, record)?;
     dir.replace(&new, dir, name)

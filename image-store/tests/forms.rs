@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use common::{Image, Place, assert_whole, layer, load, many_files, names, quick};
-use image_store::{LoadOptions, Platform, Source, Store};
+use image_store::{Platform, Source, Store};
 
 fn two_layers() -> Image {
     Image::new("two:1", &[layer(&[("a", b"lower")]), layer(&[("b", b"upper")])])
@@ -101,7 +101,7 @@ fn the_umask_does_not_matter() {
         let root = std::path::Path::new(&root);
         let store = Store::open(&root.join("store")).unwrap();
         let tar = Source::Path(root.join("two.tar"));
-        store.load(&tar, &LoadOptions::default(), &()).unwrap();
+        store.load(&tar, &quick(), &()).unwrap();
         store.tag("two:1", "other").unwrap();
         return;
     }

@@ -1,6 +1,6 @@
 //! Images with an index, from outside: what is on disk, what is mounted, what is checked, saved and removed.
 //!
-//! Needs root and, as `conformance indexed::the_form_is_to_be_had_here` says, Linux 6.12.
+//! Needs root and, as `conformance indexed::the_form_is_to_be_had_here` says, Linux 6.4.
 
 mod common;
 
@@ -31,7 +31,7 @@ fn place() -> Option<Place> {
 
 #[expect(clippy::print_stdout, reason = "a test's words to its runner")]
 fn skipped(why: &str) {
-    println!("SKIPPED: feature erofs_file_backed: {why}");
+    println!("SKIPPED: feature erofs_small_blocks: {why}");
 }
 
 fn indexed() -> LoadOptions {
@@ -208,27 +208,92 @@ fn in_place_nothing_is_copied_and_a_changed_archive_is_told() {
     assert_two_layers(&place, &load(&place, &path, &in_place()));
 }
 
-/// A file system in memory, whose files cannot be mounted on any kernel so far: what an older kernel says of all.
+/// A directory on a file system in memory, whose files EROFS does not read itself on any kernel so far.
+struct InMemory(tempfile::TempDir);
+
+impl InMemory {
+    fn new() -> InMemory {
+        let temp = tempfile::tempdir().unwrap();
+        let tmpfs = sys::fscontext::FsContext::open(c"tmpfs").unwrap();
+        let tmpfs = tmpfs.mount(rustix::mount::MountAttrFlags::empty()).unwrap();
+        sys::mount::attach(&tmpfs, fs::File::open(temp.path()).unwrap()).unwrap();
+        InMemory(temp)
+    }
+
+    /// A store, and an archive of the two layers.
+    fn store(&self) -> (Store, PathBuf) {
+        let path = self.0.path().join("two.tar");
+        fs::write(&path, common::archive(&[two_layers()])).unwrap();
+        (Store::open(&self.0.path().join("store")).unwrap(), path)
+    }
+
+    /// The loop devices whose files are in it.
+    fn loops(&self) -> usize {
+        let devices = fs::read_dir("/sys/block").unwrap();
+        let file = |device: fs::DirEntry| device.path().join("loop/backing_file");
+        let files = devices.filter_map(|device| fs::read_to_string(file(device.unwrap())).ok());
+        files.filter(|path| Path::new(path.trim_end()).starts_with(self.0.path())).count()
+    }
+}
+
+impl Drop for InMemory {
+    fn drop(&mut self) {
+        let _ = rustix::mount::unmount(self.0.path(), rustix::mount::UnmountFlags::DETACH);
+    }
+}
+
+/// As all indexes are mounted before Linux 6.12.
+#[test]
+fn where_files_cannot_be_mounted_loop_devices_are_and_go_with_the_mount() {
+    let Some(_) = place() else { return };
+    let memory = InMemory::new();
+    let (store, path) = memory.store();
+    let auto = LoadOptions { layer_form: LayerForm::Auto, ..quick() };
+    for (options, devices) in [(auto, 3), (in_place(), 2)] {
+        let image = store.load(&Source::Path(path.clone()), &options, &()).unwrap().remove(0);
+        assert_eq!(memory.loops(), 0, "the probe left some");
+        let mounts = [store.mount(&image.id).unwrap(), store.mount(&image.id).unwrap()];
+        // The index, and each tar or the archive.
+        assert_eq!(memory.loops(), devices);
+        let table = mounted(memory.0.path());
+        assert!(table.iter().any(|line| line.starts_with("/dev/loop")), "{table:?}");
+        let at = path_of(&image);
+        assert_eq!(fs::read(at.join("dir/base")).unwrap(), LARGE);
+        assert_eq!(fs::read(at.join("dir/top")).unwrap(), b"top");
+        assert!(!at.join("small").exists());
+        drop(mounts);
+        assert_eq!(memory.loops(), 0);
+        store.remove("two:1", false, &|_| false).unwrap();
+    }
+}
+
+const NO_LOOPS: &str = "IMAGE_STORE_TEST_NO_LOOPS";
+
 #[test]
 fn where_it_cannot_be_mounted_images_are_unpacked() {
-    let temp = tempfile::tempdir().unwrap();
-    let tmpfs = sys::fscontext::FsContext::open(c"tmpfs").unwrap();
-    let tmpfs = tmpfs.mount(rustix::mount::MountAttrFlags::empty()).unwrap();
-    sys::mount::attach(&tmpfs, fs::File::open(temp.path()).unwrap()).unwrap();
-    let store = Store::open(&temp.path().join("store")).unwrap();
-    let path = temp.path().join("two.tar");
-    fs::write(&path, common::archive(&[two_layers()])).unwrap();
+    if std::env::var_os(NO_LOOPS).is_none() {
+        // In a mount namespace without loop devices.
+        let status = std::process::Command::new("unshare")
+            .args(["--mount", "sh", "-ec"])
+            .arg("mount --bind /dev/null /dev/loop-control; exec \"$0\" --exact \"$1\"")
+            .arg(std::env::current_exe().unwrap())
+            .arg("where_it_cannot_be_mounted_images_are_unpacked")
+            .env(NO_LOOPS, "1")
+            .status();
+        assert!(status.unwrap().success());
+        return;
+    }
+    let memory = InMemory::new();
+    let (store, path) = memory.store();
     let mut auto = LoadOptions { layer_form: LayerForm::Auto, ..quick() };
     let said = store.load(&Source::Path(path.clone()), &indexed(), &()).unwrap_err().to_string();
+    assert!(said.contains("cannot be kept as an index here"), "{said}");
+    assert!(said.contains("--layer-form dir"), "{said}");
     let image = store.load(&Source::Path(path.clone()), &auto, &()).unwrap().remove(0);
-    let form = image.index.is_some();
+    assert!(image.index.is_none());
     auto.in_place = true;
     store.remove("two:1", false, &|_| false).unwrap();
     let in_place = store.load(&Source::Path(path), &auto, &()).map(drop);
-    rustix::mount::unmount(temp.path(), rustix::mount::UnmountFlags::DETACH).unwrap();
-    assert!(said.contains("cannot be kept as an index here"), "{said}");
-    assert!(said.contains("--layer-form dir"), "{said}");
-    assert!(!form);
     assert!(matches!(in_place, Err(Error::NoIndex { .. })), "{in_place:?}");
 }
 

@@ -40,8 +40,7 @@ fn an_image_is_loaded_and_found() {
     let place = Place::new();
     let count = Count::default();
     let path = place.archive("two.tar", &[two_layers()]);
-    let loaded =
-        place.store.load(&Source::Path(path.clone()), &LoadOptions::default(), &count).unwrap();
+    let loaded = place.store.load(&Source::Path(path.clone()), &quick(), &count).unwrap();
     assert_eq!(count.layers.load(Ordering::SeqCst), 2);
     assert!(count.bytes.load(Ordering::SeqCst) > 0);
     assert_eq!(*count.calls.lock().unwrap(), ["begin", "finish"]);

@@ -58,6 +58,13 @@ impl Digest {
     }
 }
 
+impl From<[u8; 32]> for Digest {
+    /// The digest that has these bytes.
+    fn from(bytes: [u8; 32]) -> Digest {
+        Digest(bytes)
+    }
+}
+
 fn parse(hex: &[u8]) -> Option<Digest> {
     let mut out = [0; 32];
     if hex.len() != 64 {

@@ -7,7 +7,6 @@ use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
-use engine::{LayerForm, Layers};
 
 use crate::archive::{ExportArgs, SaveArgs};
 use crate::check::CheckArgs;
@@ -29,6 +28,10 @@ use crate::run::RunArgs;
 use crate::system::{InfoArgs, SystemVerb};
 use crate::volume::VolumeVerb;
 use crate::{help, later, log};
+
+mod layers;
+
+pub(crate) use layers::{DurableArg, FormArg, LayersArgs};
 
 /// A container runtime that runs an image from a tar file or a registry
 #[derive(Debug, Parser)]
@@ -309,63 +312,6 @@ pub(crate) struct RmArgs {
     /// Names or ids of containers
     #[arg(required = true, value_name = "CONTAINER")]
     pub(crate) containers: Vec<String>,
-}
-
-/// `--durable`
-#[derive(Clone, Copy, Debug, Args)]
-pub(crate) struct DurableArg {
-    /// Have an image on the disk before it has its name. Without, the kernel writes it within about half a
-    /// minute, and what a power cut took before that is found and said
-    #[arg(
-        long,
-        value_name = "bool",
-        default_value_t = false,
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "true",
-        action = clap::ArgAction::Set
-    )]
-    pub(crate) durable: bool,
-}
-
-/// `--layer-form`
-#[derive(Clone, Copy, Debug, Args)]
-pub(crate) struct FormArg {
-    /// How the layers of an image are kept: "dir", unpacked; "index", as their tars, which are mounted (needs root
-    /// and Linux 6.12); "auto", as an index where that can be mounted. An image that is there stays as it is
-    #[arg(long, value_name = "string", default_value_t)]
-    pub(crate) layer_form: LayerForm,
-}
-
-/// `--layer-form` and `--in-place`
-#[derive(Clone, Copy, Debug, Args)]
-pub(crate) struct LayersArgs {
-    #[command(flatten)]
-    pub(crate) form: FormArg,
-    /// Leave the layers in the archive, a tar file, and copy nothing: it must stay as it is. Who can write to it
-    /// can change running containers. Implies --layer-form index
-    #[arg(
-        long,
-        value_name = "bool",
-        default_value_t = false,
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "true",
-        action = clap::ArgAction::Set
-    )]
-    pub(crate) in_place: bool,
-}
-
-impl From<LayersArgs> for Layers {
-    fn from(args: LayersArgs) -> Layers {
-        Layers { form: args.form.layer_form, in_place: args.in_place }
-    }
-}
-
-impl From<FormArg> for Layers {
-    fn from(args: FormArg) -> Layers {
-        Layers { form: args.layer_form, in_place: false }
-    }
 }
 
 /// `load`

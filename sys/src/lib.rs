@@ -23,9 +23,11 @@
 //! | [`process`] | close_range, signal state, signalfd, a thread with its own working directory |
 //! | [`bpf`] | the devices that a cgroup may use (allocates) |
 //! | [`keyring`] | a session keyring of its own |
+//! | [`loop_device`] | a file as a block device (allocates) |
 //! | [`net`] | the loopback device |
 //! | [`seccomp`] | install a BPF program; answer the calls that it puts to a listener |
 //! | [`signal`] | signals by number |
+//! | [`verity`] | files that the kernel verifies (fs-verity) |
 //!
 //! ```
 //! use rustix::fs::{Mode, OFlags};
@@ -43,6 +45,7 @@ pub mod exec;
 pub mod failure;
 pub mod fscontext;
 pub mod keyring;
+pub mod loop_device;
 pub mod message;
 pub mod mount;
 pub mod mountinfo;
@@ -50,5 +53,6 @@ pub mod net;
 pub mod process;
 pub mod seccomp;
 pub mod signal;
+pub mod verity;
 
 pub use failure::{Failure, KernelLog, Report, Step};

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use image_pull::{Error, PullOptions, Pulled, Reference, Retries, pull};
-use image_store::{Digest, LoadOptions, Platform, Store};
+use image_store::{Digest, LayerForm, LoadOptions, Platform, Store};
 use tempfile::TempDir;
 
 pub(crate) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -109,7 +109,11 @@ impl Puller {
         let store = Store::open(&temp.path().join("store")).unwrap();
         let options = PullOptions {
             // The store goes with the test.
-            load: LoadOptions { durable: false, ..LoadOptions::default() },
+            load: LoadOptions {
+                durable: false,
+                layer_form: LayerForm::Dir,
+                ..LoadOptions::default()
+            },
             retries: Retries {
                 count: 3,
                 first: Duration::from_millis(5),

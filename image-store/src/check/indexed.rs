@@ -9,6 +9,7 @@ use image_unpack::{Digest, Hasher, Limits, Merge};
 
 use super::{AGAIN, Look};
 use crate::dir::Dir;
+use crate::error::Problem;
 use crate::index::{BLOB, BlobRecord, Device, Devices, INDEX, IndexRecord, open_whole};
 use crate::record::{ImageRecord, LAYER};
 use crate::{Error, link};
@@ -96,7 +97,7 @@ impl Look<'_> {
         self.mount_link(&record.id)?;
         let mut whole = true;
         for device in Devices::of(record, index).all {
-            match (self.store.device(&record.id, index, &device), device.0) {
+            match (self.store.device(record, index, &device), device.0) {
                 (Ok(file), Device::Archive) if self.options.content => {
                     self.in_archive(&file, record, index)?;
                 }
@@ -107,16 +108,18 @@ impl Look<'_> {
                     self.damage(path.unwrap_or_default(), format!("is not what it was: {error}"));
                 }
                 // A blob that is there and not whole was found as such.
-                (Err(Error::Damaged { path, .. }), Device::Blob(diff_id)) => {
+                (Err(Error::Damaged { path, problem }), Device::Blob(diff_id)) => {
                     whole = false;
                     if !self.blobs.contains(&diff_id) {
                         self.damage(path, format!("is missing, a layer of {}; {AGAIN}", record.id));
+                    } else if let Problem::Verity(_) = problem {
+                        self.damage(path, format!("is damaged: {problem}; {AGAIN}"));
                     }
                 }
                 (Err(error), _) => return Err(error),
             }
         }
-        let file = open_whole(dir, INDEX, index.size).map(Some);
+        let file = self.store.index_file(dir, index).map(Some);
         let Some(mut file) = self.sound(dir, INDEX, file)? else { return Ok(()) };
         if whole && self.options.content {
             let mut found = Vec::new();

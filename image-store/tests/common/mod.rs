@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use image_store::{Digest, LoadOptions, Source, Store, StoredImage};
+use image_store::{Digest, LayerForm, LoadOptions, Source, Store, StoredImage};
 
 /// An image to be: its names, and the tar of each layer, the lowest first.
 pub(crate) struct Image {
@@ -162,9 +162,9 @@ impl Place {
     }
 }
 
-/// Without a sync: the tests wait for no disk.
+/// Without a sync: the tests wait for no disk. As directories: which form they want else, tests say.
 pub(crate) fn quick() -> LoadOptions {
-    LoadOptions { durable: false, ..LoadOptions::default() }
+    LoadOptions { durable: false, layer_form: LayerForm::Dir, ..LoadOptions::default() }
 }
 
 pub(crate) fn load(store: &Store, path: &Path) -> Vec<StoredImage> {

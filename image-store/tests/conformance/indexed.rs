@@ -13,7 +13,7 @@ fn the_form_is_to_be_had_here() {
     let place = Place::new();
     match load(&place, &[Tar::new().end()], &with(LayerForm::Index), Way::AtOnce) {
         Ok(image) => assert!(image.index.is_some()),
-        Err(Error::NoIndex { why }) => skipped("erofs_file_backed", &why),
+        Err(Error::NoIndex { why }) => skipped("erofs_small_blocks", &why),
         Err(error) => panic!("{error}"),
     }
 }

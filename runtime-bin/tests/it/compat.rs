@@ -92,6 +92,7 @@ fn each_option_of_run_is_in_the_table() {
         "--durable",
         "--layer-form",
         "--in-place",
+        "--verity",
         "--pidfile",
         "--root",
         "--log-level",

@@ -219,7 +219,7 @@ fn by_a_mount_with_the_capability() {
     prison.try_in_vain("umount -l /; cat $H /..$H; ls /proc/1/root$H");
     prison.try_in_vain("unshare -m sh -c 'umount -l /proc; umount -l /dev; umount -l /; cat $H'");
     // What it mounts is its own affair: the host's table has the one line.
-    let mounts = host::mounts_below(prison.root.dir());
+    let mounts = host::container_mounts(prison.root.dir());
     assert_eq!(mounts.len(), 1, "{mounts:#?}");
 }
 

@@ -5,6 +5,7 @@ use serde_json::Value;
 use crate::harness::{Root, arg, image, wait_until};
 use crate::host::{self, ASK, mount_table};
 use crate::image::member;
+use crate::indexed::{self, INDEX};
 
 const FORMATS: [&str; 5] =
     ["docker-legacy", "docker-oci", "docker-containerd", "oci-gzip", "oci-zstd"];
@@ -17,10 +18,19 @@ fn id(name: &str) -> String {
     format!("sha256:{}", config.strip_suffix(".json").unwrap())
 }
 
-/// nginx: start, page, mount table, stop.
+/// nginx: start, page, mount table, stop; kept in each form.
 fn serves(name: &str, page: &str, layers: usize, format: &str) {
+    serves_in(name, page, layers, format, "--layer-form=dir");
+    if indexed::is_possible() {
+        serves_in(name, page, 1, format, INDEX);
+    }
+}
+
+fn serves_in(name: &str, page: &str, lowers: usize, format: &str, form: &str) {
     let root = Root::new();
-    root.ok(["run", "-d", "--rm", "--name", "web", "-v", "/srv/volume", arg(&image(name, format))]);
+    let archive = image(name, format);
+    let options = ["run", "-d", "--rm", "--name", "web", "-v", "/srv/volume"];
+    root.ok([&options[..], &[form, arg(&archive)]].concat());
     let mut answer = String::new();
     wait_until("the page", || {
         answer = root.call(["exec", "web", "bash", "-c", ASK]).stdout;
@@ -29,7 +39,7 @@ fn serves(name: &str, page: &str, layers: usize, format: &str) {
     assert!(answer.contains(page), "{answer}");
     assert_eq!(root.inspect("web")["Image"], id(name));
     let table = mount_table(&root.ok(["exec", "web", "mount"]));
-    assert_eq!(table[0].value("lowerdir").unwrap().split(':').count(), layers);
+    assert_eq!(table[0].value("lowerdir").unwrap().split(':').count(), lowers, "{form}");
     for target in ["/proc", "/dev", "/dev/pts", "/sys", "/dev/mqueue", "/dev/shm", "/srv/volume"] {
         assert!(table.iter().any(|mount| mount.target == target), "{target}: {table:#?}");
     }
@@ -93,14 +103,21 @@ fn httpd_oci_zstd() {
     serves("httpd", "It works!", 3, "oci-zstd");
 }
 
-/// An image whose own command says whether it arrived; in all formats, in one store.
+/// An image whose own command says whether it arrived; in all formats, in one store for each form.
 fn checks_itself(name: &str) {
+    checks_itself_in(name, "--layer-form=dir");
+    if indexed::is_possible() {
+        checks_itself_in(name, INDEX);
+    }
+}
+
+fn checks_itself_in(name: &str, form: &str) {
     let root = Root::new();
     for format in FORMATS {
-        let out = root.call(["run", "--rm", arg(&image(name, format))]);
-        assert_eq!(out.code, 0, "{format}: {out:?}");
-        assert!(out.stdout.lines().any(|line| line.starts_with("ok")), "{format}: {out:?}");
-        assert!(!out.stdout.contains("note:"), "{format}: {out:?}");
+        let out = root.call(["run", "--rm", form, arg(&image(name, format))]);
+        assert_eq!(out.code, 0, "{form} {format}: {out:?}");
+        assert!(out.stdout.lines().any(|line| line.starts_with("ok")), "{form} {format}: {out:?}");
+        assert!(!out.stdout.contains("note:"), "{form} {format}: {out:?}");
     }
     // It is one image.
     assert_eq!(root.ok(["images", "-q"]).lines().count(), 1);
@@ -121,7 +138,8 @@ fn layers_127() {
 #[test]
 fn layers_400() {
     let root = Root::new();
-    let out = root.call(["run", "--rm", arg(&image("layers-400", "oci-gzip"))]);
+    let archive = image("layers-400", "oci-gzip");
+    let out = root.call(["run", "--rm", "--layer-form=dir", arg(&archive)]);
     if out.code != 0 && out.stderr.contains("older ones need shorter paths") {
         return skipped("overlay_lowerdir_append", "400 layers are more than a page of options");
     }
@@ -139,7 +157,8 @@ fn skipped(feature: &str, why: &str) {
 fn the_options_of_127_layers() {
     let root = Root::new();
     let archive = image("layers-127", "oci-gzip");
-    root.ok(["run", "-d", "--name", "box", arg(&archive), "sleep", "1000"]);
+    let words = ["run", "-d", "--name", "box", "--layer-form=dir", arg(&archive)];
+    root.ok([&words[..], &["sleep", "1000"]].concat());
     let inside = host::mounts_of(&root.pid("box").to_string()).remove(0);
     let outside = host::mounts_below(root.dir());
     assert_eq!(outside.len(), 1, "{outside:#?}");

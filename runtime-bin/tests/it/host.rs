@@ -76,6 +76,14 @@ pub(crate) fn mounts_below(dir: &Path) -> Vec<Mount> {
     mounts
 }
 
+/// The host's mounts of the containers of stores below a directory: their roots, and what should not be there. The mount
+/// of an image's index, which containers share, is none of them.
+pub(crate) fn container_mounts(dir: &Path) -> Vec<Mount> {
+    let mut mounts = mounts_below(dir);
+    mounts.retain(|mount| mount.kind != "erofs");
+    mounts
+}
+
 /// The mount that a path of the host lies on.
 pub(crate) fn mount_at(path: &Path) -> Mount {
     let path = path.canonicalize().unwrap();

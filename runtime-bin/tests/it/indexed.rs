@@ -9,15 +9,20 @@ use crate::harness::{Root, arg, busybox, image, wait_until};
 use crate::host;
 
 const NAME: &str = "localhost/busybox:latest";
-const INDEX: &str = "--layer-form=index";
+pub(crate) const INDEX: &str = "--layer-form=index";
 
-/// A store with the small image, indexed; `None`, and said, where this kernel cannot mount files.
+/// Whether images can be kept as an index here; said, where they cannot.
+pub(crate) fn is_possible() -> bool {
+    root().is_some()
+}
+
+/// A store with the small image, indexed; `None`, and said, where this kernel cannot mount one.
 #[expect(clippy::print_stdout, reason = "a test's words to its runner")]
 fn root() -> Option<Root> {
     let root = Root::new();
     let out = root.call(["load", INDEX, "-i", arg(&busybox())]);
     if out.stderr.contains("cannot be kept as an index here") {
-        println!("SKIPPED: feature erofs_file_backed: {}", out.stderr);
+        println!("SKIPPED: feature erofs_small_blocks: {}", out.stderr);
         return None;
     }
     assert_eq!(out.code, 0, "{out:?}");

@@ -234,7 +234,7 @@ fn two_roots() {
         assert_eq!(root.ok(["ps", "-a", "-q", "--no-trunc"]), *id);
         root.fails(1, &[other], ["inspect", other]);
         root.fails(0, &[other], ["rm", "-f", other]);
-        assert_eq!(host::mounts_below(root.dir()).len(), 1);
+        assert_eq!(host::container_mounts(root.dir()).len(), 1);
     }
     one.ok(["rm", "-f", "-v", "same-name"]);
     assert_eq!(two.ok(["exec", "same-name", "echo", "well"]), "well");

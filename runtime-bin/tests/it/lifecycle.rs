@@ -78,7 +78,7 @@ fn a_root_that_was_left_mounted_is_not_mounted_twice() {
     assert_eq!(host::mounts_below(root.dir()).len(), 0);
     leave();
     root.ok(["start", "box"]);
-    let mounts = host::mounts_below(root.dir());
+    let mounts = host::container_mounts(root.dir());
     assert_eq!(mounts.len(), 1, "one root, and nothing below it");
     root.ok(["stop", "-t", "0", "box"]);
     assert!(host::mounts_below(root.dir()).is_empty());

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::harness::{Out, Root, Started, arg, busybox};
+use crate::indexed::{self, INDEX};
 
 #[test]
 fn a_whole_store_is_checked() {
@@ -21,29 +22,40 @@ fn a_whole_store_is_checked() {
 
 #[test]
 fn damage_is_told_and_its_remedy_is_one() {
+    damage("--layer-form=dir", "layers", "lacks layers of its image sha256:");
+}
+
+#[test]
+fn damage_of_an_indexed_image_is_told_and_its_remedy_is_one() {
+    if indexed::is_possible() {
+        damage(INDEX, "blobs", "is missing, a layer of sha256:");
+    }
+}
+
+/// Damages the configuration of the only image, and takes its only layer away, which is in this directory.
+fn damage(form: &str, layers: &str, lacks: &str) {
     let root = Root::new();
-    root.ok(["load", "-q", "-i", arg(&busybox())]);
+    root.ok(["load", "-q", form, "-i", arg(&busybox())]);
     root.ok(["create", "--name", "box", arg(&busybox()), "true"]);
     let images = root.store().join("images");
     let image = std::fs::read_dir(&images).unwrap().next().unwrap().unwrap().path();
     std::fs::write(image.join("config.json"), "{}").unwrap();
-    let layers = root.store().join("layers");
+    let layers = root.store().join(layers);
     let layer = std::fs::read_dir(&layers).unwrap().next().unwrap().unwrap().path();
     std::fs::rename(&layer, root.dir().join("lost")).unwrap();
     let out = root.call(["check", "-q"]);
     assert_eq!(out.code, 1, "{out:?}");
-    for words in [
-        "config.json is damaged: its digest is sha256:",
-        "lacks layers of its image sha256:",
-        "remove the container box",
-    ] {
+    for words in ["config.json is damaged: its digest is sha256:", lacks] {
         assert!(out.stdout.contains(words), "no {words:?} in {out:?}");
+    }
+    if form != INDEX {
+        assert!(out.stdout.contains("remove the container box"), "{out:?}");
     }
     assert!(out.stdout.lines().all(|line| line.starts_with("damaged: /")), "{out:?}");
     root.ok(["rm", "box"]);
     let id = image.file_name().unwrap().to_str().unwrap();
     root.ok(["rmi", "-f", id]);
-    root.ok(["load", "-q", "-i", arg(&busybox())]);
+    root.ok(["load", "-q", form, "-i", arg(&busybox())]);
     assert_eq!(root.ok(["check"]), "Images: 1, layers: 1, names: 1, damaged: 0");
 }
 

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::harness::{Root, arg, image, is_id, wait_until};
 use crate::host::{self, ASK, Mount, mount_table};
+use crate::indexed::{self, INDEX};
 use crate::pty::Terminal;
 
 /// A running server of the walk.
@@ -60,10 +61,22 @@ impl Server {
 
 #[test]
 fn nginx_and_httpd_side_by_side() {
+    side_by_side("--layer-form=dir", [5, 3]);
+}
+
+#[test]
+fn nginx_and_httpd_side_by_side_of_indexes() {
+    if indexed::is_possible() {
+        side_by_side(INDEX, [1, 1]);
+    }
+}
+
+/// All rows, with images in this form, which gives them so many lower directories.
+fn side_by_side(form: &str, lowers: [usize; 2]) {
     let root = Root::new();
     // What is loaded already starts at once.
     for name in ["nginx", "httpd"] {
-        root.ok(["load", "-i", arg(&image(name, "docker-oci"))]);
+        root.ok(["load", form, "-i", arg(&image(name, "docker-oci"))]);
     }
     let begin = Instant::now();
     let nginx = Server::start(&root, "nginx", "docker-oci");
@@ -82,6 +95,8 @@ fn nginx_and_httpd_side_by_side() {
     }
     // Row 6: their own overlays, and neither sees the other's volume.
     let [first, second] = [&nginx, &httpd].map(|server| server.mount_table(&root).remove(0));
+    let count = |mount: &Mount| mount.value("lowerdir").unwrap().split(':').count();
+    assert_eq!([count(&first), count(&second)], lowers, "{form}");
     for key in ["lowerdir", "upperdir", "workdir"] {
         assert_ne!(first.value(key).unwrap(), second.value(key).unwrap(), "{key}");
     }
