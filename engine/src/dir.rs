@@ -299,11 +299,7 @@ impl Dir {
     }
 
     pub(crate) fn log(&self, form: Form) -> PathBuf {
-        let form = match form {
-            Form::Json => "json",
-            Form::Local => "local",
-        };
-        self.path.join(format!("{}-{form}.log", self.id))
+        self.path.join(form.file_name(&self.id))
     }
 
     /// Takes the lock as soon as nobody has it, unless the container goes meanwhile.

@@ -14,7 +14,7 @@ pub(crate) fn value(container: &Container, state: &State, dir: &Path, root: &Pat
     let in_dir = |name: &str| path(&dir.join(name));
     // As Docker: that of a form that others read.
     let log = match LogConfig::form(container.host_config.log_config.as_ref()) {
-        Some(Form::Json) => in_dir(&format!("{}-json.log", container.id)),
+        Some(Form::Json) => in_dir(&Form::Json.file_name(&container.id)),
         Some(Form::Local) | None => String::new(),
     };
     let mut value = json!({

@@ -36,6 +36,16 @@ pub(crate) enum Form {
     Json,
 }
 
+impl Form {
+    /// The name of a container's newest file, in its directory.
+    pub(crate) fn file_name(self, id: &str) -> String {
+        match self {
+            Form::Local => format!("{id}-local.log"),
+            Form::Json => format!("{id}-json.log"),
+        }
+    }
+}
+
 /// How large a log may become.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Limits {

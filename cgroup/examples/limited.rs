@@ -1,5 +1,5 @@
 //! Runs a command with little memory and few processes, and says what it used, as root:
-//! `cargo run -p cgroup --example limit -- dd if=/dev/zero of=/dev/null bs=64M count=1`
+//! `cargo run -p cgroup --example limited -- dd if=/dev/zero of=/dev/null bs=64M count=1`
 #![forbid(unsafe_code)]
 
 use std::io::Write;
