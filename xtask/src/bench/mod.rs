@@ -101,7 +101,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     formats.push(Format::DockerLegacy);
     images::make(&pictures, &names, &formats, false)?;
     let built = build(&target)?;
-    let dir = args.dir.unwrap_or_else(|| target.join("bench"));
+    let dir = args.dir.clone().unwrap_or_else(|| target.join("bench"));
     let scratch = dir.join(std::process::id().to_string());
     fs::create_dir_all(&scratch).with_context(|| format!("cannot create {}", scratch.display()))?;
     let peers = match (&args.peer[..], args.alone) {
