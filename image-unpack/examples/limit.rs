@@ -4,6 +4,7 @@
 //! ```text
 //! limit decode ARCHIVE        decode every compressed layer, to nothing
 //! limit hash ARCHIVE          SHA-256 of every layer as it is stored
+//! limit hash-at-once ARCHIVE  the same on all processors: what no verified start from the archive can undercut
 //! limit create ARCHIVE DIR    the files of every plain layer, and nothing else of what an unpacker does
 //! ```
 
@@ -13,6 +14,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps};
 use sha2::{Digest, Sha256};
@@ -41,6 +43,7 @@ fn main() -> Outcome<()> {
     match words[..] {
         [what, archive] if what == Path::new("decode") => each(archive, decode),
         [what, archive] if what == Path::new("hash") => each(archive, hash),
+        [what, archive] if what == Path::new("hash-at-once") => hash_at_once(archive),
         [what, archive, into] if what == Path::new("create") => {
             fs::create_dir(into)?;
             let mut number = 0;
@@ -49,12 +52,51 @@ fn main() -> Outcome<()> {
                 create(layer, file, &into.join(number.to_string()))
             })
         }
-        _ => Err("usage: limit decode ARCHIVE | hash ARCHIVE | create ARCHIVE DIR".into()),
+        _ => Err("usage: limit decode ARCHIVE | hash ARCHIVE | hash-at-once ARCHIVE | create ARCHIVE DIR".into()),
     }
 }
 
-/// Does something with each layer: what is a tar inside, by its first bytes.
+/// Does something with each layer.
 fn each(archive: &Path, mut work: impl FnMut(&Layer, File) -> Outcome<()>) -> Outcome<()> {
+    for layer in &layers(archive)? {
+        work(layer, open(archive, layer)?)?;
+    }
+    Ok(())
+}
+
+fn open(archive: &Path, layer: &Layer) -> Outcome<File> {
+    let mut file = File::open(archive)?;
+    file.seek(SeekFrom::Start(layer.offset))?;
+    Ok(file)
+}
+
+/// Each processor takes the next layer, the largest first.
+fn hash_at_once(archive: &Path) -> Outcome<()> {
+    let mut layers = layers(archive)?;
+    layers.sort_by_key(|layer| std::cmp::Reverse(layer.size));
+    let next = AtomicUsize::new(0);
+    let work = || -> Result<(), String> {
+        while let Some(layer) = layers.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let done = open(archive, layer).and_then(|file| hash(layer, file));
+            done.map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    };
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        let others: Vec<_> = (1..processors).map(|_| scope.spawn(work)).collect();
+        let mut done = vec![work()];
+        done.extend(
+            others.into_iter().map(|other| {
+                other.join().unwrap_or_else(|_| Err("a thread has panicked".to_owned()))
+            }),
+        );
+        Ok(done.into_iter().collect::<Result<(), String>>()?)
+    })
+}
+
+/// The layers in an archive: what is a tar inside, by its first bytes.
+fn layers(archive: &Path) -> Outcome<Vec<Layer>> {
     let mut layers = Vec::new();
     for entry in tar::Archive::new(File::open(archive)?).entries_with_seek()? {
         let mut entry = entry?;
@@ -70,12 +112,7 @@ fn each(archive: &Path, mut work: impl FnMut(&Layer, File) -> Outcome<()>) -> Ou
         };
         layers.push(Layer { offset: entry.raw_file_position(), size: entry.size(), format });
     }
-    for layer in &layers {
-        let mut file = File::open(archive)?;
-        file.seek(SeekFrom::Start(layer.offset))?;
-        work(layer, file)?;
-    }
-    Ok(())
+    Ok(layers)
 }
 
 fn decode(layer: &Layer, file: File) -> Outcome<()> {

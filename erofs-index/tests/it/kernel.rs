@@ -13,6 +13,7 @@ use rustix::mount::{
     fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, unmount,
 };
 
+use crate::erofs_utils::fsck;
 use crate::tree::{Node, Tree, join, parent};
 
 /// A directory of the test's own, and what is mounted below it: all goes with it.
@@ -36,7 +37,7 @@ impl Place {
         path
     }
 
-    /// Mounts an index with its devices at a directory of that name. None, and said, if this kernel cannot mount files.
+    /// Has fsck.erofs check an index, and mounts it with its devices at a directory of that name. None, and said, if this kernel cannot mount files.
     pub(crate) fn mount(
         &mut self,
         name: &str,
@@ -57,7 +58,9 @@ impl Place {
         index: &[u8],
         devices: &[PathBuf],
     ) -> Option<PathBuf> {
-        let mut options = vec![("source", self.write(&format!("{name}.erofs"), index))];
+        let index = self.write(&format!("{name}.erofs"), index);
+        fsck(&index, devices);
+        let mut options = vec![("source", index)];
         options.extend(devices.iter().map(|device| ("device", device.clone())));
         let options: Vec<_> =
             options.iter().map(|(key, path)| (*key, path.to_str().unwrap())).collect();

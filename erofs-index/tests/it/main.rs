@@ -1,6 +1,7 @@
 //! What the crate promises, proved from outside: by a reader of the format that shares nothing with the writer, by
 //! the kernel, and by erofs-utils. Needs root: file systems are mounted.
 
+mod erofs_utils;
 mod kernel;
 mod limits;
 mod mounted;

@@ -4,6 +4,8 @@ use erofs_index::{Limits, Merged, Use};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use crate::erofs_utils::fsck;
+use crate::kernel::Place;
 use crate::ops::{Attributes, Model, Op, What, layer, options};
 use crate::reader::Reader;
 use crate::tree::{Node, Tree, assert_same, is_below, normal, parent, unlinked};
@@ -157,6 +159,7 @@ proptest! {
             let settled = again.settle(&merged).expect("right");
             let options = options(&devices);
             let bytes = settled.index(&options).and_then(|index| index.to_vec()).expect("right");
+            accepted(&bytes, &devices);
             let read = Reader::tree(&bytes, &devices);
             assert_same(&normal(read.clone()), &normal_links(read.clone()));
             stack.push(read);
@@ -167,6 +170,7 @@ proptest! {
         let index = merged.index(Use::Alone, &options).expect("right");
         let bytes = index.to_vec().expect("right");
         prop_assert_eq!(bytes.len() as u64, index.size());
+        accepted(&bytes, &devices);
         let read = Reader::tree(&bytes, &devices);
         assert_same(&normal_links(read.clone()), &normal(read.clone()));
         assert_same(&unlinked(read), &unlinked(model.tree.clone()));
@@ -183,6 +187,14 @@ proptest! {
         prop_assert!(twin == make());
         assert_same(&normal_links(Reader::tree(&twin, &devices)), &normal(model.tree));
     }
+}
+
+/// That fsck.erofs accepts an index.
+fn accepted(index: &[u8], devices: &[Vec<u8>]) {
+    let place = Place::new();
+    let write = |(number, device): (usize, &Vec<u8>)| place.write(&number.to_string(), device);
+    let devices: Vec<_> = devices.iter().enumerate().map(write).collect();
+    fsck(&place.write("index", index), &devices);
 }
 
 /// As `normal`, but links are those that the index says.

@@ -3,43 +3,14 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use erofs_index::{Data, Kind, Layer, Limits, Merged, Meta, Options, Time, Use};
 
+use crate::erofs_utils::{program, run};
 use crate::kernel::{self, Place};
 use crate::mounted::{ACL, meaning, merge, rich, with};
 use crate::ops::{Op, What, add, file, layer, options};
 use crate::tree::{Tree, assert_same, normal, unlinked};
-
-/// A program of erofs-utils, with the loader and the libraries that it came with.
-fn program(name: &str) -> Command {
-    let root = root();
-    let libraries = root.join("usr/lib/x86_64-linux-gnu");
-    let mut command = Command::new(libraries.join("ld-linux-x86-64.so.2"));
-    command.arg("--library-path").arg(&libraries).arg(root.join("usr/bin").join(name));
-    command
-}
-
-fn root() -> PathBuf {
-    if let Some(root) = std::env::var_os("EROFS_UTILS") {
-        return root.into();
-    }
-    let below = |dir: &Path| dir.join("erofs-utils");
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).ancestors().map(below);
-    let workspace = [Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/erofs-utils")];
-    let found = target.chain(workspace).find(|dir| dir.join("usr/bin/fsck.erofs").is_file());
-    found.expect("erofs-utils 1.8 below target/erofs-utils (`cargo xtask erofs-utils` fetches it) or in EROFS_UTILS")
-}
-
-fn run(command: &mut Command) -> String {
-    let done = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    let said = [done.stdout, done.stderr].concat();
-    let said = String::from_utf8_lossy(&said).into_owned();
-    assert!(done.status.success(), "{command:?}: {}: {said}", done.status);
-    said
-}
 
 /// Checks and extracts an index, and gives what was extracted, with extended attributes or without.
 fn extract(place: &Place, index: &[u8], devices: &[Vec<u8>], xattrs: bool) -> Tree {

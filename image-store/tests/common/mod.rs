@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 
 use image_store::{Digest, LayerForm, LoadOptions, Source, Store, StoredImage};
 
+#[path = "../../../erofs-index/tests/it/erofs_utils.rs"]
+pub(crate) mod erofs_utils;
+
 /// An image to be: its names, and the tar of each layer, the lowest first.
 pub(crate) struct Image {
     pub(crate) tags: Vec<&'static str>,
@@ -180,6 +183,18 @@ pub(crate) fn names(path: &Path) -> Vec<String> {
     names
 }
 
+/// That fsck.erofs accepts an image's index.
+pub(crate) fn fsck(root: &Path, image: &StoredImage) {
+    let mut devices: Vec<PathBuf> = Vec::new();
+    for layer in &image.layers {
+        if !devices.iter().any(|known| known == layer.path()) {
+            devices.push(layer.path().to_owned());
+        }
+    }
+    let index = root.join("images").join(image.id.hex()).join("index.erofs");
+    erofs_utils::fsck(&index, &devices);
+}
+
 /// Asserts that all that a store shows is whole, that each link leads to a layer, and that nothing is left in staging.
 pub(crate) fn assert_whole(root: &Path) {
     let store = Store::open(root).unwrap();
@@ -188,7 +203,7 @@ pub(crate) fn assert_whole(root: &Path) {
         if let Some(index) = &image.index {
             assert!(image.layers.iter().all(|layer| layer.path().is_file()));
             assert_eq!(std::fs::canonicalize(root.join(&index.link)).unwrap(), index.path);
-            assert!(root.join("images").join(image.id.hex()).join("index.erofs").is_file());
+            fsck(root, &image);
             continue;
         }
         for layer in &image.layers {

@@ -19,7 +19,7 @@ fn the_form_is_to_be_had_here() {
 }
 
 /// The archive of an image that `cargo xtask images` makes.
-fn archive(name: &str, format: &str) -> PathBuf {
+pub(crate) fn archive(name: &str, format: &str) -> PathBuf {
     let file = format!("{name}.{format}.tar");
     let tmp = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let own = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../target"));
@@ -62,6 +62,16 @@ const FORMATS: [&str; 4] = ["docker-legacy", "docker-oci", "oci-gzip", "oci-zstd
 #[test]
 fn a_server() {
     same("nginx", &FORMATS);
+}
+
+#[test]
+fn another_server() {
+    same("httpd", &["docker-legacy", "oci-gzip"]);
+}
+
+#[test]
+fn a_toolbox() {
+    same("netshoot", &["docker-legacy", "oci-zstd"]);
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod files;
 mod forms;
 mod headers;
 mod indexed;
+mod mkfs;
 mod random;
 #[path = "../../../image-unpack/tests/it/spec.rs"]
 mod spec;

@@ -34,6 +34,9 @@ impl Mount {
         // One lower directory alone is no overlay; an empty one below all of them changes nothing.
         let bottom = place.path("bottom");
         fs::create_dir_all(&bottom).unwrap();
+        if image.index.is_some() {
+            crate::common::fsck(&place.root(), image);
+        }
         let layers = place.store.mount(&image.id).unwrap();
         let lowers = image.lowers();
         let mut overlay = Overlay::new().lowers(lowers.iter().map(|lower| lower.link.as_str()));

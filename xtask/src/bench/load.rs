@@ -122,7 +122,7 @@ fn alone(
 }
 
 /// Runs a command with the archive in the page cache and nothing waiting to be written.
-fn timed(options: &Options, archive: &Path, command: &Command) -> Result<Taken> {
+pub(super) fn timed(options: &Options, archive: &Path, command: &Command) -> Result<Taken> {
     let mut file = File::open(archive)
         .with_context(|| format!("cannot read the image {}", archive.display()))?;
     io::copy(&mut file, &mut io::sink())?;

@@ -4,6 +4,7 @@
 mod load;
 mod measure;
 mod peers;
+mod run;
 mod table;
 
 use std::cell::Cell;
@@ -20,10 +21,13 @@ use peers::Peer;
 /// The command line of `cargo xtask bench`.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
-    /// Images to load
+    /// Images to load and to run
     #[arg(default_values_t = ["nginx".to_owned()])]
     images: Vec<String>,
-    /// In which formats
+    /// What to measure
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Group::Load, Group::Run])]
+    group: Vec<Group>,
+    /// In which formats they are loaded
     #[arg(long, value_enum, value_delimiter = ',', default_values_t =
         [Format::DockerLegacy, Format::OciGzip, Format::OciZstd])]
     format: Vec<Format>,
@@ -45,6 +49,15 @@ pub(crate) struct Args {
     /// Write the tables to this file too
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+}
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Group {
+    /// An archive becomes an image
+    Load,
+    /// An archive becomes a process, for the first time and again
+    Run,
 }
 
 /// Removed at the end only: on ext4, what is created within some minutes after a large removal is slow, by 15 times and
@@ -88,7 +101,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     formats.push(Format::DockerLegacy);
     images::make(&pictures, &names, &formats, false)?;
     let built = build(&target)?;
-    let dir = args.dir.unwrap_or_else(|| target.join("bench"));
+    let dir = args.dir.clone().unwrap_or_else(|| target.join("bench"));
     let scratch = dir.join(std::process::id().to_string());
     fs::create_dir_all(&scratch).with_context(|| format!("cannot create {}", scratch.display()))?;
     let peers = match (&args.peer[..], args.alone) {
@@ -104,7 +117,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         scratch,
         roots: Cell::new(0),
     };
-    let measured = groups(&options, &built, &names, &args.format);
+    let measured = groups(&options, &built, &names, &args);
     let removed = peers::remove(&options.scratch);
     let text = measured?;
     removed?;
@@ -115,14 +128,19 @@ pub(crate) fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
-fn groups(options: &Options, built: &Built, names: &[&str], formats: &[Format]) -> Result<String> {
+fn groups(options: &Options, built: &Built, names: &[&str], args: &Args) -> Result<String> {
     let mut text = facts(options)?;
     print!("{text}");
     for name in names {
-        for format in formats {
-            let table = load::run(options, built, name, *format)?;
+        let mut show = |table: table::Table| {
             println!("{table}");
             text.push_str(&format!("{table}\n"));
+        };
+        for format in args.format.iter().filter(|_| args.group.contains(&Group::Load)) {
+            show(load::run(options, built, name, *format)?);
+        }
+        if args.group.contains(&Group::Run) {
+            show(run::run(options, built, name)?);
         }
     }
     Ok(text)

@@ -59,6 +59,25 @@ impl Peer {
         }
     }
 
+    /// A process of an image that was loaded as [`Peer::prepare`] says, into the same `root`; `None` where this peer runs
+    /// nothing.
+    pub(crate) fn run(self, root: &Path, image: &str, program: &str) -> Option<Command> {
+        let mut command = Command::new(self.programs()[0]);
+        match self {
+            Peer::Podman => {
+                command.arg("--root").arg(root.join("store"));
+                command.arg("--runroot").arg(root.join("run"));
+            }
+            Peer::Docker => {
+                command.args(["-H", &format!("unix://{}", root.join("socket").display())]);
+            }
+            Peer::Skopeo | Peer::Umoci | Peer::Containerd => return None,
+        }
+        // Its daemon has no bridge; and a network takes time.
+        command.args(["run", "--rm", "--network", "none", "--entrypoint", program, image]);
+        Some(command)
+    }
+
     /// The version that the program tells.
     pub(crate) fn version(self) -> Result<String> {
         let program = match self {
