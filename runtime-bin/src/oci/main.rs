@@ -45,7 +45,9 @@ fn main() -> ExitCode {
     let log = match Log::open(log.as_deref(), log_format, debug) {
         Ok(log) => log,
         Err(error) => {
-            Log::open(None, log_format, debug).map_or((), |log| log.error(&format!("{error:#}")));
+            if let Ok(log) = Log::open(None, log_format, debug) {
+                log.error(&format!("{error:#}"));
+            }
             return ExitCode::FAILURE;
         }
     };
