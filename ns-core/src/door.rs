@@ -62,10 +62,7 @@ impl Door {
     /// Child side. Waits for a [`Knock`] that says go on, and runs `body` then, which ends in an exec; its
     /// failure goes to who knocked, and is returned too. Who comes and goes without a word ([`Knock::new`]
     /// alone, to see whether the child waits) changes nothing. Does not allocate.
-    pub fn pass<T>(
-        &self,
-        body: impl FnOnce(Gate<'_>) -> Result<T, Failure>,
-    ) -> Result<T, Failure> {
+    pub fn pass<T>(&self, body: impl FnOnce(Gate<'_>) -> Result<T, Failure>) -> Result<T, Failure> {
         let connection = self.wait()?;
         let gate = Gate::on(connection.as_fd());
         body(gate).inspect_err(|failure| gate.fail(failure))

@@ -26,8 +26,7 @@ pub fn send_pidfd(socket: &Path, pidfd: BorrowedFd<'_>) -> Result<(), Error> {
 
 /// `remark` is what runc calls the descriptor.
 fn send(socket: &Path, remark: &[u8], descriptor: BorrowedFd<'_>) -> Result<(), Error> {
-    let failed =
-        |op| move |errno: rustix::io::Errno| Error::io(op, socket)(errno.into());
+    let failed = |op| move |errno: rustix::io::Errno| Error::io(op, socket)(errno.into());
     let missing = || failed("finding")(rustix::io::Errno::NOENT);
     let name = socket.file_name().and_then(|name| name.to_str()).ok_or_else(missing)?;
     let dir = match socket.parent() {
@@ -37,8 +36,8 @@ fn send(socket: &Path, remark: &[u8], descriptor: BorrowedFd<'_>) -> Result<(), 
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let dir = rustix::fs::open(dir, flags, Mode::empty())
         .map_err(failed("opening the directory of the socket"))?;
-    let connection = sys::message::connect_stream(dir.as_fd(), name)
-        .map_err(failed("connecting to"))?;
+    let connection =
+        sys::message::connect_stream(dir.as_fd(), name).map_err(failed("connecting to"))?;
     sys::message::send(&connection, remark, &[descriptor])
         .map_err(failed("sending the descriptor to"))
 }

@@ -58,8 +58,9 @@ impl Recorded {
     fn end(&self) -> Result<(), Error> {
         let Some((_, pidfd)) = self.process()? else { return Ok(()) };
         send(pidfd.as_fd(), Signal::KILL)?;
-        let ended = sys::process::ended(pidfd.as_fd(), ENDING)
-            .map_err(|errno| Error::io("waiting for the process of", self.place.path())(errno.into()))?;
+        let ended = sys::process::ended(pidfd.as_fd(), ENDING).map_err(|errno| {
+            Error::io("waiting for the process of", self.place.path())(errno.into())
+        })?;
         match ended {
             true => Ok(()),
             false => Err(Error::Endless { id: self.id().to_owned(), pid: self.record.pid }),

@@ -100,13 +100,8 @@ impl Terminal {
         rustix::io::ioctl_fionbio(&master, true).map_err(failed("opening the terminal of"))?;
         let stdin = rustix::stdio::stdin();
         let before = rustix::termios::tcgetattr(stdin).ok();
-        let terminal = Self {
-            master,
-            before,
-            pending: Vec::new(),
-            input_ended: false,
-            output_ended: false,
-        };
+        let terminal =
+            Self { master, before, pending: Vec::new(), input_ended: false, output_ended: false };
         if let Some(before) = &terminal.before {
             let mut raw = before.clone();
             raw.make_raw();

@@ -53,10 +53,11 @@ impl Home {
     pub(crate) fn make(&self, id: &str) -> Result<(Place, Lock), Error> {
         check_id(id)?;
         let mut builder = DirBuilder::new();
-        builder.mode(0o700).recursive(true).create(&self.path).map_err(Error::io(
-            "making the directory of the containers",
-            &self.path,
-        ))?;
+        builder
+            .mode(0o700)
+            .recursive(true)
+            .create(&self.path)
+            .map_err(Error::io("making the directory of the containers", &self.path))?;
         builder.recursive(false);
         let exists = || Error::ContainerExists { id: id.to_owned() };
         let path = self.path.join(id);
@@ -189,9 +190,7 @@ impl Place {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
         let file = rustix::fs::openat(&self.dir, &new, flags, Mode::RUSR | Mode::WUSR)
             .map_err(self.failed("making", &new))?;
-        File::from(file)
-            .write_all(content)
-            .map_err(Error::io("writing", self.path.join(&new)))?;
+        File::from(file).write_all(content).map_err(Error::io("writing", self.path.join(&new)))?;
         rustix::fs::renameat(&self.dir, &new, &self.dir, name)
             .map_err(self.failed("renaming the new", name))
     }
@@ -264,7 +263,8 @@ mod tests {
         for id in ["a", "ubuntu01", "a.b-c_d+e,f", "..a", &"x".repeat(255)] {
             check_id(id).unwrap();
         }
-        for id in ["", ".", "..", "a/b", "/a", "../a", "a b", "a\n", "é", "a\0", &"x".repeat(256)] {
+        for id in ["", ".", "..", "a/b", "/a", "../a", "a b", "a\n", "é", "a\0", &"x".repeat(256)]
+        {
             let error = check_id(id).unwrap_err().to_string();
             assert!(error.starts_with("invalid container ID format"), "{error}");
         }

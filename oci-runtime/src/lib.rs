@@ -71,8 +71,8 @@ pub use pivot::standard;
 
 pub use bundle::{load, load_process};
 pub use capabilities::machine as machine_capabilities;
-pub use container::{Created, Prepared, Running};
 pub use console::{send_pidfd, send_terminal};
+pub use container::{Created, Prepared, Running};
 pub use create::Making;
 pub use error::{CommandProblem, Error};
 pub use exec::PreparedExec;

@@ -171,9 +171,8 @@ impl Recorded {
         use crate::start::DOOR;
         let path = || self.place.path().join(DOOR);
         Ok(self.place.has(DOOR)
-            && sys::message::listens(self.place.dir(), DOOR).map_err(|errno| {
-                Error::io("looking for who waits at", path())(errno.into())
-            })?)
+            && sys::message::listens(self.place.dir(), DOOR)
+                .map_err(|errno| Error::io("looking for who waits at", path())(errno.into()))?)
     }
 
     /// Its state, now.

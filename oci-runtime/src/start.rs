@@ -53,8 +53,9 @@ impl Recorded {
         };
         // It stays until it is let go.
         drop(knock);
-        sys::process::ended(pidfd.as_fd(), ENDING)
-            .map_err(|errno| Error::io("waiting for the process", "of the container")(errno.into()))?;
+        sys::process::ended(pidfd.as_fd(), ENDING).map_err(|errno| {
+            Error::io("waiting for the process", "of the container")(errno.into())
+        })?;
         Err(error)
     }
 }

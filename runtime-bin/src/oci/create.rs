@@ -36,12 +36,11 @@ pub(crate) fn run(context: &Context, args: RunArgs, preserved: u32) -> anyhow::R
     let RunArgs { create: args, detach, keep, .. } = args;
     let (bundle, spec) = configuration(&args, detach)?;
     let (mut making, prepared) = begin(context, &args, &bundle, &spec, preserved)?;
-    let started = prepared.and_then(Prepared::create).map_err(anyhow::Error::from).and_then(
-        |mut created| {
+    let started =
+        prepared.and_then(Prepared::create).map_err(anyhow::Error::from).and_then(|mut created| {
             announce(&mut making, &args, &mut created)?;
             Ok(created.start()?)
-        },
-    );
+        });
     let running = match started {
         Ok(running) => running,
         Err(error) => return Err(abandon(making, error)),
@@ -60,10 +59,7 @@ pub(crate) fn run(context: &Context, args: RunArgs, preserved: u32) -> anyhow::R
 }
 
 /// The bundle, once it is clear who gets the terminal.
-fn configuration(
-    args: &CreateArgs,
-    detached: bool,
-) -> anyhow::Result<(std::path::PathBuf, Spec)> {
+fn configuration(args: &CreateArgs, detached: bool) -> anyhow::Result<(std::path::PathBuf, Spec)> {
     let (bundle, mut spec) = files::bundle(&args.bundle)?;
     let terminal = spec.process().as_ref().and_then(|process| process.terminal()).unwrap_or(false);
     match (terminal, detached, &args.console_socket) {
@@ -107,11 +103,7 @@ fn begin(
 }
 
 /// Tells the record and the caller of the process, before it goes on.
-fn announce(
-    making: &mut Making,
-    args: &CreateArgs,
-    created: &mut Created,
-) -> anyhow::Result<()> {
+fn announce(making: &mut Making, args: &CreateArgs, created: &mut Created) -> anyhow::Result<()> {
     making.note(created)?;
     if let Some(socket) = &args.console_socket
         && let Some(master) = created.take_terminal()

@@ -27,8 +27,8 @@ pub(crate) fn write_pid(path: &Path, pid: rustix::process::Pid) -> anyhow::Resul
 
 /// The bundle's absolute path, and its configuration.
 pub(crate) fn bundle(dir: &Path) -> anyhow::Result<(PathBuf, Spec)> {
-    let bundle = std::path::absolute(dir)
-        .with_context(|| format!("naming the bundle {}", dir.display()))?;
+    let bundle =
+        std::path::absolute(dir).with_context(|| format!("naming the bundle {}", dir.display()))?;
     let spec = oci_runtime::load(&bundle)?;
     Ok((bundle, spec))
 }

@@ -41,11 +41,6 @@ impl Log {
         }
     }
 
-    /// What went wrong and stops nothing.
-    pub(crate) fn warn(&self, message: &str) {
-        self.write("warning", message);
-    }
-
     /// What ends the program. Engines read the log or standard error: both get it.
     pub(crate) fn error(&self, message: &str) {
         self.write("error", message);
