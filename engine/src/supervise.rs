@@ -142,7 +142,7 @@ fn start(
     let state = State {
         status: Status::Running,
         pid: pid.as_raw_nonzero().get(),
-        pid_start: target::start_time(pid).unwrap_or_default(),
+        pid_start: sys::process::start_time(pid).unwrap_or_default(),
         started_at: now(),
         restart_count,
         health: container.first_health(),

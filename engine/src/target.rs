@@ -3,20 +3,10 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal};
+use rustix::process::{Pid, Signal};
 
 use crate::{Error, State};
-
-/// When the process `pid` was started: field 22 of `/proc/PID/stat` (proc_pid_stat(5)), in ticks.
-pub(crate) fn start_time(pid: Pid) -> Option<u64> {
-    let stat = std::fs::read(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
-    // The name in parentheses may hold anything; what follows the last one has no parentheses.
-    let after = stat.iter().rposition(|&byte| byte == b')')?;
-    let fields = std::str::from_utf8(&stat[after + 1..]).ok()?;
-    fields.split_ascii_whitespace().nth(19)?.parse().ok()
-}
 
 /// A running container's first process, by descriptor.
 #[derive(Debug)]
@@ -29,22 +19,10 @@ impl Target {
     /// The process that `state` names, if it is still that one and has not ended.
     pub(crate) fn of(state: &State) -> Result<Option<Target>, Error> {
         let Some(pid) = Pid::from_raw(state.pid) else { return Ok(None) };
-        let pidfd = match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
-            Ok(pidfd) => pidfd,
-            Err(Errno::SRCH) => return Ok(None),
-            Err(errno) => {
-                return Err(Error::system(
-                    "open the process",
-                    format!("/proc/{}", state.pid),
-                    errno,
-                ));
-            }
-        };
-        // The descriptor is of the process that now has the number; is that the one that was meant?
-        if start_time(pid) != Some(state.pid_start) || ended(pidfd.as_fd(), Duration::ZERO)? {
-            return Ok(None);
-        }
-        Ok(Some(Target { pid, pidfd }))
+        let found = sys::process::find(pid, state.pid_start).map_err(|errno| {
+            Error::system("open the process", format!("/proc/{}", state.pid), errno)
+        })?;
+        Ok(found.map(|pidfd| Target { pid, pidfd }))
     }
 
     /// Sends a signal; `false` when it has ended.
@@ -69,20 +47,8 @@ pub(crate) fn send(pidfd: BorrowedFd<'_>, signal: Signal) -> Result<bool, Error>
 
 /// Whether the process ends within `limit`.
 pub(crate) fn ended(pidfd: BorrowedFd<'_>, limit: Duration) -> Result<bool, Error> {
-    let deadline = std::time::Instant::now() + limit;
-    loop {
-        let left = deadline.saturating_duration_since(std::time::Instant::now());
-        // More than the kernel can count is for ever.
-        let timeout = Timespec::try_from(left).ok();
-        let mut fds = [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
-        match poll(&mut fds, timeout.as_ref()) {
-            Ok(ready) => return Ok(ready > 0),
-            Err(Errno::INTR) => {}
-            Err(errno) => {
-                return Err(Error::system("wait for", "the container's process", errno));
-            }
-        }
-    }
+    sys::process::ended(pidfd, limit)
+        .map_err(|errno| Error::system("wait for", "the container's process", errno))
 }
 
 #[cfg(test)]
@@ -93,7 +59,7 @@ mod tests {
     fn a_process_is_told_from_another_with_its_number() {
         let mut child = std::process::Command::new("sleep").arg("100").spawn().unwrap();
         let pid = Pid::from_child(&child);
-        let start = start_time(pid).unwrap();
+        let start = sys::process::start_time(pid).unwrap();
         let state = |pid_start| State { pid: child.id() as i32, pid_start, ..State::default() };
         assert!(Target::of(&state(start + 1)).unwrap().is_none());
         let target = Target::of(&state(start)).unwrap().unwrap();

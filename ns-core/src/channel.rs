@@ -6,6 +6,11 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use sys::{Failure, Report, Step, message};
 
+use crate::{Error, Event};
+
+/// What opens a gate.
+pub(crate) const OPEN: &[u8] = b"g";
+
 /// First byte of a message: a phase (and a descriptor), or a failure.
 const PHASE: u8 = b'P';
 const FAILURE: u8 = b'F';
@@ -17,7 +22,9 @@ pub struct Gate<'fd> {
 }
 
 impl<'fd> Gate<'fd> {
-    pub(crate) fn new(channel: BorrowedFd<'fd>) -> Self {
+    /// A gate on a connection that is there: that of a [`Door`](crate::Door), or the pair of a parent
+    /// and its child.
+    pub(crate) fn on(channel: BorrowedFd<'fd>) -> Self {
         Self { channel }
     }
 
@@ -67,14 +74,24 @@ impl<'fd> Gate<'fd> {
 }
 
 /// What the parent received.
-pub(crate) enum Message {
+enum Message {
     Phase(u8, Option<OwnedFd>),
     Failure(Report),
     End,
     Unknown(usize),
 }
 
-pub(crate) fn receive(channel: BorrowedFd<'_>) -> Result<Message, Errno> {
+/// Waits for the next message, and says what it means.
+pub(crate) fn next(channel: BorrowedFd<'_>) -> Result<Event, Error> {
+    match receive(channel).map_err(Error::system("receiving from the child"))? {
+        Message::Phase(phase, descriptor) => Ok(Event::Phase(phase, descriptor)),
+        Message::Failure(report) => Ok(Event::Failed(report)),
+        Message::End => Ok(Event::Executed),
+        Message::Unknown(bytes) => Err(Error::Protocol { bytes }),
+    }
+}
+
+fn receive(channel: BorrowedFd<'_>) -> Result<Message, Errno> {
     let mut bytes = [0; Report::MAX + 1];
     let (count, [descriptor, _]) = message::receive(channel, &mut bytes)?;
     Ok(match &bytes[..count] {

@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 use sys::Report;
 
 use crate::Error;
-use crate::channel::{self, Message};
+use crate::channel::{self, OPEN};
 
 /// A child that was started, by descriptor: its number cannot be taken by another process while
 /// this value lives and the child was not waited for.
@@ -88,14 +88,7 @@ impl Child {
     /// Receiving fails; what came is no message.
     #[expect(clippy::should_implement_trait, reason = "an iterator's next cannot fail")]
     pub fn next(&mut self) -> Result<Event, Error> {
-        match channel::receive(self.channel.as_fd())
-            .map_err(Error::system("receiving from the child"))?
-        {
-            Message::Phase(phase, descriptor) => Ok(Event::Phase(phase, descriptor)),
-            Message::Failure(report) => Ok(Event::Failed(report)),
-            Message::End => Ok(Event::Executed),
-            Message::Unknown(bytes) => Err(Error::Protocol { bytes }),
-        }
+        channel::next(self.channel.as_fd())
     }
 
     /// Opens the gate at which the child waits.
@@ -103,9 +96,7 @@ impl Child {
     /// # Errors
     /// EPIPE when it is gone.
     pub fn proceed(&self) -> Result<(), Error> {
-        let flags = rustix::net::SendFlags::NOSIGNAL;
-        rustix::io::retry_on_intr(|| rustix::net::send(&self.channel, b"g", flags))
-            .map(drop)
+        sys::message::send(&self.channel, OPEN, &[])
             .map_err(Error::system("letting the child go on"))
     }
 

@@ -44,6 +44,7 @@
 
 mod channel;
 mod child;
+mod door;
 mod error;
 mod idmap;
 mod namespaces;
@@ -52,6 +53,7 @@ mod split;
 
 pub use channel::Gate;
 pub use child::{Child, Event, Exit};
+pub use door::{Door, Knock};
 pub use error::Error;
 pub use idmap::IdMap;
 pub use namespaces::Namespaces;

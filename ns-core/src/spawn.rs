@@ -198,7 +198,7 @@ impl<'fd> Spawn<'fd> {
         // SAFETY: the descriptor belongs to the parent; the owner's copy in this process is never
         // used or dropped again, since this function does not return.
         unsafe { libc::close(parent.as_raw_fd()) };
-        let gate = Gate::new(child.as_fd());
+        let gate = Gate::on(child.as_fd());
         let run = || {
             if self.namespaces.contains(Namespaces::USER) {
                 gate.opened()?;

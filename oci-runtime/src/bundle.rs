@@ -1,8 +1,9 @@
 //! A bundle's `config.json` (OCI runtime specification, bundle.md, config.md).
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{Process, Spec};
+use serde::de::DeserializeOwned;
 
 use crate::Error;
 
@@ -14,7 +15,18 @@ const CONFIG: &str = "config.json";
 /// # Errors
 /// It cannot be read, or is not of the specification's form; the error names the field.
 pub fn load(dir: &Path) -> Result<Spec, Error> {
-    let path = dir.join(CONFIG);
+    read(dir.join(CONFIG))
+}
+
+/// Reads a file with the `process` of a configuration alone, as `exec --process` takes it.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_process(file: &Path) -> Result<Process, Error> {
+    read(file.to_owned())
+}
+
+fn read<T: DeserializeOwned>(path: PathBuf) -> Result<T, Error> {
     let bytes = std::fs::read(&path).map_err(Error::io("reading", &path))?;
     let json = &mut serde_json::Deserializer::from_slice(&bytes);
     serde_path_to_error::deserialize(json).map_err(|error| Error::Json {

@@ -5,7 +5,7 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use ns_core::{Child, Event, Exit, Gate, Namespaces};
+use ns_core::{Child, Door, Event, Exit, Gate, Namespaces};
 use oci_spec::runtime as oci;
 use pivot::{Device, DeviceKind, Devices, Masks, Nodes, RootPropagation};
 use rustix::fs::{Mode, OFlags};
@@ -17,7 +17,7 @@ use crate::namespaces::OwnNamespaces;
 use crate::process::Process;
 use crate::stdio::Stdio;
 use crate::sysctl::Sysctls;
-use crate::{Error, explain, supported};
+use crate::{Error, explain, start, supported};
 
 /// What the child tells, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,6 +55,9 @@ pub struct Prepared {
     process: Process,
     oom_score_adj: Option<i32>,
     cgroup: Option<OwnedFd>,
+    /// Where the process waits for a start by another program than its creator.
+    door: Option<Door>,
+    keyring: bool,
 }
 
 impl Prepared {
@@ -101,6 +104,8 @@ impl Prepared {
             oom_score_adj: process.oom_score_adj(),
             namespaces,
             cgroup: None,
+            door: None,
+            keyring: true,
         })
     }
 
@@ -108,6 +113,31 @@ impl Prepared {
     #[must_use]
     pub fn cgroup(mut self, fd: OwnedFd) -> Self {
         self.cgroup = Some(fd);
+        self
+    }
+
+    /// Lets the process wait for its start in the directory `dir` of the host, so that it outlives its
+    /// creator ([`Created::leave`]); [`Recorded::start`](crate::Recorded::start) starts it. A command that is not
+    /// there is then an error of [`Prepared::create`] already.
+    ///
+    /// # Errors
+    /// A process waits there already.
+    pub fn wait_in(mut self, dir: BorrowedFd<'_>) -> Result<Self, Error> {
+        self.door = Some(Door::listen(dir, start::DOOR)?);
+        Ok(self)
+    }
+
+    /// Leaves the descriptors 3 to 2 + `count` open for the program.
+    #[must_use]
+    pub fn preserve(mut self, count: u32) -> Self {
+        self.process.preserve(count);
+        self
+    }
+
+    /// Leaves the process the session keyring of its creator, instead of a new one.
+    #[must_use]
+    pub fn callers_keyring(mut self) -> Self {
+        self.keyring = false;
         self
     }
 
@@ -181,16 +211,26 @@ impl Prepared {
         if self.read_only {
             pivot::read_only(root)?;
         }
-        sys::keyring::new_session().step("making a session keyring")?;
+        if self.keyring {
+            sys::keyring::new_session().step("making a session keyring")?;
+        }
         self.process.become_user(root)?;
+        let Some(door) = &self.door else {
+            gate.wait(Phase::Created as u8)?;
+            return self.process.execute();
+        };
+        self.process.find()?;
+        // The creator writes down who waits here before it lets it wait alone.
         gate.wait(Phase::Created as u8)?;
-        self.process.execute()
+        door.pass(|_| self.process.execute())
     }
 
     /// What a report is about.
     fn explain(&self, report: Report) -> Error {
         let what = match report.part {
-            PART_COMMAND => return explain::command(&self.process, self.root.as_fd(), &report),
+            PART_COMMAND => {
+                return explain::command(&self.process.command, self.root.as_fd(), &report);
+            }
             PART_CWD => {
                 format!("the working directory {}", self.process.cwd.to_string_lossy())
             }
@@ -223,6 +263,24 @@ impl Created {
     /// The number of the container's first process, as the caller sees it.
     pub fn pid(&self) -> Pid {
         self.child.pid()
+    }
+
+    /// The descriptor of that process, readable once it has ended.
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.child.pidfd()
+    }
+
+    /// Takes the master of its terminal, where it has one.
+    pub fn take_terminal(&mut self) -> Option<OwnedFd> {
+        self.terminal.take()
+    }
+
+    /// Leaves the process to wait for its start without its creator ([`Prepared::wait_in`]).
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn leave(self) -> Result<(), Error> {
+        Ok(self.child.proceed()?)
     }
 
     /// Lets the program run.

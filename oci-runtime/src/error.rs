@@ -69,6 +69,57 @@ pub enum Error {
          memory short?"
     )]
     Died(ns_core::Exit),
+    /// There is no container of this id.
+    ///
+    /// The first words are runc's, by which engines know it.
+    #[error(
+        "container does not exist: there is no {id:?} in {}; `list` shows which there are, `--root` \
+         names another directory",
+        home.display()
+    )]
+    NoSuchContainer {
+        /// The id.
+        id: String,
+        /// The directory of all containers.
+        home: PathBuf,
+    },
+    /// The id is taken.
+    #[error(
+        "container with given ID already exists: {id:?}; delete that container, or take another id"
+    )]
+    ContainerExists {
+        /// The id.
+        id: String,
+    },
+    /// An id that cannot be one.
+    #[error("invalid container ID format: {id:?}: {reason}")]
+    Id {
+        /// What was given.
+        id: String,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// What cannot be done with a container of this status.
+    #[error("{refusal}: container {id:?} is {status}")]
+    Refused {
+        /// In runc's words, by which engines know it.
+        refusal: &'static str,
+        /// The container.
+        id: String,
+        /// How far it is.
+        status: crate::Status,
+    },
+    /// A process that SIGKILL does not end.
+    #[error(
+        "the process {pid} of container {id:?} was killed and has not ended; it may wait for a disk \
+         or a file server: try again when that answers"
+    )]
+    Endless {
+        /// The container.
+        id: String,
+        /// Its first process.
+        pid: i32,
+    },
     /// The command is not there or cannot be executed.
     ///
     /// The words are those by which engines tell 127 from 126.

@@ -1,7 +1,7 @@
 //! A further program in a running container.
 
 use std::convert::Infallible;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 use ns_core::{Event, Gate, Namespaces, Spawn};
 use oci_spec::runtime as oci;
@@ -47,7 +47,8 @@ impl PreparedExec {
         let root = rustix::fs::open(&path, flags, Mode::empty())
             .map_err(|errno| Error::io("opening the container's root at", &path)(errno.into()))?;
         // The number could have become another process's between the two; the descriptor could not.
-        if ended(pidfd.as_fd()) {
+        // Where it cannot be asked, joining its namespaces says what is wrong.
+        if sys::process::ended(pidfd.as_fd(), std::time::Duration::ZERO) == Ok(true) {
             let errno = rustix::io::Errno::SRCH;
             return Err(Error::io("finding the container's process at", path)(errno.into()));
         }
@@ -59,6 +60,13 @@ impl PreparedExec {
     #[must_use]
     pub fn cgroup(mut self, fd: OwnedFd) -> Self {
         self.cgroup = Some(fd);
+        self
+    }
+
+    /// Leaves the descriptors 3 to 2 + `count` open for the program.
+    #[must_use]
+    pub fn preserve(mut self, count: u32) -> Self {
+        self.process.preserve(count);
         self
     }
 
@@ -102,7 +110,7 @@ impl PreparedExec {
     /// What a report is about.
     fn explain(&self, report: Report) -> Error {
         match report.part {
-            PART_COMMAND => explain::command(&self.process, self.root.as_fd(), &report),
+            PART_COMMAND => explain::command(&self.process.command, self.root.as_fd(), &report),
             PART_CWD => Error::Setup {
                 what: format!("the working directory {}", self.process.cwd.to_string_lossy()),
                 report,
@@ -110,12 +118,4 @@ impl PreparedExec {
             _ => Error::Setup { what: "the process in the container".to_owned(), report },
         }
     }
-}
-
-/// Whether the process has ended, so that its descriptor is readable (pidfd_open(2)).
-fn ended(pidfd: BorrowedFd<'_>) -> bool {
-    let mut poll = [rustix::event::PollFd::from_borrowed_fd(pidfd, rustix::event::PollFlags::IN)];
-    let now = rustix::time::Timespec { tv_sec: 0, tv_nsec: 0 };
-    // Where it cannot be asked, joining its namespaces says what is wrong.
-    rustix::event::poll(&mut poll, Some(&now)).is_ok_and(|ready| ready > 0)
 }

@@ -10,22 +10,21 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use sys::{Report, below};
 
-use crate::process::Process;
+use crate::process::Command;
 use crate::{CommandProblem, Error};
 
 /// Bytes looked at of a program (BINPRM_BUF_SIZE of linux/binfmts.h is 256).
 const HEAD: usize = 4096;
 
 /// The error for a failed exec in `root`.
-pub(crate) fn command(process: &Process, root: BorrowedFd<'_>, report: &Report) -> Error {
-    let candidates = process.program.candidates();
-    let tried = candidates.get(report.index as usize).map(|path| path.as_c_str());
+pub(crate) fn command(command: &Command, root: BorrowedFd<'_>, report: &Report) -> Error {
+    let tried = command.candidates.get(report.index as usize).map(|path| path.as_c_str());
     let (reason, problem) = match (report.errno, tried) {
-        (Errno::NOENT | Errno::NOTDIR, tried) => not_found(process, root, tried),
+        (Errno::NOENT | Errno::NOTDIR, tried) => not_found(command, root, tried),
         (errno, Some(path)) => (cannot(root, path, errno), CommandProblem::CannotExecute),
         (errno, None) => (said(errno), CommandProblem::CannotExecute),
     };
-    Error::Command { command: process.command.clone(), reason, problem }
+    Error::Command { command: command.name.clone(), reason, problem }
 }
 
 fn said(errno: Errno) -> String {
@@ -40,7 +39,7 @@ fn said(errno: Errno) -> String {
 
 /// ENOENT is said of the command, and of the interpreter that it asks for.
 fn not_found(
-    process: &Process,
+    command: &Command,
     root: BorrowedFd<'_>,
     tried: Option<&CStr>,
 ) -> (String, CommandProblem) {
@@ -67,10 +66,10 @@ fn not_found(
         };
         return (why, CommandProblem::NotFound);
     }
-    let reason = if process.command.contains('/') {
+    let reason = if command.name.contains('/') {
         "no such file or directory (in the container's root)".to_owned()
     } else {
-        format!("executable file not found in $PATH (PATH is {})", process.path)
+        format!("executable file not found in $PATH (PATH is {})", command.path)
     };
     (reason, CommandProblem::NotFound)
 }

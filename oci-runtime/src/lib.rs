@@ -43,15 +43,23 @@
 
 mod bundle;
 mod capabilities;
+mod console;
 mod container;
+mod create;
+mod end;
 mod error;
 mod exec;
 mod explain;
+mod foreground;
+mod home;
 mod inside;
 mod mounts;
 mod namespaces;
 mod process;
+mod record;
 mod shield;
+mod signal;
+mod start;
 mod stdio;
 mod supported;
 mod sysctl;
@@ -61,12 +69,18 @@ pub use oci_spec::runtime as spec;
 /// What Docker gives every container: mounts, devices, masked and read-only paths.
 pub use pivot::standard;
 
-pub use bundle::load;
+pub use bundle::{load, load_process};
 pub use capabilities::machine as machine_capabilities;
+pub use console::{send_pidfd, send_terminal};
 pub use container::{Created, Prepared, Running};
+pub use create::Making;
 pub use error::{CommandProblem, Error};
 pub use exec::PreparedExec;
+pub use foreground::wait as wait_in_foreground;
+pub use home::Home;
 pub use inside::{View, mount_into, unmount_from};
 pub use ns_core::Exit;
+pub use record::{Recorded, State, Status};
 pub use shield::{own_path, shield};
+pub use signal::signal;
 pub use stdio::Stdio;

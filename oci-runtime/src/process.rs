@@ -6,7 +6,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use ns_core::Gate;
 use oci_spec::runtime as oci;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags};
+use rustix::io::Errno;
 use rustix::process::{Gid, Resource, Rlimit, Uid};
 use rustix::termios::Winsize;
 use sys::exec::Program;
@@ -24,9 +25,8 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 /// What is to become of a child.
 #[derive(Debug)]
 pub(crate) struct Process {
-    pub(crate) command: String,
-    pub(crate) path: String,
-    pub(crate) program: Program,
+    pub(crate) command: Command,
+    program: Program,
     pub(crate) cwd: CString,
     uid: Uid,
     gid: Gid,
@@ -39,6 +39,8 @@ pub(crate) struct Process {
     size: Option<Winsize>,
     stdio: Stdio,
     seccomp: Option<Vec<Instruction>>,
+    /// The first descriptor that the program does not get.
+    first_closed: u32,
 }
 
 impl Process {
@@ -47,20 +49,11 @@ impl Process {
         stdio: Stdio,
         seccomp: Option<Vec<Instruction>>,
     ) -> Result<Self, Error> {
+        let command = Command::prepare(process)?;
         let args = process.args().clone().unwrap_or_default();
-        let Some(command) = args.first().cloned() else {
-            return Err(Error::field("process.args", "it is empty; give the command to run"));
-        };
-        if command.is_empty() {
-            return Err(Error::field("process.args[0]", "the command is an empty string"));
-        }
         let env = process.env().clone().unwrap_or_default();
-        // The last one of a name holds, as for getenv of programs that put them into a table.
-        let path = env.iter().rev().find_map(|entry| entry.strip_prefix("PATH="));
-        let path = path.unwrap_or(DEFAULT_PATH).to_owned();
-        let candidates = candidates(&command, &path)?;
         let program = Program::new(
-            candidates,
+            command.candidates.clone(),
             c_strings("process.args", &args)?,
             c_strings("process.env", &env)?,
         );
@@ -72,7 +65,6 @@ impl Process {
         let groups = user.additional_gids().clone().unwrap_or_default();
         Ok(Self {
             command,
-            path,
             program,
             cwd: c_string("process.cwd", &cwd)?,
             uid: Uid::from_raw(id("process.user.uid", user.uid())?),
@@ -89,7 +81,13 @@ impl Process {
             size: process.console_size().map(size),
             stdio,
             seccomp,
+            first_closed: 3,
         })
+    }
+
+    /// Leaves the descriptors 3 to 2 + `count` open for the program.
+    pub(crate) fn preserve(&mut self, count: u32) {
+        self.first_closed = count.saturating_add(3);
     }
 
     /// Child side. A new terminal of the container's devpts becomes the controlling one and standard
@@ -163,10 +161,30 @@ impl Process {
         Ok(())
     }
 
+    /// Child side, as the user in the root: whether there is a file to execute. (Whether it can be is
+    /// known when it is.) Fails as the exec would.
+    pub(crate) fn find(&self) -> Result<(), Failure> {
+        const OP: &str = "looking for the command";
+        let mut failure = Failure::new(OP, Errno::NOENT).of(PART_COMMAND, 0);
+        for (index, path) in self.program.candidates().iter().enumerate() {
+            let access = Access::EXEC_OK;
+            let found = rustix::fs::accessat(CWD, path, access, AtFlags::EACCESS);
+            match found {
+                Ok(()) => return Ok(()),
+                // A kernel without faccessat2 (before 5.8) leaves it to the exec.
+                Err(Errno::NOSYS) => return Ok(()),
+                Err(Errno::NOENT | Errno::NOTDIR) => {}
+                Err(errno) => failure = Failure::new(OP, errno).of(PART_COMMAND, index as u32),
+            }
+        }
+        Err(failure)
+    }
+
     /// Child side. The last steps, and the exec.
     pub(crate) fn execute(&self) -> Result<Infallible, Failure> {
         // Nothing of the host may be open in the program (CVE-2024-21626, CVE-2016-9962).
-        sys::process::cloexec_from(3).step("closing the descriptors of the host on exec")?;
+        sys::process::cloexec_from(self.first_closed)
+            .step("closing the descriptors of the host on exec")?;
         sys::process::reset_signals().step("resetting the signals")?;
         if let Some(filter) = &self.seccomp {
             sys::seccomp::install(filter).step("installing the seccomp filter")?;
@@ -174,6 +192,34 @@ impl Process {
         let failure = self.program.exec();
         let index = failure.index;
         Err(failure.of(PART_COMMAND, index))
+    }
+}
+
+/// What is to be executed, for who looks for it and who explains why it is not there.
+#[derive(Debug)]
+pub(crate) struct Command {
+    /// As it was given.
+    pub(crate) name: String,
+    /// Where it is looked for.
+    pub(crate) path: String,
+    /// The files to try in turn.
+    pub(crate) candidates: Vec<CString>,
+}
+
+impl Command {
+    pub(crate) fn prepare(process: &oci::Process) -> Result<Self, Error> {
+        let Some(name) = process.args().iter().flatten().next().cloned() else {
+            return Err(Error::field("process.args", "it is empty; give the command to run"));
+        };
+        if name.is_empty() {
+            return Err(Error::field("process.args[0]", "the command is an empty string"));
+        }
+        // The last one of a name holds, as for getenv of programs that put them into a table.
+        let mut env = process.env().iter().flatten().rev();
+        let path = env.find_map(|entry| entry.strip_prefix("PATH="));
+        let path = path.unwrap_or(DEFAULT_PATH).to_owned();
+        let candidates = candidates(&name, &path)?;
+        Ok(Self { name, path, candidates })
     }
 }
 

@@ -121,11 +121,32 @@ const BACKLOG: i32 = 16;
 
 /// Connects to who listens at `name` in the directory `dir`. Allocates; needs `/proc`.
 pub fn connect(dir: BorrowedFd<'_>, name: &str) -> Result<OwnedFd, Errno> {
-    let (kind, flags) = (SocketType::SEQPACKET, SocketFlags::CLOEXEC);
-    let socket = rustix::net::socket_with(AddressFamily::UNIX, kind, flags, None)?;
+    connect_by(SocketType::SEQPACKET, dir, name)
+}
+
+/// As [`connect`], to a socket of a stream: for the protocols of others. Allocates; needs `/proc`.
+pub fn connect_stream(dir: BorrowedFd<'_>, name: &str) -> Result<OwnedFd, Errno> {
+    connect_by(SocketType::STREAM, dir, name)
+}
+
+fn connect_by(kind: SocketType, dir: BorrowedFd<'_>, name: &str) -> Result<OwnedFd, Errno> {
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)?;
     let address = address(dir, name)?;
     rustix::io::retry_on_intr(|| rustix::net::connect(&socket, &address))?;
     Ok(socket)
+}
+
+/// Whether somebody listens at `name` in the directory `dir`, which never waits. Allocates; needs `/proc`.
+pub fn listens(dir: BorrowedFd<'_>, name: &str) -> Result<bool, Errno> {
+    let (kind, flags) = (SocketType::SEQPACKET, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK);
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, kind, flags, None)?;
+    let address = address(dir, name)?;
+    match rustix::io::retry_on_intr(|| rustix::net::connect(&socket, &address)) {
+        // EAGAIN: more connections wait than the backlog has room for.
+        Ok(()) | Err(Errno::AGAIN) => Ok(true),
+        Err(Errno::NOENT | Errno::CONNREFUSED) => Ok(false),
+        Err(errno) => Err(errno),
+    }
 }
 
 /// Accepts a connection if there is one now (EAGAIN otherwise), close-on-exec.

@@ -2,10 +2,12 @@
 
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::process::Signal;
+use rustix::process::{Pid, PidfdFlags, Signal};
 
 /// The errno that the last libc call of this thread left: for who makes calls that neither this crate
 /// nor rustix has.
@@ -165,6 +167,48 @@ pub fn in_directory<T: Send>(
             Err(panic) => std::panic::resume_unwind(panic),
         }
     })
+}
+
+/// When the process `pid` was started: field 22 of `/proc/PID/stat` (proc_pid_stat(5)), in ticks since
+/// the machine's start; `None` where there is no such process. With its number it names a process for
+/// good. Allocates; needs `/proc`.
+pub fn start_time(pid: Pid) -> Option<u64> {
+    let stat = std::fs::read(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
+    // The name in parentheses may hold anything; what follows the last one has no parentheses.
+    let after = stat.iter().rposition(|&byte| byte == b')')?;
+    let fields = std::str::from_utf8(&stat[after + 1..]).ok()?;
+    fields.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+/// A descriptor of the process that has the number `pid` and was started at `start` ([`start_time`]);
+/// `None` where that one has ended (a zombie has), whoever has its number now. Allocates; needs `/proc`.
+pub fn find(pid: Pid, start: u64) -> Result<Option<OwnedFd>, Errno> {
+    let pidfd = match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(pidfd) => pidfd,
+        Err(Errno::SRCH) => return Ok(None),
+        Err(errno) => return Err(errno),
+    };
+    // The descriptor is of the process that now has the number; is that the one that was meant?
+    if start_time(pid) != Some(start) || ended(pidfd.as_fd(), Duration::ZERO)? {
+        return Ok(None);
+    }
+    Ok(Some(pidfd))
+}
+
+/// Whether the process of `pidfd` ends within `limit` (its descriptor is readable then, pidfd_open(2)).
+pub fn ended(pidfd: BorrowedFd<'_>, limit: Duration) -> Result<bool, Errno> {
+    let deadline = Instant::now().checked_add(limit);
+    loop {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        // More than the kernel can count is for ever.
+        let timeout = left.and_then(|left| Timespec::try_from(left).ok());
+        let mut fds = [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(ready) => return Ok(ready > 0),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
 }
 
 /// The file descriptor's number, for messages and `/proc/self/fd/N`.

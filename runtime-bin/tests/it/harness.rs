@@ -342,3 +342,18 @@ pub(crate) fn is_id(text: &str) -> bool {
 pub(crate) fn arg(path: &Path) -> &str {
     path.to_str().expect("the test's paths are UTF-8")
 }
+
+/// Unpacks the small image's files into the new directory `root`.
+pub(crate) fn busybox_layer(root: &Path) {
+    let archive =
+        || tar::Archive::new(std::fs::File::open(image("busybox", "docker-legacy")).unwrap());
+    let mut layers = 0;
+    for entry in archive().entries().unwrap() {
+        let entry = entry.unwrap();
+        if entry.path().unwrap().ends_with("layer.tar") {
+            tar::Archive::new(entry).unpack(root).unwrap();
+            layers += 1;
+        }
+    }
+    assert_eq!(layers, 1, "the image busybox has another form than this knows");
+}

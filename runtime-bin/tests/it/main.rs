@@ -33,6 +33,7 @@ mod lifecycle;
 mod lists;
 mod log_options;
 mod namespace;
+mod oci;
 mod options;
 mod own_program;
 mod pipes;

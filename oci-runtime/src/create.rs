@@ -1,0 +1,85 @@
+//! The way of a container onto the record.
+
+use std::os::fd::BorrowedFd;
+use std::path::{Path, PathBuf};
+
+use crate::home::Lock;
+use crate::record::Record;
+use crate::{Created, Error, Home, Recorded, spec};
+
+/// A container that is being made: on record, locked, without a process yet. Whoever dies here leaves a
+/// stopped container, to be deleted as any other.
+#[derive(Debug)]
+pub struct Making {
+    container: Recorded,
+    lock: Lock,
+}
+
+impl Making {
+    /// Puts the container `id`, of the configuration `spec` in the absolute path `bundle`, on record;
+    /// `created` is the time, as RFC 3339.
+    ///
+    /// # Errors
+    /// [`Error::Id`]; [`Error::ContainerExists`]; the record cannot be written.
+    pub fn begin(
+        home: &Home,
+        id: &str,
+        bundle: &Path,
+        spec: &spec::Spec,
+        created: String,
+    ) -> Result<Self, Error> {
+        let root = spec.root().as_ref().map_or_else(PathBuf::new, |root| bundle.join(root.path()));
+        let record = Record {
+            oci_version: spec.version().clone(),
+            pid: 0,
+            pid_start: 0,
+            bundle: bundle.to_owned(),
+            rootfs: std::path::absolute(&root).map_err(Error::io("naming", &root))?,
+            created,
+            annotations: spec.annotations().clone().unwrap_or_default(),
+            uid: rustix::process::geteuid().as_raw(),
+        };
+        let (place, lock) = home.make(id)?;
+        let failed = Error::io("writing the configuration of", place.path());
+        let config = serde_json::to_vec(spec).map_err(|error| failed(error.into()))?;
+        let making = Self { container: Recorded { place, record }, lock };
+        // The record last: what has none is of no use to anybody.
+        match making.container.place.write_config(&config).and_then(|()| making.container.write()) {
+            Ok(()) => Ok(making),
+            Err(error) => making.abandon().and(Err(error)),
+        }
+    }
+
+    /// Where its process may wait ([`Prepared::wait_in`](crate::Prepared::wait_in)).
+    pub fn dir(&self) -> BorrowedFd<'_> {
+        self.container.place.dir()
+    }
+
+    /// Notes the process, before it is let go on: from here on the container is not lost, whatever
+    /// happens to the caller.
+    ///
+    /// # Errors
+    /// It has ended; the record cannot be written.
+    pub fn note(&mut self, created: &Created) -> Result<(), Error> {
+        let pid = created.pid();
+        let path = || format!("/proc/{}/stat", pid.as_raw_nonzero());
+        let start = sys::process::start_time(pid)
+            .ok_or_else(|| Error::io("reading", path())(std::io::ErrorKind::NotFound.into()))?;
+        self.container.record.pid = pid.as_raw_nonzero().get();
+        self.container.record.pid_start = start;
+        self.container.write()
+    }
+
+    /// The container, for others too from now on.
+    pub fn finish(self) -> Recorded {
+        self.container
+    }
+
+    /// Takes it off the record: it came to nothing.
+    ///
+    /// # Errors
+    /// Its directory cannot be removed.
+    pub fn abandon(self) -> Result<(), Error> {
+        self.container.place.remove(self.lock)
+    }
+}

@@ -1,0 +1,100 @@
+//! The end of containers on record: signals, and delete.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::process::Signal;
+
+use crate::home::Lock;
+use crate::{Error, Home, Recorded, Status};
+
+/// How long a process that was killed may take to end: it may wait for a disk.
+const ENDING: Duration = Duration::from_secs(10);
+
+impl Recorded {
+    /// Sends its first process a signal.
+    ///
+    /// # Errors
+    /// It has stopped ([`Error::Refused`]); the signal may not be sent.
+    pub fn kill(&self, signal: Signal) -> Result<(), Error> {
+        let stopped = || self.refuse("container not running", Status::Stopped);
+        let (_, pidfd) = self.process()?.ok_or_else(stopped)?;
+        match send(pidfd.as_fd(), signal)? {
+            true => Ok(()),
+            false => Err(stopped()),
+        }
+    }
+
+    /// Removes the container `id` of `home` and all that belongs to it. `force` ends what runs, and does
+    /// not mind one that is not there.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchContainer`]; it runs ([`Error::Refused`]); its process does not end.
+    pub fn delete(home: &Home, id: &str, force: bool) -> Result<(), Error> {
+        match Self::open(home, id) {
+            // Before the lock, which its creator may have for long.
+            Ok(container) if force => container.end()?,
+            Err(Error::NoSuchContainer { .. }) if force => return remove_rest(home, id),
+            Ok(_) => {}
+            Err(error) => return Err(error),
+        }
+        let (container, lock) = match Self::open_locked(home, id) {
+            Err(Error::NoSuchContainer { .. }) if force => return Ok(()),
+            locked => locked?,
+        };
+        match container.status_locked(&lock)? {
+            Status::Stopped | Status::Created => {}
+            _ if force => {}
+            status => {
+                return Err(container.refuse("cannot delete container that is not stopped", status));
+            }
+        }
+        container.end()?;
+        container.place.remove(lock)
+    }
+
+    /// Ends its first process, if it has not ended.
+    fn end(&self) -> Result<(), Error> {
+        let Some((_, pidfd)) = self.process()? else { return Ok(()) };
+        send(pidfd.as_fd(), Signal::KILL)?;
+        let ended = sys::process::ended(pidfd.as_fd(), ENDING).map_err(|errno| {
+            Error::io("waiting for the process of", self.place.path())(errno.into())
+        })?;
+        match ended {
+            true => Ok(()),
+            false => Err(Error::Endless { id: self.id().to_owned(), pid: self.record.pid }),
+        }
+    }
+
+    /// [`Recorded::status`], for who has the lock: what has no process then will have none.
+    pub(crate) fn status_locked(&self, _lock: &Lock) -> Result<Status, Error> {
+        match self.record.pid {
+            0 => Ok(Status::Stopped),
+            _ => self.status(),
+        }
+    }
+}
+
+/// Removes what an interrupted create or delete left without a record.
+fn remove_rest(home: &Home, id: &str) -> Result<(), Error> {
+    let place = match home.open(id) {
+        Err(Error::NoSuchContainer { .. }) => return Ok(()),
+        place => place?,
+    };
+    match place.lock()? {
+        Some(lock) => place.remove(lock),
+        None => Ok(()),
+    }
+}
+
+/// `false` where it has ended.
+fn send(pidfd: BorrowedFd<'_>, signal: Signal) -> Result<bool, Error> {
+    match rustix::process::pidfd_send_signal(pidfd, signal) {
+        Ok(()) => Ok(true),
+        Err(Errno::SRCH) => Ok(false),
+        Err(errno) => {
+            Err(Error::io("sending a signal to", "the container's first process")(errno.into()))
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! The directory of all containers (runc's `--root`): one directory per id, with what is known of the
+//! container that has the id.
+//!
+//! | file | is |
+//! |---|---|
+//! | `state.json` | the [`Record`](crate::Record); written by rename, the first thing and the last |
+//! | `config.json` | the configuration as it was at create, whatever happens to the bundle |
+//! | `start` | the socket at which a created container's process waits |
+//! | `lock` | held by whoever changes something |
+//!
+//! The lock is one of fcntl(2), which a child does not inherit: a container's process never holds it, and
+//! it dies with its holder. A directory without `state.json` is one whose making or removal was
+//! interrupted, and is made or removed by the next who wants to.
+
+use std::fs::{DirBuilder, File};
+use std::io::{ErrorKind, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, fcntl_lock};
+use rustix::io::Errno;
+
+use crate::Error;
+
+const STATE: &str = "state.json";
+const CONFIG: &str = "config.json";
+const LOCK: &str = "lock";
+/// Bytes of an id: those of a file's name (NAME_MAX of linux/limits.h).
+const LONGEST_ID: usize = 255;
+
+/// The directory of all containers.
+#[derive(Clone, Debug)]
+pub struct Home {
+    path: PathBuf,
+}
+
+impl Home {
+    /// The one at `path`; made by the first [`Home::make`].
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes the place for a new container, and locks it.
+    ///
+    /// # Errors
+    /// [`Error::Id`]; [`Error::ContainerExists`], also where somebody is making it.
+    pub(crate) fn make(&self, id: &str) -> Result<(Place, Lock), Error> {
+        check_id(id)?;
+        let mut builder = DirBuilder::new();
+        builder
+            .mode(0o700)
+            .recursive(true)
+            .create(&self.path)
+            .map_err(Error::io("making the directory of the containers", &self.path))?;
+        builder.recursive(false);
+        let exists = || Error::ContainerExists { id: id.to_owned() };
+        let path = self.path.join(id);
+        match builder.create(&path) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                return Err(Error::io("making the container's directory", path)(error));
+            }
+            _ => {}
+        }
+        let place = self.open(id)?;
+        let lock = place.try_lock()?.ok_or_else(exists)?;
+        match place.has(STATE) {
+            true => Err(exists()),
+            false => Ok((place, lock)),
+        }
+    }
+
+    /// The place of the container `id`.
+    ///
+    /// # Errors
+    /// [`Error::Id`]; [`Error::NoSuchContainer`].
+    pub(crate) fn open(&self, id: &str) -> Result<Place, Error> {
+        check_id(id)?;
+        let path = self.path.join(id);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        match rustix::fs::open(&path, flags, Mode::empty()) {
+            Ok(dir) => Ok(Place { id: id.to_owned(), path, dir }),
+            Err(Errno::NOENT) => Err(self.no_such(id)),
+            Err(errno) => Err(Error::io("opening the container's directory", path)(errno.into())),
+        }
+    }
+
+    pub(crate) fn no_such(&self, id: &str) -> Error {
+        Error::NoSuchContainer { id: id.to_owned(), home: self.path.clone() }
+    }
+
+    /// The ids of all containers, in alphabetical order.
+    ///
+    /// # Errors
+    /// The directory cannot be read. One that is not there has none.
+    pub fn ids(&self) -> Result<Vec<String>, Error> {
+        let failed = || Error::io("listing the containers in", &self.path);
+        let entries = match std::fs::read_dir(&self.path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(failed())?,
+        };
+        let mut ids = Vec::new();
+        for entry in entries {
+            // What has another name is none of ours.
+            let name = entry.map_err(failed())?.file_name().into_string();
+            ids.extend(name.ok().filter(|name| check_id(name).is_ok()));
+        }
+        ids.sort_unstable();
+        Ok(ids)
+    }
+}
+
+/// As runc: the characters of `[\w+-\.]`, and no name that a path has a meaning for.
+fn check_id(id: &str) -> Result<(), Error> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '+' | ',' | '-' | '.');
+    let reason = match id {
+        "" => "it is empty",
+        "." | ".." => "it means a directory",
+        _ if !id.chars().all(fits) => "only letters, digits and _ + , - . may stand in it",
+        _ if id.len() > LONGEST_ID => "it is longer than 255 characters",
+        _ => return Ok(()),
+    };
+    Err(Error::Id { id: id.chars().take(LONGEST_ID).collect(), reason })
+}
+
+/// A container's directory, open.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) id: String,
+    path: PathBuf,
+    dir: OwnedFd,
+}
+
+/// The right to change a container, until it is dropped.
+///
+/// fcntl(2): closing any descriptor of the file ends the lock, so a process opens it once only.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    _file: OwnedFd,
+}
+
+impl Place {
+    pub(crate) fn dir(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
+    }
+
+    fn failed(&self, op: &'static str, name: &str) -> impl FnOnce(Errno) -> Error {
+        let path = self.path.join(name);
+        move |errno| Error::io(op, path)(errno.into())
+    }
+
+    pub(crate) fn has(&self, name: &str) -> bool {
+        rustix::fs::statat(&self.dir, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
+    }
+
+    /// Waits until nobody else changes the container. `None` where it was removed meanwhile.
+    pub(crate) fn lock(&self) -> Result<Option<Lock>, Error> {
+        self.lock_by(FlockOperation::LockExclusive)
+    }
+
+    /// As [`Place::lock`]; `None` also where somebody else has the lock.
+    pub(crate) fn try_lock(&self) -> Result<Option<Lock>, Error> {
+        self.lock_by(FlockOperation::NonBlockingLockExclusive)
+    }
+
+    fn lock_by(&self, operation: FlockOperation) -> Result<Option<Lock>, Error> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let mode = Mode::RUSR | Mode::WUSR;
+        let file = match rustix::fs::openat(&self.dir, LOCK, flags, mode) {
+            // A directory that is removed takes no new file.
+            Err(Errno::NOENT) => return Ok(None),
+            file => file.map_err(self.failed("opening", LOCK))?,
+        };
+        match rustix::io::retry_on_intr(|| fcntl_lock(&file, operation)) {
+            Err(Errno::AGAIN | Errno::ACCESS) => return Ok(None),
+            locked => locked.map_err(self.failed("locking", LOCK))?,
+        }
+        let links = rustix::fs::fstat(&file).map_err(self.failed("looking at", LOCK))?.st_nlink;
+        Ok((links > 0).then_some(Lock { _file: file }))
+    }
+
+    /// Writes a file by rename: whoever reads finds the old one or the new one.
+    pub(crate) fn write(&self, name: &str, content: &[u8]) -> Result<(), Error> {
+        let new = format!("{name}.new");
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&self.dir, &new, flags, Mode::RUSR | Mode::WUSR)
+            .map_err(self.failed("making", &new))?;
+        File::from(file).write_all(content).map_err(Error::io("writing", self.path.join(&new)))?;
+        rustix::fs::renameat(&self.dir, &new, &self.dir, name)
+            .map_err(self.failed("renaming the new", name))
+    }
+
+    /// The record; `None` where there is none.
+    pub(crate) fn read_state(&self) -> Result<Option<Vec<u8>>, Error> {
+        self.read(STATE)
+    }
+
+    pub(crate) fn write_state(&self, content: &[u8]) -> Result<(), Error> {
+        self.write(STATE, content)
+    }
+
+    pub(crate) fn write_config(&self, content: &[u8]) -> Result<(), Error> {
+        self.write(CONFIG, content)
+    }
+
+    /// Where the configuration is read from.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn read(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let mut content = Vec::new();
+        match rustix::fs::openat(&self.dir, name, flags, Mode::empty()) {
+            Err(Errno::NOENT) => return Ok(None),
+            file => {
+                let mut file = File::from(file.map_err(self.failed("opening", name))?);
+                std::io::Read::read_to_end(&mut file, &mut content)
+                    .map_err(Error::io("reading", self.path.join(name)))?;
+            }
+        }
+        Ok(Some(content))
+    }
+
+    /// Removes a file; one that is not there is no error.
+    pub(crate) fn remove_file(&self, name: &str) -> Result<(), Error> {
+        match rustix::fs::unlinkat(&self.dir, name, AtFlags::empty()) {
+            Err(Errno::NOENT) => Ok(()),
+            done => done.map_err(self.failed("removing", name)),
+        }
+    }
+
+    /// Removes the directory and all in it: the record last, so that whoever is interrupted leaves
+    /// either a record or nothing that anybody misses.
+    pub(crate) fn remove(&self, _lock: Lock) -> Result<(), Error> {
+        let failed = || Error::io("removing what is in", &self.path);
+        for entry in std::fs::read_dir(&self.path).map_err(failed())? {
+            let name = entry.map_err(failed())?.file_name();
+            match name.to_str() {
+                Some(STATE | LOCK) => {}
+                Some(name) => self.remove_file(name)?,
+                None => return Err(failed()(ErrorKind::InvalidData.into())),
+            }
+        }
+        self.remove_file(STATE)?;
+        self.remove_file(LOCK)?;
+        std::fs::remove_dir(&self.path)
+            .map_err(Error::io("removing the container's directory", &self.path))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_a_name_and_no_path() {
+        for id in ["a", "ubuntu01", "a.b-c_d+e,f", "..a", &"x".repeat(255)] {
+            check_id(id).unwrap();
+        }
+        for id in ["", ".", "..", "a/b", "/a", "../a", "a b", "a\n", "é", "a\0", &"x".repeat(256)]
+        {
+            let error = check_id(id).unwrap_err().to_string();
+            assert!(error.starts_with("invalid container ID format"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_id_is_taken_once_and_free_after_its_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::new(dir.path().join("home"));
+        assert!(home.ids().unwrap().is_empty());
+        assert!(matches!(home.open("a"), Err(Error::NoSuchContainer { .. })));
+        let (place, lock) = home.make("a").unwrap();
+        place.write_state(b"{}").unwrap();
+        drop(lock);
+        assert!(matches!(home.make("a"), Err(Error::ContainerExists { .. })));
+        assert_eq!(home.ids().unwrap(), ["a"]);
+        assert_eq!(place.read_state().unwrap().unwrap(), b"{}");
+        let lock = place.lock().unwrap().unwrap();
+        place.write("more", b"").unwrap();
+        place.remove(lock).unwrap();
+        assert!(place.lock().unwrap().is_none(), "it was removed");
+        home.make("a").unwrap();
+    }
+
+    /// What an interrupted create or delete leaves.
+    #[test]
+    fn a_directory_without_a_record_is_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::new(dir.path());
+        std::fs::create_dir(dir.path().join("a")).unwrap();
+        std::fs::write(dir.path().join("a/config.json"), "{").unwrap();
+        let (place, _lock) = home.make("a").unwrap();
+        assert!(place.read_state().unwrap().is_none());
+    }
+}

@@ -1,0 +1,237 @@
+//! What is on record of a container, and the state that is told of it (runtime.md, "State").
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use rustix::process::Pid;
+use serde::{Deserialize, Serialize};
+
+use crate::home::{Lock, Place};
+use crate::{Error, Home, spec};
+
+/// `state.json` in a container's directory.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Record {
+    pub(crate) oci_version: String,
+    /// 0 until there is a process.
+    pub(crate) pid: i32,
+    /// When that process was started, in ticks: a number alone may be another process's by now.
+    pub(crate) pid_start: u64,
+    pub(crate) bundle: PathBuf,
+    pub(crate) rootfs: PathBuf,
+    /// As RFC 3339.
+    pub(crate) created: String,
+    #[serde(default)]
+    pub(crate) annotations: HashMap<String, String>,
+    /// Who created it.
+    pub(crate) uid: u32,
+}
+
+/// How far a container is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Somebody is making it.
+    Creating,
+    /// Its process waits for the start.
+    Created,
+    /// Its program runs.
+    Running,
+    /// Its processes are frozen.
+    Paused,
+    /// Its process has ended.
+    Stopped,
+}
+
+impl std::fmt::Display for Status {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Creating => "creating",
+            Self::Created => "created",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Stopped => "stopped",
+        })
+    }
+}
+
+/// The state of a container, as runc prints it.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct State {
+    /// The version of the specification that its configuration follows.
+    pub oci_version: String,
+    /// Its id.
+    pub id: String,
+    /// The number of its first process, as the caller sees it; 0 where there is none.
+    pub pid: i32,
+    /// How far it is.
+    pub status: Status,
+    /// The absolute path of its bundle.
+    pub bundle: PathBuf,
+    /// The absolute path of its root.
+    pub rootfs: PathBuf,
+    /// When it was created, as RFC 3339.
+    pub created: String,
+    /// Those of its configuration.
+    #[serde(skip_serializing_if = "HashMap::is_empty")]
+    pub annotations: HashMap<String, String>,
+    /// The name of the user who created it; the number where it has no name.
+    pub owner: String,
+}
+
+/// A container that is on record.
+#[derive(Debug)]
+pub struct Recorded {
+    pub(crate) place: Place,
+    pub(crate) record: Record,
+}
+
+impl Recorded {
+    /// The container `id` of `home`.
+    ///
+    /// # Errors
+    /// [`Error::Id`]; [`Error::NoSuchContainer`]; its record cannot be read.
+    pub fn open(home: &Home, id: &str) -> Result<Self, Error> {
+        let place = home.open(id)?;
+        match read(&place)? {
+            Some(record) => Ok(Self { place, record }),
+            None => Err(home.no_such(id)),
+        }
+    }
+
+    /// As [`Recorded::open`], when nobody else changes it, and as it is then.
+    pub(crate) fn open_locked(home: &Home, id: &str) -> Result<(Self, Lock), Error> {
+        let place = home.open(id)?;
+        let lock = place.lock()?.ok_or_else(|| home.no_such(id))?;
+        match read(&place)? {
+            Some(record) => Ok((Self { place, record }, lock)),
+            None => Err(home.no_such(id)),
+        }
+    }
+
+    /// Its id.
+    pub fn id(&self) -> &str {
+        &self.place.id
+    }
+
+    /// Its first process, by descriptor; `None` where it has ended.
+    ///
+    /// # Errors
+    /// The process cannot be looked at.
+    pub fn process(&self) -> Result<Option<(Pid, OwnedFd)>, Error> {
+        let Some(pid) = Pid::from_raw(self.record.pid) else { return Ok(None) };
+        let path = || format!("/proc/{}", self.record.pid);
+        let found = sys::process::find(pid, self.record.pid_start)
+            .map_err(|errno| Error::io("opening the process", path())(errno.into()))?;
+        Ok(found.map(|pidfd| (pid, pidfd)))
+    }
+
+    /// How far it is, now.
+    ///
+    /// # Errors
+    /// As [`Recorded::process`].
+    pub fn status(&self) -> Result<Status, Error> {
+        if self.record.pid == 0 {
+            // Whoever makes it has the lock, and dies with it.
+            return Ok(match self.place.try_lock()? {
+                Some(_) => Status::Stopped,
+                None => Status::Creating,
+            });
+        }
+        if self.process()?.is_none() {
+            return Ok(Status::Stopped);
+        }
+        Ok(match self.waits()? {
+            true => Status::Created,
+            false => Status::Running,
+        })
+    }
+
+    /// Whether a further program may run in it, also where it is paused if `paused`.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] where not.
+    pub fn allows_exec(&self, paused: bool) -> Result<(), Error> {
+        let refusal = match self.status()? {
+            Status::Stopped | Status::Creating => "cannot exec in a stopped container",
+            Status::Paused if !paused => {
+                "cannot exec in a paused container (use --ignore-paused to override)"
+            }
+            _ => return Ok(()),
+        };
+        Err(self.refuse(refusal, self.status()?))
+    }
+
+    /// Whether its process waits for the start.
+    fn waits(&self) -> Result<bool, Error> {
+        use crate::start::DOOR;
+        let path = || self.place.path().join(DOOR);
+        Ok(self.place.has(DOOR)
+            && sys::message::listens(self.place.dir(), DOOR)
+                .map_err(|errno| Error::io("looking for who waits at", path())(errno.into()))?)
+    }
+
+    /// Its state, now.
+    ///
+    /// # Errors
+    /// As [`Recorded::status`].
+    pub fn state(&self) -> Result<State, Error> {
+        let status = self.status()?;
+        Ok(self.state_as(status))
+    }
+
+    /// Its state, where the status is known.
+    pub(crate) fn state_as(&self, status: Status) -> State {
+        let Record { oci_version, pid, bundle, rootfs, created, annotations, uid, .. } =
+            self.record.clone();
+        let pid = if status == Status::Stopped { 0 } else { pid };
+        let id = self.id().to_owned();
+        let owner = owner(uid);
+        State { oci_version, id, pid, status, bundle, rootfs, created, annotations, owner }
+    }
+
+    /// Its configuration, as it was when it was created.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn config(&self) -> Result<spec::Spec, Error> {
+        crate::load(self.place.path())
+    }
+
+    /// Where its bundle is.
+    pub fn bundle(&self) -> &std::path::Path {
+        &self.record.bundle
+    }
+
+    pub(crate) fn write(&self) -> Result<(), Error> {
+        let failed = Error::io("writing the record of", self.place.path());
+        let content = serde_json::to_vec(&self.record).map_err(|error| failed(error.into()))?;
+        self.place.write_state(&content)
+    }
+
+    pub(crate) fn refuse(&self, refusal: &'static str, status: Status) -> Error {
+        Error::Refused { refusal, id: self.id().to_owned(), status }
+    }
+}
+
+fn read(place: &Place) -> Result<Option<Record>, Error> {
+    let Some(content) = place.read_state()? else { return Ok(None) };
+    let failed = Error::io("reading the record of the container in", place.path());
+    serde_json::from_slice(&content).map(Some).map_err(|error| failed(error.into()))
+}
+
+/// The name in `/etc/passwd` of the host.
+fn owner(uid: u32) -> String {
+    let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let number = uid.to_string();
+    let named = users.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)? == number).then(|| name.to_owned())
+    });
+    named.unwrap_or(number)
+}

@@ -1,0 +1,246 @@
+//! The command line: runc's, since engines call that.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// The OCI runtime that container engines call: one container from one bundle.
+///
+/// A bundle is a directory with a file config.json and a root file system
+/// (https://github.com/opencontainers/runtime-spec). Commands, options and what is printed are those of
+/// runc.
+#[derive(Debug, Parser)]
+#[command(name = "runtime-oci", disable_version_flag = true, max_term_width = 100)]
+pub(crate) struct Cli {
+    /// Directory of the containers' state (default: /run/runtime-oci; of a user who is not root,
+    /// runtime-oci in $XDG_RUNTIME_DIR).
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+    /// Write messages to this file (default: standard error).
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) log: Option<PathBuf>,
+    /// How messages are written.
+    #[arg(long, global = true, value_enum, default_value = "text", value_name = "FORMAT")]
+    pub(crate) log_format: LogFormat,
+    /// Write more messages.
+    #[arg(long, global = true)]
+    pub(crate) debug: bool,
+    /// Let systemd make the cgroups; cgroupsPath is slice:prefix:name then.
+    #[arg(long, global = true)]
+    pub(crate) systemd_cgroup: bool,
+    /// Ignore that cgroups may not be made: true, false or auto.
+    #[arg(long, value_enum, default_value = "auto", value_name = "WHEN")]
+    pub(crate) rootless: Rootless,
+    /// Taken as runc's; checkpoints are not made.
+    #[arg(long, global = true, value_name = "FILE", hide = true)]
+    pub(crate) criu: Option<PathBuf>,
+    /// Print the version.
+    #[arg(short = 'v', long)]
+    pub(crate) version: bool,
+    #[command(subcommand)]
+    pub(crate) verb: Option<Verb>,
+}
+
+/// How messages are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+/// Whether missing rights over cgroups are ignored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Rootless {
+    True,
+    False,
+    Auto,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Make a container; its program waits for start.
+    Create(CreateArgs),
+    /// Let the program of a created container run.
+    Start(IdArgs),
+    /// Make a container, let its program run, and remove the container after its end.
+    Run(RunArgs),
+    /// Print the state of a container as JSON.
+    State(IdArgs),
+    /// Send the container's first process a signal (default: TERM).
+    Kill(KillArgs),
+    /// Remove a container.
+    Delete(DeleteArgs),
+    /// Run a further program in a container.
+    Exec(ExecArgs),
+    /// List the containers.
+    List(ListArgs),
+    /// Write a config.json to begin with.
+    Spec(SpecArgs),
+    /// Not done: CRIU is needed for it.
+    #[command(hide = true)]
+    Checkpoint(AnyArgs),
+    /// Not done: CRIU is needed for it.
+    #[command(hide = true)]
+    Restore(AnyArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct IdArgs {
+    /// The container's id.
+    pub(crate) id: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CreateArgs {
+    /// The bundle's directory.
+    #[arg(short, long, default_value = ".", value_name = "DIR")]
+    pub(crate) bundle: PathBuf,
+    /// Socket that gets the terminal's master.
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) console_socket: Option<PathBuf>,
+    /// Socket that gets the first process's descriptor (pidfd).
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) pidfd_socket: Option<PathBuf>,
+    /// File that gets the first process's number.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) pid_file: Option<PathBuf>,
+    /// Taken as runc's, and not needed: the root may lie on any file system.
+    #[arg(long)]
+    pub(crate) no_pivot: bool,
+    /// Give the container the session keyring of the caller.
+    #[arg(long)]
+    pub(crate) no_new_keyring: bool,
+    /// Leave the descriptors 3 to 2 + N open for the program.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub(crate) preserve_fds: u32,
+    /// The container's id: letters, digits, _ + , - .
+    pub(crate) id: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    pub(crate) create: CreateArgs,
+    /// Do not wait for its end.
+    #[arg(short, long)]
+    pub(crate) detach: bool,
+    /// Do not remove the container after its end.
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// Taken as runc's, and not needed: no processes are adopted.
+    #[arg(long)]
+    pub(crate) no_subreaper: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KillArgs {
+    /// Send it to all processes of the container.
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// The container's id.
+    pub(crate) id: String,
+    /// 9, KILL or SIGKILL.
+    #[arg(default_value = "TERM")]
+    pub(crate) signal: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeleteArgs {
+    /// End it first, if it runs, with SIGKILL; one that is not there is no error.
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    /// The container's id.
+    pub(crate) id: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExecArgs {
+    /// Socket that gets the terminal's master.
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) console_socket: Option<PathBuf>,
+    /// Socket that gets the process's descriptor (pidfd).
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) pidfd_socket: Option<PathBuf>,
+    /// The working directory in the container.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cwd: Option<String>,
+    /// Set an environment variable (NAME=VALUE).
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    pub(crate) env: Vec<String>,
+    /// Give it a terminal.
+    #[arg(short, long)]
+    pub(crate) tty: bool,
+    /// The user, as UID or UID:GID.
+    #[arg(short, long, value_name = "UID[:GID]")]
+    pub(crate) user: Option<String>,
+    /// Further groups.
+    #[arg(short = 'g', long, value_name = "GID")]
+    pub(crate) additional_gids: Vec<String>,
+    /// File with the process as JSON, as `process` of a config.json.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) process: Option<PathBuf>,
+    /// Do not wait for its end.
+    #[arg(short, long)]
+    pub(crate) detach: bool,
+    /// File that gets the process's number.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) pid_file: Option<PathBuf>,
+    /// The process's SELinux label.
+    #[arg(long, value_name = "LABEL")]
+    pub(crate) process_label: Option<String>,
+    /// The process's AppArmor profile.
+    #[arg(long, value_name = "PROFILE")]
+    pub(crate) apparmor: Option<String>,
+    /// Set no_new_privs.
+    #[arg(long)]
+    pub(crate) no_new_privs: bool,
+    /// Add a capability.
+    #[arg(short, long, value_name = "CAP")]
+    pub(crate) cap: Vec<String>,
+    /// Leave the descriptors 3 to 2 + N open for the program.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub(crate) preserve_fds: u32,
+    /// Run it in a paused container too.
+    #[arg(long)]
+    pub(crate) ignore_paused: bool,
+    /// The container's id.
+    pub(crate) id: String,
+    /// The command, unless --process has it.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) command: Vec<String>,
+}
+
+/// Table or JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    Table,
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    /// How they are printed.
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub(crate) format: Format,
+    /// Print ids only.
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SpecArgs {
+    /// The bundle's directory.
+    #[arg(short, long, default_value = ".", value_name = "DIR")]
+    pub(crate) bundle: PathBuf,
+    /// For a user who is not root.
+    #[arg(id = "for_user", long = "rootless")]
+    pub(crate) rootless: bool,
+}
+
+/// Whatever stands behind a verb that is not done.
+#[derive(Debug, Args)]
+pub(crate) struct AnyArgs {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+    _words: Vec<OsString>,
+}

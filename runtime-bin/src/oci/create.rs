@@ -1,0 +1,128 @@
+//! `create` and `run`.
+
+use std::os::fd::AsFd as _;
+use std::path::Path;
+
+use anyhow::bail;
+use oci_runtime::spec::Spec;
+use oci_runtime::{Created, Making, Prepared, Recorded, Stdio};
+
+use crate::cli::{CreateArgs, RunArgs};
+use crate::{Context, descriptors, files, moment};
+
+/// Makes a container whose program waits for `start`, without this process.
+pub(crate) fn create(context: &Context, args: CreateArgs, preserved: u32) -> anyhow::Result<u8> {
+    let (bundle, spec) = configuration(&args, true)?;
+    let (mut making, prepared) = begin(context, &args, &bundle, &spec, preserved)?;
+    let made = prepared
+        .and_then(|prepared| prepared.wait_in(making.dir()))
+        .and_then(Prepared::create)
+        .map_err(anyhow::Error::from)
+        .and_then(|mut created| {
+            announce(&mut making, &args, &mut created)?;
+            Ok(created.leave()?)
+        });
+    match made {
+        Ok(()) => {
+            context.log.debug(&format!("created container {}", making.finish().id()));
+            Ok(0)
+        }
+        Err(error) => Err(abandon(making, error)),
+    }
+}
+
+/// Makes a container and lets its program run.
+pub(crate) fn run(context: &Context, args: RunArgs, preserved: u32) -> anyhow::Result<u8> {
+    let RunArgs { create: args, detach, keep, .. } = args;
+    let (bundle, spec) = configuration(&args, detach)?;
+    let (mut making, prepared) = begin(context, &args, &bundle, &spec, preserved)?;
+    let started =
+        prepared.and_then(Prepared::create).map_err(anyhow::Error::from).and_then(|mut created| {
+            announce(&mut making, &args, &mut created)?;
+            Ok(created.start()?)
+        });
+    let running = match started {
+        Ok(running) => running,
+        Err(error) => return Err(abandon(making, error)),
+    };
+    let container = making.finish();
+    context.log.debug(&format!("container {} runs", container.id()));
+    if detach {
+        return Ok(0);
+    }
+    let exit = oci_runtime::wait_in_foreground(running);
+    if !keep {
+        Recorded::delete(&context.home, container.id(), true)?;
+    }
+    // 128 and more than 255 is no status, which no signal's number leads to.
+    Ok(u8::try_from(exit?.code()).unwrap_or(u8::MAX))
+}
+
+/// The bundle, once it is clear who gets the terminal.
+fn configuration(args: &CreateArgs, detached: bool) -> anyhow::Result<(std::path::PathBuf, Spec)> {
+    let (bundle, mut spec) = files::bundle(&args.bundle)?;
+    let terminal = spec.process().as_ref().and_then(|process| process.terminal()).unwrap_or(false);
+    match (terminal, detached, &args.console_socket) {
+        (true, true, None) => bail!(
+            "cannot allocate tty if runtime-oci will detach without setting console socket: give \
+             --console-socket, or set process.terminal to false"
+        ),
+        (false, _, Some(_)) | (_, false, Some(_)) => bail!(
+            "cannot use console socket if runtime-oci will not detach or allocate tty: leave \
+             --console-socket out, or set process.terminal to true and detach"
+        ),
+        _ => {}
+    }
+    let env = descriptors::listen_env();
+    if !env.is_empty()
+        && let Some(mut process) = spec.process().clone()
+    {
+        process.set_env(Some([process.env().clone().unwrap_or_default(), env].concat()));
+        spec.set_process(Some(process));
+    }
+    Ok((bundle, spec))
+}
+
+/// Puts the container on record, and prepares its process.
+fn begin(
+    context: &Context,
+    args: &CreateArgs,
+    bundle: &Path,
+    spec: &Spec,
+    preserved: u32,
+) -> anyhow::Result<(Making, Result<Prepared, oci_runtime::Error>)> {
+    context.log.debug(&format!("making container {} of {}", args.id, bundle.display()));
+    let making = Making::begin(&context.home, &args.id, bundle, spec, moment::now())?;
+    let terminal = spec.process().as_ref().and_then(|process| process.terminal()).unwrap_or(false);
+    let stdio = if terminal { Stdio::null() } else { Stdio::inherit() };
+    let prepared = stdio.and_then(|stdio| {
+        let prepared = Prepared::new(bundle, spec, stdio)?.preserve(preserved);
+        Ok(if args.no_new_keyring { prepared.callers_keyring() } else { prepared })
+    });
+    Ok((making, prepared))
+}
+
+/// Tells the record and the caller of the process, before it goes on.
+fn announce(making: &mut Making, args: &CreateArgs, created: &mut Created) -> anyhow::Result<()> {
+    making.note(created)?;
+    if let Some(socket) = &args.console_socket
+        && let Some(master) = created.take_terminal()
+    {
+        oci_runtime::send_terminal(socket, master.as_fd())?;
+    }
+    if let Some(socket) = &args.pidfd_socket {
+        oci_runtime::send_pidfd(socket, created.pidfd())?;
+    }
+    if let Some(path) = &args.pid_file {
+        files::write_pid(path, created.pid())?;
+    }
+    Ok(())
+}
+
+/// Takes a container off the record that came to nothing.
+fn abandon(making: Making, error: anyhow::Error) -> anyhow::Error {
+    match making.abandon() {
+        Ok(()) => error,
+        Err(second) => error.context(format!("tidying up after it failed too ({second})")),
+    }
+}

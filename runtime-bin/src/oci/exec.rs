@@ -1,0 +1,143 @@
+//! `exec`: a further program in a container.
+
+use std::os::fd::AsFd as _;
+
+use anyhow::{Context as _, bail};
+use oci_runtime::spec::{Capabilities, Capability, LinuxCapabilities, Process, User};
+use oci_runtime::{PreparedExec, Recorded, Stdio};
+
+use crate::cli::ExecArgs;
+use crate::{Context, files};
+
+/// Runs the program, and waits for its end unless it is to be detached.
+pub(crate) fn exec(context: &Context, args: ExecArgs, preserved: u32) -> anyhow::Result<u8> {
+    let container = Recorded::open(&context.home, &args.id)?;
+    container.allows_exec(args.ignore_paused)?;
+    let process = match &args.process {
+        Some(file) => oci_runtime::load_process(file)?,
+        None => process(&container, &args)?,
+    };
+    let terminal = process.terminal().unwrap_or(false);
+    match (terminal, args.detach, &args.console_socket) {
+        (true, true, None) => bail!(
+            "cannot allocate tty if runtime-oci will detach without setting console socket: give \
+             --console-socket, or no --tty"
+        ),
+        (false, _, Some(_)) | (_, false, Some(_)) => bail!(
+            "cannot use console socket if runtime-oci will not detach or allocate tty: leave \
+             --console-socket out, or give --tty and --detach"
+        ),
+        _ => {}
+    }
+    let Some((pid, pidfd)) = container.process()? else {
+        container.allows_exec(args.ignore_paused)?;
+        bail!("container {:?} has stopped", args.id);
+    };
+    let stdio = if terminal { Stdio::null()? } else { Stdio::inherit()? };
+    let prepared = PreparedExec::new(pidfd, pid, &process, stdio)?.preserve(preserved);
+    let mut running = prepared.start()?;
+    let announced = announce(&args, &mut running);
+    if let Err(error) = announced {
+        running.kill()?;
+        return Err(error);
+    }
+    context.log.debug(&format!("process {} runs in {}", running.pid(), args.id));
+    if args.detach {
+        return Ok(0);
+    }
+    let exit = oci_runtime::wait_in_foreground(running)?;
+    Ok(u8::try_from(exit.code()).unwrap_or(u8::MAX))
+}
+
+/// Tells the caller of the process.
+fn announce(args: &ExecArgs, running: &mut oci_runtime::Running) -> anyhow::Result<()> {
+    if let Some(socket) = &args.console_socket
+        && let Some(master) = running.take_terminal()
+    {
+        oci_runtime::send_terminal(socket, master.as_fd())?;
+    }
+    if let Some(socket) = &args.pidfd_socket {
+        oci_runtime::send_pidfd(socket, running.pidfd())?;
+    }
+    if let Some(path) = &args.pid_file {
+        files::write_pid(path, running.pid())?;
+    }
+    Ok(())
+}
+
+/// The container's own process with what the options change of it.
+fn process(container: &Recorded, args: &ExecArgs) -> anyhow::Result<Process> {
+    if args.command.is_empty() {
+        bail!("no command is given: write it behind the id, or give --process");
+    }
+    let mut process = container.config()?.process().clone().unwrap_or_default();
+    process.set_args(Some(args.command.clone()));
+    process.set_terminal(Some(args.tty));
+    process.set_console_size(None);
+    if let Some(cwd) = &args.cwd {
+        process.set_cwd(cwd.into());
+    }
+    if let Some(label) = &args.process_label {
+        process.set_selinux_label(Some(label.clone()));
+    }
+    if let Some(profile) = &args.apparmor {
+        process.set_apparmor_profile(Some(profile.clone()));
+    }
+    if args.no_new_privs {
+        process.set_no_new_privileges(Some(true));
+    }
+    let env = [process.env().clone().unwrap_or_default(), args.env.clone()].concat();
+    process.set_env(Some(env));
+    let user = user(process.user(), args)?;
+    process.set_user(user);
+    if !args.cap.is_empty() {
+        let sets = capabilities(process.capabilities().clone().unwrap_or_default(), &args.cap)?;
+        process.set_capabilities(Some(sets));
+    }
+    Ok(process)
+}
+
+fn user(own: &User, args: &ExecArgs) -> anyhow::Result<User> {
+    let number = |option: &str, text: &str| {
+        text.parse::<u32>()
+            .with_context(|| format!("{option} {text:?}: an id is a number from 0 to 4294967294"))
+    };
+    let mut user = own.clone();
+    if let Some(text) = &args.user {
+        let (uid, gid) = match text.split_once(':') {
+            Some((uid, gid)) => (uid, Some(gid)),
+            None => (text.as_str(), None),
+        };
+        user.set_uid(number("--user", uid)?);
+        if let Some(gid) = gid {
+            user.set_gid(number("--user", gid)?);
+        }
+    }
+    let mut groups = user.additional_gids().clone().unwrap_or_default();
+    for group in &args.additional_gids {
+        groups.push(number("--additional-gids", group)?);
+    }
+    user.set_additional_gids(Some(groups));
+    Ok(user)
+}
+
+/// As runc: what is added can be used, and is not passed on to programs of other users.
+fn capabilities(mut sets: LinuxCapabilities, add: &[String]) -> anyhow::Result<LinuxCapabilities> {
+    let add = add
+        .iter()
+        .map(|name| {
+            serde_json::from_value::<Capability>(name.to_uppercase().into())
+                .ok()
+                .with_context(|| format!("--cap {name:?}: there is no such capability"))
+        })
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let with = |set: &Option<Capabilities>| {
+        let mut set = set.clone().unwrap_or_default();
+        set.extend(add.iter().copied());
+        Some(set)
+    };
+    sets.set_bounding(with(sets.bounding()));
+    sets.set_effective(with(sets.effective()));
+    sets.set_permitted(with(sets.permitted()));
+    Ok(sets)
+}

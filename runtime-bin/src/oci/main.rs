@@ -1,0 +1,136 @@
+//! `runtime-oci`: the OCI runtime that Podman, Docker, containerd and others call, with runc's command
+//! line.
+//!
+//! This program parses a command line, asks [`oci_runtime`] to do it, and prints what came of it.
+
+#![forbid(unsafe_code)]
+
+mod cli;
+mod create;
+mod descriptors;
+mod exec;
+mod files;
+mod list;
+mod log;
+mod moment;
+mod spec;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use cli::{Cli, Verb};
+use log::Log;
+use oci_runtime::{Home, Recorded};
+
+/// What every command has.
+struct Context {
+    home: Home,
+    log: Log,
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(usage) => {
+            let wanted = !usage.use_stderr();
+            // A closed output hears nothing.
+            let _ = usage.print();
+            return if wanted { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+        }
+    };
+    // Before anything is opened: what is to be preserved must be there now.
+    let preserved = descriptors::preserved(&cli);
+    let Cli { root, log, log_format, debug, verb, version, .. } = cli;
+    let log = match Log::open(log.as_deref(), log_format, debug) {
+        Ok(log) => log,
+        Err(error) => {
+            if let Ok(log) = Log::open(None, log_format, debug) {
+                log.error(&format!("{error:#}"));
+            }
+            return ExitCode::FAILURE;
+        }
+    };
+    let context = Context { home: Home::new(root.unwrap_or_else(default_root)), log };
+    let verb = match verb {
+        Some(verb) if !version => verb,
+        _ => return told(&context, print_version(version), 1),
+    };
+    let failure = if matches!(verb, Verb::Exec(_)) { 255 } else { 1 };
+    let done = preserved.and_then(|preserved| act(&context, verb, preserved));
+    told(&context, done, failure)
+}
+
+/// Tells of an error, and gives the exit status: `failure` then.
+fn told(context: &Context, done: anyhow::Result<u8>, failure: u8) -> ExitCode {
+    match done {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            context.log.error(&format!("{error:#}"));
+            ExitCode::from(failure)
+        }
+    }
+}
+
+/// Does what was asked for, and returns the exit status.
+fn act(context: &Context, verb: Verb, preserved: u32) -> anyhow::Result<u8> {
+    if let Verb::Create(_) | Verb::Run(_) | Verb::Exec(_) = verb {
+        oci_runtime::shield()?;
+    }
+    let Context { home, log } = context;
+    match verb {
+        Verb::Create(args) => create::create(context, args, preserved),
+        Verb::Run(args) => create::run(context, args, preserved),
+        Verb::Exec(args) => exec::exec(context, args, preserved),
+        Verb::Start(args) => {
+            Recorded::start(home, &args.id)?;
+            log.debug(&format!("started container {}", args.id));
+            Ok(0)
+        }
+        Verb::State(args) => list::state(home, &args.id),
+        Verb::Kill(args) => {
+            let Some(signal) = oci_runtime::signal(&args.signal) else {
+                anyhow::bail!("unknown signal {:?}; give a number, or a name as TERM", args.signal);
+            };
+            Recorded::open(home, &args.id)?.kill(signal)?;
+            Ok(0)
+        }
+        Verb::Delete(args) => {
+            Recorded::delete(home, &args.id, args.force)?;
+            log.debug(&format!("deleted container {}", args.id));
+            Ok(0)
+        }
+        Verb::List(args) => list::list(home, &args),
+        Verb::Spec(args) => spec::spec(&args),
+        Verb::Checkpoint(_) | Verb::Restore(_) => {
+            anyhow::bail!(
+                "checkpoint and restore are not supported: they are CRIU's work, which this runtime \
+                 does not call; use runc for containers that need them"
+            )
+        }
+    }
+}
+
+/// As runc's, with a name of its own: below /run, or for other users below their own directory.
+fn default_root() -> PathBuf {
+    const NAME: &str = "runtime-oci";
+    match std::env::var_os("XDG_RUNTIME_DIR") {
+        Some(dir) if !dir.is_empty() && !rustix::process::geteuid().is_root() => {
+            PathBuf::from(dir).join(NAME)
+        }
+        _ => PathBuf::from("/run").join(NAME),
+    }
+}
+
+fn print_version(asked: bool) -> anyhow::Result<u8> {
+    if !asked {
+        files::print(&<Cli as clap::CommandFactory>::command().render_help().to_string())?;
+        return Ok(0);
+    }
+    files::print(&format!(
+        "runtime-oci version {}\nspec: {}\n",
+        env!("CARGO_PKG_VERSION"),
+        oci_runtime::spec::VERSION
+    ))?;
+    Ok(0)
+}
