@@ -32,7 +32,9 @@ fn a_hog_is_killed_and_that_is_told() {
     assert!(watch.wait(Duration::from_secs(10)).unwrap() >= 1);
     assert!(group.oom_kills().unwrap().unwrap() >= 1);
     let stats = group.stats().unwrap().memory.unwrap();
-    assert!(stats.oom_kills >= 1 && stats.limit_hits >= 1, "{stats:?}");
+    assert!(stats.oom_kills >= 1, "{stats:?}");
+    // Newer kernels count it in v2 only.
+    assert!(stats.limit_hits >= 1 || group.is_legacy("memory"), "{stats:?}");
     assert!(!stats.stat.is_empty());
     assert_eq!(watch.wait(Duration::from_millis(20)), Some(0));
     group.destroy().unwrap();
