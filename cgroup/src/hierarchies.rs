@@ -96,7 +96,7 @@ impl Hierarchies {
         };
         for place in places {
             let Ok(fd) = open(Path::new(&place)) else { continue };
-            if rustix::fs::fstatfs(&fd).is_ok_and(|found| found.f_type as i64 == magic) {
+            if rustix::fs::fstatfs(&fd).is_ok_and(|found| found.f_type == magic) {
                 let dir = Dir::new(fd, Path::new(&place));
                 return (dir.has(mark) == marked).then(|| (dir, "/".to_owned()));
             }

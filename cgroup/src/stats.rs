@@ -249,7 +249,9 @@ fn legacy_memory(dir: &Dir) -> Result<MemoryStats, Error> {
         limit: memory_limit,
         swap_usage: both.map(|both| both.saturating_sub(memory)),
         swap_limit: both_limit.map(|both| both.saturating_sub(memory_limit.unwrap_or(both))),
-        limit_hits: dir.number("memory.failcnt")?,
+        // The limit of both together is looked at first.
+        limit_hits: dir.number("memory.failcnt")?
+            + dir.number_if_there("memory.memsw.failcnt")?.unwrap_or_default(),
         oom_kills: value_of(&dir.read("memory.oom_control")?, "oom_kill").unwrap_or_default(),
         cache: of("total_cache"),
         inactive_file: of("total_inactive_file"),

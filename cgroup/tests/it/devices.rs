@@ -3,7 +3,7 @@
 use cgroup::limits::{Access, DeviceKind, DeviceRule};
 use cgroup::{Hierarchies, Limits};
 
-use crate::harness::{TestGroup, text};
+use crate::harness::TestGroup;
 
 fn rules(rules: &[DeviceRule]) -> Limits {
     Limits { devices: Some(rules.to_vec()), ..Limits::default() }
@@ -37,8 +37,8 @@ fn works(group: &TestGroup) {
     let dir = tempfile::tempdir().unwrap();
     let node = dir.path().join("node");
     let script = format!("mknod {0} b 7 9 && ! (: < {0}) 2>/dev/null", node.display());
-    let output = group.run(&script);
-    assert!(output.status.success(), "{}", text(&output));
+    let (succeeded, said) = group.run(&script);
+    assert!(succeeded, "{said}");
     group.apply(&rules(&[deny, null])).unwrap();
     let other = dir.path().join("other");
     assert!(!group.succeeds(&format!("mknod {} b 7 9 2>/dev/null", other.display())));

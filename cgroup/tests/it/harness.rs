@@ -53,27 +53,36 @@ impl TestGroup {
         self.file(controller, "1", "2").ends_with("1")
     }
 
-    /// Starts a shell's script in the group.
+    /// Starts a shell's script in the group; it says nothing.
     pub(crate) fn start(&self, script: &str) -> Child {
+        self.start_to(script, Stdio::null(), Stdio::null())
+    }
+
+    fn start_to(&self, script: &str, stdout: Stdio, stderr: Stdio) -> Child {
         let mut child = Command::new("sh")
             .args(["-c", &format!("read go; {script}")])
             .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stdout(stdout)
+            .stderr(stderr)
             .spawn()
             .unwrap();
-        self.group.add(pid(&child)).unwrap();
+        self.group.add(Pid::from_child(&child)).unwrap();
         child.stdin.take().unwrap().write_all(b"go\n").unwrap();
         child
     }
 
-    /// Runs a shell's script in the group to its end.
-    pub(crate) fn run(&self, script: &str) -> Output {
-        self.start(script).wait_with_output().unwrap()
+    /// Runs a shell's script in the group to its end; whether it succeeded, and what it said. (Into a file:
+    /// what it leaves in the background has a pipe still.)
+    pub(crate) fn run(&self, script: &str) -> (bool, String) {
+        let said = tempfile::NamedTempFile::new().unwrap();
+        let both = [said.reopen().unwrap(), said.reopen().unwrap()];
+        let [stdout, stderr] = both.map(Stdio::from);
+        let status = self.start_to(script, stdout, stderr).wait().unwrap();
+        (status.success(), std::fs::read_to_string(said.path()).unwrap())
     }
 
     pub(crate) fn succeeds(&self, script: &str) -> bool {
-        self.run(script).status.success()
+        self.run(script).0
     }
 }
 
@@ -93,10 +102,6 @@ impl Drop for TestGroup {
             assert!(self.group.paths().iter().all(|(_, path)| !path.exists()));
         }
     }
-}
-
-pub(crate) fn pid(child: &Child) -> Pid {
-    Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap()
 }
 
 pub(crate) fn text(output: &Output) -> String {

@@ -127,8 +127,8 @@ fn processors_are_limited_and_only_what_is_given_changes() {
 fn a_process_runs_where_the_cpuset_says() {
     let group = TestGroup::new("cpuset");
     let cpus = |group: &TestGroup| {
-        let output = group.run("grep Cpus_allowed_list /proc/self/status");
-        crate::harness::text(&output).split_whitespace().last().unwrap().to_owned()
+        let (_, said) = group.run("grep Cpus_allowed_list /proc/self/status");
+        said.split_whitespace().last().unwrap().to_owned()
     };
     assert!(cpus(&group).contains(['-', ',']), "this machine has one processor only");
     let one = Cpu { cpus: Some("1".into()), mems: Some("0".into()), ..Cpu::default() };
