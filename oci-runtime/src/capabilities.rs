@@ -82,11 +82,15 @@ impl Capabilities {
         rustix::thread::set_keep_capabilities(true).step("keeping the capabilities")
     }
 
-    /// Child side, after the user changed.
-    pub(crate) fn apply(&self) -> Result<(), Failure> {
+    /// Child side, after the user changed. What is `held` besides goes with the exec, if the bounding
+    /// set does not have it.
+    pub(crate) fn apply(&self, held: CapabilitySet) -> Result<(), Failure> {
         rustix::thread::set_keep_capabilities(false).step("no longer keeping the capabilities")?;
         rustix::thread::clear_ambient_capability_set().step("clearing the ambient set")?;
-        rustix::thread::set_capabilities(None, self.sets).step("setting the capabilities")?;
+        let mut sets = self.sets;
+        sets.permitted |= held;
+        sets.effective |= held;
+        rustix::thread::set_capabilities(None, sets).step("setting the capabilities")?;
         for capability in &self.ambient {
             rustix::thread::configure_capability_in_ambient_set(*capability, true)
                 .step("raising an ambient capability")?;

@@ -15,6 +15,7 @@ use sys::{Failure, Report, Step};
 use crate::mounts::Mount;
 use crate::namespaces::OwnNamespaces;
 use crate::process::Process;
+use crate::seccomp::Seccomp;
 use crate::stdio::Stdio;
 use crate::sysctl::Sysctls;
 use crate::{Error, explain, start, supported};
@@ -24,8 +25,10 @@ use crate::{Error, explain, start, supported};
 pub(crate) enum Phase {
     /// The terminal's master comes with it; nobody waits.
     Terminal = 1,
+    /// The listener of a seccomp filter comes with it; nobody waits.
+    Listener = 2,
     /// All is done but the exec; the child waits.
-    Created = 2,
+    Created = 3,
 }
 
 /// Parts of a failure: on which list of prepared items a step failed.
@@ -52,7 +55,7 @@ pub struct Prepared {
     sysctls: Sysctls,
     hostname: Option<CString>,
     domainname: Option<CString>,
-    process: Process,
+    pub(crate) process: Process,
     oom_score_adj: Option<i32>,
     cgroup: Option<OwnedFd>,
     /// Where the process waits for a start by another program than its creator.
@@ -67,6 +70,20 @@ impl Prepared {
     /// # Errors
     /// A field has no meaning, or is not supported; something that it names on the host is missing.
     pub fn new(dir: &Path, spec: &oci::Spec, stdio: Stdio) -> Result<Self, Error> {
+        Self::with_cache(dir, spec, stdio, None)
+    }
+
+    /// As [`Prepared::new`]; what is made of the seccomp filter is kept in the directory `cache`, which
+    /// should be the caller's alone.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn with_cache(
+        dir: &Path,
+        spec: &oci::Spec,
+        stdio: Stdio,
+        cache: Option<BorrowedFd<'_>>,
+    ) -> Result<Self, Error> {
         supported::check(spec)?;
         let missing = |field: &str| Error::field(field, "it is missing");
         let process = spec.process().as_ref().ok_or_else(|| missing("process"))?;
@@ -100,7 +117,7 @@ impl Prepared {
             sysctls: Sysctls::prepare(linux.sysctl().as_ref(), namespaces.new)?,
             hostname: namespaces.name("hostname", text("hostname", spec.hostname())?)?,
             domainname: namespaces.name("domainname", text("domainname", spec.domainname())?)?,
-            process: Process::prepare(process, stdio, None)?,
+            process: Process::prepare(process, stdio, Seccomp::prepare(dir, spec, cache)?)?,
             oom_score_adj: process.oom_score_adj(),
             namespaces,
             cgroup: None,
@@ -155,6 +172,10 @@ impl Prepared {
         loop {
             match child.next()? {
                 Event::Phase(phase, master) if phase == Phase::Terminal as u8 => terminal = master,
+                Event::Phase(phase, listener) if phase == Phase::Listener as u8 => {
+                    let status = oci::ContainerState::Creating;
+                    self.process.hand_over(&child, status, listener)?;
+                }
                 Event::Phase(..) => break,
                 Event::Failed(report) => {
                     // Explained while the container's mounts are still there.
@@ -215,11 +236,14 @@ impl Prepared {
             sys::keyring::new_session().step("making a session keyring")?;
         }
         self.process.become_user(root)?;
+        if self.door.is_some() {
+            self.process.find()?;
+        }
+        self.process.install_listener(gate)?;
         let Some(door) = &self.door else {
             gate.wait(Phase::Created as u8)?;
             return self.process.execute();
         };
-        self.process.find()?;
         // The creator writes down who waits here before it lets it wait alone.
         gate.wait(Phase::Created as u8)?;
         door.pass(|_| self.process.execute())

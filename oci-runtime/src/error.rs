@@ -52,6 +52,9 @@ pub enum Error {
     /// A bind mount.
     #[error(transparent)]
     Bind(#[from] bindvol::Error),
+    /// A seccomp filter that no program can be made of.
+    #[error(transparent)]
+    Seccomp(seccomp_oci::Error),
     /// Starting the process.
     #[error(transparent)]
     Process(#[from] ns_core::Error),

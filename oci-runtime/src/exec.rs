@@ -1,7 +1,8 @@
 //! A further program in a running container.
 
 use std::convert::Infallible;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use ns_core::{Event, Gate, Namespaces, Spawn};
 use oci_spec::runtime as oci;
@@ -9,8 +10,9 @@ use rustix::fs::{Mode, OFlags};
 use rustix::process::{DumpableBehavior, Pid};
 use sys::{Failure, Report, Step};
 
-use crate::container::{PART_COMMAND, PART_CWD};
+use crate::container::{PART_COMMAND, PART_CWD, Phase};
 use crate::process::Process;
+use crate::seccomp::Seccomp;
 use crate::{Error, Running, Stdio, explain, supported};
 
 /// A program that can be run in a container, by descriptors of it.
@@ -70,6 +72,31 @@ impl PreparedExec {
         self
     }
 
+    /// Gives it the seccomp filter of the container, whose configuration is `spec`, of the bundle
+    /// `dir`; `cache` as for [`Prepared::with_cache`](crate::Prepared::with_cache).
+    ///
+    /// # Errors
+    /// No program can be made of the filter.
+    pub fn seccomp(
+        mut self,
+        dir: &Path,
+        spec: &oci::Spec,
+        cache: Option<BorrowedFd<'_>>,
+    ) -> Result<Self, Error> {
+        self.process.set_seccomp(Seccomp::prepare(dir, spec, cache)?);
+        Ok(self)
+    }
+
+    /// Sets the container's id, as [`Prepared::id`](crate::Prepared::id) does. After
+    /// [`PreparedExec::seccomp`].
+    #[must_use]
+    pub fn id(mut self, id: &str) -> Self {
+        if let Some(seccomp) = self.process.seccomp_mut() {
+            seccomp.set_id(id);
+        }
+        self
+    }
+
     /// Runs it.
     ///
     /// # Errors
@@ -83,6 +110,10 @@ impl PreparedExec {
         let mut terminal = None;
         loop {
             match child.next()? {
+                Event::Phase(phase, listener) if phase == Phase::Listener as u8 => {
+                    let status = oci::ContainerState::Running;
+                    self.process.hand_over(&child, status, listener)?;
+                }
                 Event::Phase(_, master) => terminal = master,
                 Event::Executed => return Ok(Running::new(child, terminal)),
                 Event::Failed(report) => {
@@ -104,6 +135,7 @@ impl PreparedExec {
         self.process.open_terminal(root.as_fd(), gate, false)?;
         sys::keyring::new_session().step("making a session keyring")?;
         self.process.become_user(root.as_fd())?;
+        self.process.install_listener(gate)?;
         self.process.execute()
     }
 

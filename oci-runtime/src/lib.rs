@@ -15,6 +15,7 @@
 //!      ◄── TERMINAL, the pty's master ────  console (with process.terminal)
 //!                                           pivot_root, hostname, loopback, masks
 //!                                           user, capabilities, working directory
+//!      ◄── LISTENER, the descriptor ──────  (a seccomp filter that asks an agent)
 //!      ◄── CREATED ───────────────────────  waits
 //! Created::start ── byte ─────────────────► signals, seccomp, exec
 //!      ◄── end of the channel ────────────  the program runs
@@ -57,6 +58,7 @@ mod mounts;
 mod namespaces;
 mod process;
 mod record;
+mod seccomp;
 mod shield;
 mod signal;
 mod start;

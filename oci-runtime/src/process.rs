@@ -2,21 +2,22 @@
 
 use std::convert::Infallible;
 use std::ffi::CString;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use ns_core::Gate;
+use ns_core::{Child, Gate};
 use oci_spec::runtime as oci;
 use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Gid, Resource, Rlimit, Uid};
 use rustix::termios::Winsize;
+use rustix::thread::CapabilitySet;
 use sys::exec::Program;
-use sys::seccomp::Instruction;
 use sys::{Failure, Step, below};
 
 use crate::Error;
 use crate::capabilities::Capabilities;
 use crate::container::{PART_COMMAND, PART_CWD, Phase};
+use crate::seccomp::Seccomp;
 use crate::stdio::{Stdio, own_null, put};
 
 /// Where a command without a slash is looked for when the environment has no PATH (execvp(3)).
@@ -38,16 +39,16 @@ pub(crate) struct Process {
     pub(crate) terminal: bool,
     size: Option<Winsize>,
     stdio: Stdio,
-    seccomp: Option<Vec<Instruction>>,
     /// The first descriptor that the program does not get.
     first_closed: u32,
+    seccomp: Option<Seccomp>,
 }
 
 impl Process {
     pub(crate) fn prepare(
         process: &oci::Process,
         stdio: Stdio,
-        seccomp: Option<Vec<Instruction>>,
+        seccomp: Option<Seccomp>,
     ) -> Result<Self, Error> {
         let command = Command::prepare(process)?;
         let args = process.args().clone().unwrap_or_default();
@@ -151,7 +152,10 @@ impl Process {
             .step("becoming the group")?;
         rustix::thread::set_thread_res_uid(self.uid, self.uid, self.uid)
             .step("becoming the user")?;
-        self.capabilities.apply()?;
+        // Without no_new_privs the filter, which comes last, needs it. The exec takes it away.
+        let needs_admin = self.seccomp.is_some() && !self.no_new_privileges;
+        let held = if needs_admin { CapabilitySet::SYS_ADMIN } else { CapabilitySet::empty() };
+        self.capabilities.apply(held)?;
         if let Some(umask) = self.umask {
             rustix::process::umask(umask);
         }
@@ -180,6 +184,40 @@ impl Process {
         Err(failure)
     }
 
+    pub(crate) fn seccomp(&self) -> Option<&Seccomp> {
+        self.seccomp.as_ref()
+    }
+
+    pub(crate) fn seccomp_mut(&mut self) -> Option<&mut Seccomp> {
+        self.seccomp.as_mut()
+    }
+
+    pub(crate) fn set_seccomp(&mut self, seccomp: Option<Seccomp>) {
+        self.seccomp = seccomp;
+    }
+
+    /// Parent side: the listener of the child's filter goes to its agent. A child whose agent does not
+    /// take it is ended.
+    pub(crate) fn hand_over(
+        &self,
+        child: &Child,
+        status: oci::ContainerState,
+        listener: Option<OwnedFd>,
+    ) -> Result<(), Error> {
+        let Some(seccomp) = &self.seccomp else { return Ok(()) };
+        if let Err(error) = seccomp.hand_over(child.pid(), status, listener) {
+            child.kill()?;
+            child.wait()?;
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// Child side, after [`Process::become_user`]: a filter whose listener goes to the parent.
+    pub(crate) fn install_listener(&self, gate: Gate<'_>) -> Result<(), Failure> {
+        self.seccomp.as_ref().map_or(Ok(()), |seccomp| seccomp.install_listener(gate))
+    }
+
     /// Child side. The last steps, and the exec.
     pub(crate) fn execute(&self) -> Result<Infallible, Failure> {
         // Nothing of the host may be open in the program (CVE-2024-21626, CVE-2016-9962).
@@ -187,7 +225,7 @@ impl Process {
             .step("closing the descriptors of the host on exec")?;
         sys::process::reset_signals().step("resetting the signals")?;
         if let Some(filter) = &self.seccomp {
-            sys::seccomp::install(filter).step("installing the seccomp filter")?;
+            filter.install_last()?;
         }
         let failure = self.program.exec();
         let index = failure.index;

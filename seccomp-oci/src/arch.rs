@@ -184,6 +184,20 @@ impl fmt::Display for Arch {
     }
 }
 
+/// Every name of the tables that can be walked.
+#[cfg(test)]
+pub(crate) fn names_of_all() -> std::collections::BTreeSet<&'static str> {
+    use syscalls as table;
+    let mut names: std::collections::BTreeSet<&'static str> = x32::OWN.iter().copied().collect();
+    macro_rules! walk {
+        ($($table:ident)*) => {
+            $(names.extend(table::$table::Sysno::iter().map(|call| call.name()));)*
+        };
+    }
+    walk!(x86 x86_64 arm aarch64 mips mips64 powerpc powerpc64 s390x riscv64 loongarch64);
+    names
+}
+
 #[cfg(test)]
 mod tests {
     use sha2::{Digest, Sha256};
@@ -247,18 +261,4 @@ mod tests {
         assert_eq!(Arch::S390x.audit(), Some(0x8000_0016));
         assert!(Arch::X32.is_wide() && !Arch::X86.is_wide() && !Arch::Mips64N32.is_wide());
     }
-}
-
-/// Every name of the tables that can be walked.
-#[cfg(test)]
-pub(crate) fn names_of_all() -> std::collections::BTreeSet<&'static str> {
-    use syscalls as table;
-    let mut names: std::collections::BTreeSet<&'static str> = x32::OWN.iter().copied().collect();
-    macro_rules! walk {
-        ($($table:ident)*) => {
-            $(names.extend(table::$table::Sysno::iter().map(|call| call.name()));)*
-        };
-    }
-    walk!(x86 x86_64 arm aarch64 mips mips64 powerpc powerpc64 s390x riscv64 loongarch64);
-    names
 }

@@ -35,7 +35,9 @@ impl Call {
             0 => Some(self.number),
             4 => Some(self.arch),
             8 | 12 => half(self.instruction_pointer, offset - 8),
-            16..=60 if offset % 4 == 0 => half(self.args[(offset as usize - 16) / 8], offset % 8),
+            16..=60 if offset.is_multiple_of(4) => {
+                half(self.args[(offset as usize - 16) / 8], offset % 8)
+            }
             _ => None,
         }
     }

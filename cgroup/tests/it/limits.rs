@@ -23,7 +23,8 @@ fn memory_and_swap_grow_and_shrink_in_one_call() {
         (stats.limit, stats.swap_limit)
     };
     // What is given: memory alone, and memory and swap together.
-    let sets: [(Option<i64>, Option<i64>, (Option<u64>, Option<u64>)); 5] = [
+    type Set = (Option<i64>, Option<i64>, (Option<u64>, Option<u64>));
+    let sets: [Set; 5] = [
         (Some(32 * MIB), Some(48 * MIB), (Some(32 << 20), Some(16 << 20))),
         (Some(64 * MIB), Some(64 * MIB), (Some(64 << 20), Some(0))),
         (Some(16 * MIB), Some(20 * MIB), (Some(16 << 20), Some(4 << 20))),

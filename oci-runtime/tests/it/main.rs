@@ -4,6 +4,7 @@ mod command;
 mod container;
 mod exec;
 mod refused;
+mod seccomp;
 
 use std::io::Read;
 use std::os::fd::OwnedFd;
