@@ -277,7 +277,7 @@ fn a_shell_in_nginx() {
     user.expect("111");
     user.press("tty; ps -o stat= -p $$\r");
     user.expect("/dev/pts/");
-    user.expect("Ss"); // a session's leader
+    user.expect("s\r"); // a session's leader
     // The window grows: the shell hears of it.
     user.resize(50, 100);
     wait_until("the new size of the terminal", || {
