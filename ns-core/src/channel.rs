@@ -6,6 +6,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use sys::{Failure, Report, Step, message};
 
+use crate::enter::Entered;
 use crate::{Error, Event};
 
 /// What opens a gate.
@@ -14,6 +15,8 @@ pub(crate) const OPEN: &[u8] = b"g";
 /// First byte of a message: a phase (and a descriptor), or a failure.
 const PHASE: u8 = b'P';
 const FAILURE: u8 = b'F';
+/// Before the caller's closure runs: how far the child's way into its namespaces is.
+const ENTERED: u8 = b'N';
 
 /// The child's end of the channel to its parent.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +48,16 @@ impl<'fd> Gate<'fd> {
         self.opened()
     }
 
+    /// What the child has entered, for [`crate::Spawn::spawn`] itself.
+    pub(crate) fn entered(
+        &self,
+        what: Entered,
+        descriptor: Option<BorrowedFd<'_>>,
+    ) -> Result<(), Failure> {
+        self.send(&[ENTERED, what as u8], descriptor)
+            .step("telling the parent which namespaces the child is in")
+    }
+
     pub(crate) fn opened(&self) -> Result<(), Failure> {
         const OP: &str = "waiting for the parent";
         let mut byte = [0_u8; 1];
@@ -74,8 +87,9 @@ impl<'fd> Gate<'fd> {
 }
 
 /// What the parent received.
-enum Message {
+pub(crate) enum Message {
     Phase(u8, Option<OwnedFd>),
+    Entered(u8, Option<OwnedFd>),
     Failure(Report),
     End,
     Unknown(usize),
@@ -85,18 +99,20 @@ enum Message {
 pub(crate) fn next(channel: BorrowedFd<'_>) -> Result<Event, Error> {
     match receive(channel).map_err(Error::system("receiving from the child"))? {
         Message::Phase(phase, descriptor) => Ok(Event::Phase(phase, descriptor)),
+        Message::Entered(..) => Err(Error::Protocol { bytes: 2 }),
         Message::Failure(report) => Ok(Event::Failed(report)),
         Message::End => Ok(Event::Executed),
         Message::Unknown(bytes) => Err(Error::Protocol { bytes }),
     }
 }
 
-fn receive(channel: BorrowedFd<'_>) -> Result<Message, Errno> {
+pub(crate) fn receive(channel: BorrowedFd<'_>) -> Result<Message, Errno> {
     let mut bytes = [0; Report::MAX + 1];
     let (count, [descriptor, _]) = message::receive(channel, &mut bytes)?;
     Ok(match &bytes[..count] {
         [] => Message::End,
         [PHASE, phase] => Message::Phase(*phase, descriptor),
+        [ENTERED, what] => Message::Entered(*what, descriptor),
         [FAILURE, report @ ..] => match Report::decode(report) {
             Some(report) => Message::Failure(report),
             None => Message::Unknown(count),

@@ -1,14 +1,14 @@
 //! The parent's view of a child.
 
 use std::fmt;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 use sys::Report;
 
 use crate::Error;
-use crate::channel::{self, OPEN};
+use crate::channel::{self, Message, OPEN};
 
 /// A child that was started, by descriptor: its number cannot be taken by another process while
 /// this value lives and the child was not waited for.
@@ -65,6 +65,20 @@ impl fmt::Display for Exit {
 impl Child {
     pub(crate) fn new(pid: Pid, pidfd: OwnedFd, channel: OwnedFd) -> Self {
         Self { pid, pidfd, channel }
+    }
+
+    /// What the child sent, whatever it is.
+    pub(crate) fn receive(&self) -> Result<Message, Error> {
+        channel::receive(self.channel.as_fd()).map_err(Error::system("receiving from the child"))
+    }
+
+    /// The child of `pidfd`, which goes on with this one's channel; this one has ended or does at once.
+    pub(crate) fn replaced_by(self, pidfd: OwnedFd) -> Result<Self, Error> {
+        let id = WaitId::PidFd(self.pidfd.as_fd());
+        rustix::io::retry_on_intr(|| rustix::process::waitid(id.clone(), WaitIdOptions::EXITED))
+            .map_err(Error::system("waiting for the first child"))?;
+        let pid = number(&pidfd).map_err(Error::system("reading the second child's number"))?;
+        Ok(Self { pid, pidfd, channel: self.channel })
     }
 
     /// Its number, as the parent sees it.
@@ -142,4 +156,13 @@ impl Child {
             }
         }
     }
+}
+
+/// The number of the process of `pidfd`, as this process sees it (pidfd_open(2), "fdinfo").
+fn number(pidfd: &OwnedFd) -> Result<Pid, Errno> {
+    let path = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Pid:"));
+    line.and_then(|pid| pid.trim().parse().ok()).and_then(Pid::from_raw).ok_or(Errno::SRCH)
 }

@@ -35,6 +35,9 @@ pub enum Error {
     /// Id maps without a new user namespace.
     #[error("id maps were given, and no new user namespace to write them to: ask for both or none")]
     MapsWithoutUser,
+    /// Clocks without a new time namespace.
+    #[error("clocks were given, and no new time namespace that has them: ask for both or none")]
+    OffsetsWithoutTime,
     /// A kind of namespace is to be new and joined.
     #[error(
         "a {kind} namespace is asked for as a new one and as one to join: choose one of the two"

@@ -25,6 +25,10 @@
 //! Child::wait ── end of the channel ────►  exit status 1
 //! ```
 //!
+//! Where a user namespace is joined, or made beside others that are joined, the child goes step by step
+//! after the clone (`enter.rs`): it joins what only the caller may, then the user namespace, and makes
+//! the rest there. A new PID namespace then takes a second clone, whose child takes the first one's place.
+//!
 //! A parent that goes away opens no gate: the child then fails with ECANCELED and ends.
 //!
 //! ```no_run
@@ -45,6 +49,7 @@
 mod channel;
 mod child;
 mod door;
+mod enter;
 mod error;
 mod idmap;
 mod namespaces;

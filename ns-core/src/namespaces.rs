@@ -18,12 +18,14 @@ bitflags::bitflags! {
         const UTS = libc::CLONE_NEWUTS as u32;
         /// The root of what is seen of the cgroups (cgroup_namespaces(7)).
         const CGROUP = libc::CLONE_NEWCGROUP as u32;
+        /// The monotonic and the boot-time clock (time_namespaces(7); Linux 5.6).
+        const TIME = 0x80; // CLONE_NEWTIME of linux/sched.h
     }
 }
 
 impl Namespaces {
     /// Each kind, with the name that it has below `/proc/PID/ns`.
-    pub const NAMES: [(Self, &'static str); 7] = [
+    pub const NAMES: [(Self, &'static str); 8] = [
         (Self::MOUNT, "mnt"),
         (Self::PID, "pid"),
         (Self::USER, "user"),
@@ -31,5 +33,6 @@ impl Namespaces {
         (Self::IPC, "ipc"),
         (Self::UTS, "uts"),
         (Self::CGROUP, "cgroup"),
+        (Self::TIME, "time"),
     ];
 }

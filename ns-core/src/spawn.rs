@@ -8,7 +8,8 @@ use rustix::process::Pid;
 use sys::process::last_errno;
 use sys::{Failure, Step};
 
-use crate::channel::Gate;
+use crate::channel::{self, Gate, Message};
+use crate::enter::{Entered, Way, become_root, enter, enter_time, new_namespaces, set_ns};
 use crate::{Child, Error, IdMap, Namespaces, idmap};
 
 /// linux/sched.h; libc's constant is too narrow for it.
@@ -25,6 +26,7 @@ pub struct Spawn<'fd> {
     cgroup: Option<BorrowedFd<'fd>>,
     uid_map: Vec<IdMap>,
     gid_map: Vec<IdMap>,
+    time_offsets: Vec<u8>,
 }
 
 impl<'fd> Spawn<'fd> {
@@ -45,9 +47,10 @@ impl<'fd> Spawn<'fd> {
     /// Adds namespaces to join, in the order given: `fd` is a file of `/proc/PID/ns` with its kind, or
     /// a pidfd with all kinds that are to be joined of that process (setns(2); pidfds: Linux 5.8).
     ///
-    /// Joining a mount namespace makes its root the process's root and working directory. Joined
-    /// namespaces are entered before new ones are looked at by the closure, not before they are made:
-    /// a process cannot have new namespaces owned by a user namespace that it joins here.
+    /// Joining a mount namespace makes its root the process's root and working directory. A joined
+    /// user namespace owns the new namespaces; what the caller may join is joined before the process
+    /// gives up the caller's privileges for it, the rest afterwards. In a user namespace, joined or new,
+    /// the process is its root (uid and gid 0, no other groups) where these are mapped.
     #[must_use]
     pub fn join(mut self, fd: BorrowedFd<'fd>, namespaces: Namespaces) -> Self {
         self.joins.push((fd, namespaces));
@@ -68,6 +71,15 @@ impl<'fd> Spawn<'fd> {
     pub fn id_maps(mut self, uids: &[IdMap], gids: &[IdMap]) -> Self {
         self.uid_map = uids.to_vec();
         self.gid_map = gids.to_vec();
+        self
+    }
+
+    /// The clocks of the new time namespace: lines `monotonic SECONDS NANOSECONDS` and `boottime …`, as
+    /// `/proc/PID/timens_offsets` takes them (time_namespaces(7); Linux 5.6). They are set, and the
+    /// process is in the namespace, before the closure runs.
+    #[must_use]
+    pub fn time_offsets(mut self, lines: &[u8]) -> Self {
+        self.time_offsets = lines.to_vec();
         self
     }
 
@@ -102,14 +114,69 @@ impl<'fd> Spawn<'fd> {
         let (pid, pidfd) = cloned?;
         drop(child);
         let child = Child::new(pid, pidfd, parent);
-        if self.namespaces.contains(Namespaces::USER) {
-            let mapped = idmap::write(pid, &self.uid_map, &self.gid_map);
-            let opened = mapped.and_then(|()| child.proceed());
-            if let Err(error) = opened {
+        match self.way() {
+            Way::Clone if self.namespaces.contains(Namespaces::USER) => self.open_maps(child),
+            Way::Clone => Ok(child),
+            Way::Steps => self.attend(child),
+        }
+    }
+
+    /// How the process gets where it belongs.
+    fn way(&self) -> Way {
+        let joined = self.joined();
+        let joins_user = joined.contains(Namespaces::USER);
+        // A new user namespace has no say over what others own: that must be joined before it is made.
+        let makes_user = self.namespaces.contains(Namespaces::USER);
+        match joins_user || (makes_user && !(joined - Namespaces::PID).is_empty()) {
+            true => Way::Steps,
+            false => Way::Clone,
+        }
+    }
+
+    fn joined(&self) -> Namespaces {
+        self.joins.iter().fold(Namespaces::empty(), |all, (_, kinds)| all | *kinds)
+    }
+
+    fn open_maps(&self, child: Child) -> Result<Child, Error> {
+        let mapped = idmap::write(child.pid(), &self.uid_map, &self.gid_map);
+        match mapped.and_then(|()| child.proceed()) {
+            Ok(()) => Ok(child),
+            Err(error) => {
                 // Without its maps it can do nothing; it must not be left at its gate.
                 child.kill()?;
                 child.wait()?;
-                return Err(error);
+                Err(error)
+            }
+        }
+    }
+
+    /// The parent's part of [`Way::Steps`].
+    fn attend(&self, mut child: Child) -> Result<Child, Error> {
+        let mut expected = vec![];
+        if self.namespaces.contains(Namespaces::USER) {
+            expected.push(Entered::User as u8);
+        }
+        if self.namespaces.contains(Namespaces::PID) {
+            expected.push(Entered::Second as u8);
+        }
+        for step in expected {
+            match child.receive()? {
+                Message::Entered(entered, None) if entered == step => {
+                    child = self.open_maps(child)?;
+                }
+                Message::Entered(entered, Some(pidfd)) if entered == step => {
+                    child = child.replaced_by(pidfd)?;
+                    child.proceed()?;
+                }
+                Message::Failure(report) => {
+                    child.wait()?;
+                    return Err(Error::Child(report));
+                }
+                _ => {
+                    child.kill()?;
+                    child.wait()?;
+                    return Err(Error::Protocol { bytes: 0 });
+                }
             }
         }
         Ok(child)
@@ -120,7 +187,10 @@ impl<'fd> Spawn<'fd> {
         if maps && !self.namespaces.contains(Namespaces::USER) {
             return Err(Error::MapsWithoutUser);
         }
-        let joined = self.joins.iter().fold(Namespaces::empty(), |all, (_, kinds)| all | *kinds);
+        if !self.time_offsets.is_empty() && !self.namespaces.contains(Namespaces::TIME) {
+            return Err(Error::OffsetsWithoutTime);
+        }
+        let joined = self.joined();
         match Namespaces::NAMES
             .iter()
             .find(|(kind, _)| self.namespaces.contains(*kind) && joined.contains(*kind))
@@ -146,44 +216,18 @@ impl<'fd> Spawn<'fd> {
 
     /// `None` in the child.
     fn clone_process(&self) -> Result<Option<(Pid, OwnedFd)>, Errno> {
-        let mut pidfd: libc::c_int = -1;
-        let mut namespaces = self.namespaces;
-        let mut flags = libc::CLONE_PIDFD as u64;
+        // The clone would enter a new time namespace before its clocks can be set.
+        let mut namespaces = self.namespaces - Namespaces::TIME;
+        let mut flags = 0;
         if self.cgroup.is_some() {
             // The clone would root the new namespace at the caller's group, before it enters its own.
             namespaces -= Namespaces::CGROUP;
             flags |= CLONE_INTO_CGROUP;
         }
-        flags |= u64::from(namespaces.bits());
-        let arguments = libc::clone_args {
-            flags,
-            pidfd: (&raw mut pidfd) as u64,
-            child_tid: 0,
-            parent_tid: 0,
-            exit_signal: libc::SIGCHLD as u64,
-            stack: 0,
-            stack_size: 0,
-            tls: 0,
-            set_tid: 0,
-            set_tid_size: 0,
-            cgroup: self.cgroup.map_or(0, |fd| fd.as_raw_fd() as u64),
-        };
-        // SAFETY: without CLONE_VM the child has a copy of all memory, and goes on from here on a
-        // copy of this stack, as after fork(2). `arguments` and `pidfd` live over the call and have
-        // the sizes given. What the child may do is restricted by the contract of `spawn`.
-        let result = unsafe {
-            libc::syscall(libc::SYS_clone3, &raw const arguments, size_of::<libc::clone_args>())
-        };
-        match result {
-            -1 => Err(last_errno()),
-            0 => Ok(None),
-            pid => {
-                // SAFETY: the kernel stored a new descriptor of the parent there (CLONE_PIDFD).
-                let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-                let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(Errno::CHILD)?;
-                Ok(Some((pid, pidfd)))
-            }
+        if self.way() == Way::Clone {
+            flags |= u64::from(namespaces.bits());
         }
+        clone3(flags, libc::SIGCHLD, self.cgroup)
     }
 
     /// The child's whole life up to its exec. Never returns.
@@ -200,17 +244,9 @@ impl<'fd> Spawn<'fd> {
         unsafe { libc::close(parent.as_raw_fd()) };
         let gate = Gate::on(child.as_fd());
         let run = || {
-            if self.namespaces.contains(Namespaces::USER) {
-                gate.opened()?;
-            }
-            if self.cgroup.is_some() && self.namespaces.contains(Namespaces::CGROUP) {
-                new_cgroup_namespace().step("making the cgroup namespace")?;
-            }
-            for (fd, kinds) in &self.joins {
-                let kinds = *kinds - Namespaces::PID;
-                if !kinds.is_empty() {
-                    set_ns(*fd, kinds).step("joining the namespaces")?;
-                }
+            match self.way() {
+                Way::Clone => self.enter_after_clone(gate)?,
+                Way::Steps => self.enter_by_steps(gate)?,
             }
             body(gate)
         };
@@ -220,22 +256,107 @@ impl<'fd> Spawn<'fd> {
         }
         exit_now(1)
     }
-}
 
-/// A namespace whose root is the group that the process is in.
-fn new_cgroup_namespace() -> Result<(), Errno> {
-    // SAFETY: unshare takes no memory, and a cgroup namespace is no resource that other threads hold.
-    match unsafe { libc::unshare(libc::CLONE_NEWCGROUP) } {
-        0 => Ok(()),
-        _ => Err(last_errno()),
+    fn enter_after_clone(&self, gate: Gate<'_>) -> Result<(), Failure> {
+        if self.namespaces.contains(Namespaces::USER) {
+            gate.opened()?;
+        }
+        if self.cgroup.is_some() && self.namespaces.contains(Namespaces::CGROUP) {
+            new_namespaces(Namespaces::CGROUP).step("making the cgroup namespace")?;
+        }
+        if self.namespaces.contains(Namespaces::TIME) {
+            enter_time(&self.time_offsets)?;
+        }
+        for (fd, kinds) in &self.joins {
+            enter(*fd, *kinds)?;
+        }
+        match self.namespaces.contains(Namespaces::USER) {
+            true => become_root(),
+            false => Ok(()),
+        }
+    }
+
+    /// With a user namespace to be joined, or to be made after others were joined: the clone made
+    /// none, and each comes when the process has the right over it.
+    fn enter_by_steps(&self, gate: Gate<'_>) -> Result<(), Failure> {
+        // While /proc is still the caller's.
+        if self.namespaces.contains(Namespaces::TIME) {
+            enter_time(&self.time_offsets)?;
+        }
+        let user = Namespaces::USER;
+        let mut late = 0_u64; // a bit for each join that only the user namespace may
+        for (number, (fd, kinds)) in self.joins.iter().enumerate() {
+            match set_ns(*fd, *kinds - user - Namespaces::PID) {
+                Err(Errno::PERM) if number < 64 => late |= 1 << number,
+                result => result.step("joining the namespaces")?,
+            }
+        }
+        if let Some((fd, _)) = self.joins.iter().find(|(_, kinds)| kinds.contains(user)) {
+            enter(*fd, user)?;
+        }
+        if self.namespaces.contains(user) {
+            new_namespaces(user).step("making the user namespace")?;
+            gate.entered(Entered::User, None)?;
+            gate.opened()?;
+        }
+        become_root()?;
+        for (number, (fd, kinds)) in self.joins.iter().enumerate() {
+            if number < 64 && late & 1 << number != 0 {
+                enter(*fd, *kinds - user)?;
+            }
+        }
+        let rest = self.namespaces - user - Namespaces::PID - Namespaces::TIME;
+        new_namespaces(rest).step("making the namespaces, in the user namespace")?;
+        if !self.namespaces.contains(Namespaces::PID) {
+            return Ok(());
+        }
+        // A PID namespace is for children. This one becomes the caller's child in this one's place.
+        let flags = u64::from(Namespaces::PID.bits()) | libc::CLONE_PARENT as u64;
+        match clone3(flags, 0, None).step("making the PID namespace, in the user namespace")? {
+            None => gate.opened(),
+            Some((_, pidfd)) => {
+                gate.entered(Entered::Second, Some(pidfd.as_fd()))?;
+                exit_now(0)
+            }
+        }
     }
 }
 
-fn set_ns(fd: BorrowedFd<'_>, kinds: Namespaces) -> Result<(), Errno> {
-    // SAFETY: setns takes no memory; which resources the thread names afterwards is the purpose.
-    match unsafe { libc::setns(fd.as_raw_fd(), kinds.bits() as libc::c_int) } {
-        0 => Ok(()),
-        _ => Err(last_errno()),
+/// clone3(2) with a pidfd; `None` in the child.
+fn clone3(
+    flags: u64,
+    exit_signal: libc::c_int,
+    cgroup: Option<BorrowedFd<'_>>,
+) -> Result<Option<(Pid, OwnedFd)>, Errno> {
+    let mut pidfd: libc::c_int = -1;
+    let arguments = libc::clone_args {
+        flags: flags | libc::CLONE_PIDFD as u64,
+        pidfd: (&raw mut pidfd) as u64,
+        child_tid: 0,
+        parent_tid: 0,
+        exit_signal: exit_signal as u64,
+        stack: 0,
+        stack_size: 0,
+        tls: 0,
+        set_tid: 0,
+        set_tid_size: 0,
+        cgroup: cgroup.map_or(0, |fd| fd.as_raw_fd() as u64),
+    };
+    // SAFETY: without CLONE_VM the child has a copy of all memory, and goes on from here on a copy of
+    // this stack, as after fork(2). `arguments` and `pidfd` live over the call and have the sizes
+    // given. What the child may do is restricted by the contract of `spawn`.
+    let result = unsafe {
+        libc::syscall(libc::SYS_clone3, &raw const arguments, size_of::<libc::clone_args>())
+    };
+    match result {
+        -1 => Err(last_errno()),
+        0 => Ok(None),
+        pid => {
+            // SAFETY: the kernel stored a new descriptor of the parent there (CLONE_PIDFD).
+            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(Errno::CHILD)?;
+            Ok(Some((pid, pidfd)))
+        }
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::os::fd::AsFd;
 
-use ns_core::{Child, Event, Exit, Namespaces, Spawn};
+use ns_core::{Child, Event, Exit, IdMap, Namespaces, Spawn};
 use rustix::event::{PollFd, PollFlags, poll};
+use sys::Step;
 
 use crate::{done, namespace, turn};
 
@@ -89,4 +90,145 @@ fn what_is_no_namespace_is_a_report() {
     child.wait().unwrap();
     let error = Spawn::new().join(file.as_fd(), Namespaces::PID).spawn(|_| done()).unwrap_err();
     assert!(error.to_string().contains("joining a PID namespace"), "{error}");
+}
+
+/// Waits for the first phase, and says what went wrong otherwise.
+fn reached(child: &mut Child) {
+    match child.next().unwrap() {
+        Event::Phase(1, None) => {}
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A target in a user namespace of its own, whose root is `outside`.
+fn mapped(kinds: Namespaces, outside: u32) -> Child {
+    let map = [IdMap { inside: 0, outside, count: 10 }];
+    let mut child = Spawn::new()
+        .namespaces(kinds | Namespaces::USER)
+        .id_maps(&map, &map)
+        .spawn(|gate| {
+            gate.wait(1)?;
+            done()
+        })
+        .unwrap();
+    reached(&mut child);
+    child
+}
+
+fn status(child: &Child, field: &str) -> String {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", child.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
+    line.trim().to_owned()
+}
+
+#[test]
+fn a_joined_user_namespace_owns_what_is_new() {
+    let _turn = turn();
+    let target = mapped(Namespaces::empty(), 4_000_000);
+    let file = std::fs::File::open(format!("/proc/{}/ns/user", target.pid())).unwrap();
+    let kinds = Namespaces::MOUNT | Namespaces::PID | Namespaces::NETWORK | Namespaces::UTS;
+    let mut child = Spawn::new()
+        .namespaces(kinds | Namespaces::CGROUP | Namespaces::IPC)
+        .join(file.as_fd(), Namespaces::USER)
+        .spawn(|gate| {
+            // Only a mount namespace of its own user namespace lets it mount.
+            let mount = sys::fscontext::FsContext::open(c"tmpfs")?;
+            mount.mount(rustix::mount::MountAttrFlags::empty())?;
+            rustix::system::sethostname(b"x").step("setting the hostname")?;
+            gate.wait(1)?;
+            done()
+        })
+        .unwrap();
+    reached(&mut child);
+    let pid = child.pid().as_raw_nonzero().get();
+    let own = std::process::id() as i32;
+    assert_eq!(namespace(pid, "user"), namespace(target.pid().as_raw_nonzero().get(), "user"));
+    for name in ["mnt", "pid", "net", "uts", "ipc", "cgroup"] {
+        assert_ne!(namespace(pid, name), namespace(own, name), "{name}");
+    }
+    assert_eq!(status(&child, "NSpid:"), format!("{pid}\t1"), "it is number 1 of its namespace");
+    assert_eq!(status(&child, "PPid:"), own.to_string(), "and the caller's child");
+    assert_eq!(status(&child, "Uid:"), "4000000\t4000000\t4000000\t4000000");
+    assert_eq!(status(&child, "Groups:"), "");
+    child.proceed().unwrap();
+    assert_eq!(child.wait().unwrap(), Exit::Status(1));
+    target.wait().unwrap();
+}
+
+#[test]
+fn what_others_own_is_joined_before_a_new_user_namespace_is_made() {
+    let _turn = turn();
+    let target = target(Namespaces::NETWORK | Namespaces::IPC);
+    let map = [IdMap { inside: 0, outside: 4_000_000, count: 10 }];
+    let mut child = Spawn::new()
+        .namespaces(Namespaces::USER | Namespaces::MOUNT | Namespaces::PID)
+        .id_maps(&map, &map)
+        .join(target.pidfd(), Namespaces::NETWORK | Namespaces::IPC)
+        .spawn(|gate| {
+            gate.wait(1)?;
+            done()
+        })
+        .unwrap();
+    reached(&mut child);
+    let pid = child.pid().as_raw_nonzero().get();
+    for name in ["net", "ipc"] {
+        assert_eq!(namespace(pid, name), namespace(target.pid().as_raw_nonzero().get(), name));
+    }
+    assert_eq!(status(&child, "Uid:"), "4000000\t4000000\t4000000\t4000000");
+    assert_eq!(status(&child, "NSpid:"), format!("{pid}\t1"));
+    child.kill().unwrap();
+    assert_eq!(child.wait().unwrap(), Exit::Signal(9));
+    target.wait().unwrap();
+}
+
+#[test]
+fn all_of_a_process_in_a_user_namespace_are_joined() {
+    let _turn = turn();
+    let kinds = Namespaces::MOUNT | Namespaces::PID | Namespaces::NETWORK | Namespaces::UTS;
+    let target = mapped(kinds, 4_000_000);
+    let mut child = Spawn::new()
+        .join(target.pidfd(), kinds | Namespaces::USER)
+        .spawn(|gate| {
+            gate.wait(1)?;
+            done()
+        })
+        .unwrap();
+    reached(&mut child);
+    let of = |child: &Child, name| namespace(child.pid().as_raw_nonzero().get(), name);
+    for name in ["user", "mnt", "pid", "net", "uts"] {
+        assert_eq!(of(&child, name), of(&target, name), "{name}");
+    }
+    child.wait().unwrap();
+    target.wait().unwrap();
+}
+
+#[test]
+fn a_new_time_namespace_has_its_clocks() {
+    let _turn = turn();
+    let map = [IdMap { inside: 0, outside: 4_000_000, count: 10 }];
+    for kinds in [Namespaces::empty(), Namespaces::USER, Namespaces::PID] {
+        let mut spawn = Spawn::new()
+            .namespaces(kinds | Namespaces::TIME)
+            .time_offsets(b"monotonic 1000000 0\nboottime 2000000 5\n");
+        if kinds == Namespaces::USER {
+            spawn = spawn.id_maps(&map, &map);
+        }
+        let mut child = spawn
+            .spawn(|gate| {
+                let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+                // This machine has not run for 23 days and more.
+                gate.wait(if now.tv_sec >= 2_000_000 { 1 } else { 2 })?;
+                done()
+            })
+            .unwrap();
+        reached(&mut child);
+        let pid = child.pid().as_raw_nonzero().get();
+        assert_ne!(namespace(pid, "time"), namespace(std::process::id() as i32, "time"));
+        let offsets = std::fs::read_to_string(format!("/proc/{pid}/timens_offsets")).unwrap();
+        let words: Vec<&str> = offsets.split_whitespace().collect();
+        assert_eq!(words, ["monotonic", "1000000", "0", "boottime", "2000000", "5"]);
+        child.wait().unwrap();
+    }
+    let error = Spawn::new().time_offsets(b"monotonic 1 0\n").spawn(|_| done()).unwrap_err();
+    assert!(error.to_string().contains("no new time namespace"), "{error}");
 }

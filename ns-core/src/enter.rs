@@ -1,0 +1,95 @@
+//! The child's way into its namespaces: system calls only.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::process::{Gid, Uid};
+use sys::process::last_errno;
+use sys::{Failure, Step};
+
+use crate::Namespaces;
+
+/// How a process gets into its namespaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// The new ones come with the clone, others are joined then.
+    Clone,
+    /// All come after the clone, one after the other.
+    Steps,
+}
+
+/// What the child has entered, and its parent has a part in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Entered {
+    /// A new user namespace, whose id maps are the parent's to write.
+    User = 1,
+    /// A new PID namespace, with a second child in place of the first, whose descriptor comes along.
+    Second = 2,
+}
+
+/// Joins the namespaces of `kinds`; a PID namespace the parent has joined before the clone.
+pub(crate) fn enter(fd: BorrowedFd<'_>, kinds: Namespaces) -> Result<(), Failure> {
+    set_ns(fd, kinds - Namespaces::PID).step("joining the namespaces")
+}
+
+pub(crate) fn set_ns(fd: BorrowedFd<'_>, kinds: Namespaces) -> Result<(), Errno> {
+    if kinds.is_empty() {
+        return Ok(());
+    }
+    // SAFETY: setns takes no memory; which resources the thread names afterwards is the purpose.
+    match unsafe { libc::setns(fd.as_raw_fd(), kinds.bits() as libc::c_int) } {
+        0 => Ok(()),
+        _ => Err(last_errno()),
+    }
+}
+
+/// unshare(2) of `kinds`; a cgroup namespace is rooted at the group that the process is in.
+pub(crate) fn new_namespaces(kinds: Namespaces) -> Result<(), Errno> {
+    if kinds.is_empty() {
+        return Ok(());
+    }
+    // SAFETY: unshare takes no memory, and namespaces are no resource that other threads hold.
+    match unsafe { libc::unshare(kinds.bits() as libc::c_int) } {
+        0 => Ok(()),
+        _ => Err(last_errno()),
+    }
+}
+
+/// A new time namespace with `offsets`, and the process in it. Its /proc must be the caller's, and the
+/// process not have changed its user: the file is its own then.
+pub(crate) fn enter_time(offsets: &[u8]) -> Result<(), Failure> {
+    new_namespaces(Namespaces::TIME).step("making the time namespace")?;
+    if !offsets.is_empty() {
+        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+        let file = rustix::fs::open(c"/proc/self/timens_offsets", flags, Mode::empty())
+            .step("opening /proc/self/timens_offsets")?;
+        rustix::io::write(&file, offsets).step("setting the clocks of the time namespace")?;
+    }
+    // unshare(2) is for children and, from Linux 6.3 on, the next program.
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let path = c"/proc/self/ns/time_for_children";
+    let own = rustix::fs::open(path, flags, Mode::empty())
+        .step("opening /proc/self/ns/time_for_children")?;
+    set_ns(own.as_fd(), Namespaces::TIME).step("entering the time namespace")
+}
+
+/// Root of the user namespace that the process has entered: otherwise what it makes has no owner there.
+pub(crate) fn become_root() -> Result<(), Failure> {
+    match rustix::thread::set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT) {
+        // Not mapped: it stays who it is.
+        Ok(()) | Err(Errno::INVAL) => {}
+        Err(errno) => {
+            return Err(Failure::new("becoming the root group of the user namespace", errno));
+        }
+    }
+    match rustix::thread::set_thread_groups(&[]) {
+        // Denied for good, where an unprivileged user made the namespace (user_namespaces(7)).
+        Ok(()) | Err(Errno::PERM) => {}
+        Err(errno) => return Err(Failure::new("leaving the caller's groups", errno)),
+    }
+    match rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT) {
+        Ok(()) | Err(Errno::INVAL) => Ok(()),
+        Err(errno) => Err(Failure::new("becoming root of the user namespace", errno)),
+    }
+}
