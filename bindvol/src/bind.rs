@@ -37,6 +37,10 @@ pub struct Attributes<'fd> {
     pub idmap: Option<BorrowedFd<'fd>>,
     /// The id maps hold for all below too (`ridmap`).
     pub idmap_tree: bool,
+    /// A source that is a symbolic link is bound itself (`src-nofollow`).
+    pub source_nofollow: bool,
+    /// A target that is a symbolic link is covered itself (`dest-nofollow`).
+    pub target_nofollow: bool,
 }
 
 impl Default for Attributes<'_> {
@@ -49,6 +53,8 @@ impl Default for Attributes<'_> {
             propagation: None,
             idmap: None,
             idmap_tree: false,
+            source_nofollow: false,
+            target_nofollow: false,
         }
     }
 }
@@ -59,6 +65,7 @@ pub struct Bind {
     tree: OwnedFd,
     target: Target,
     kind: below::Kind,
+    follow: bool,
     description: String,
 }
 
@@ -76,7 +83,10 @@ impl Bind {
         recursive: bool,
         attributes: &Attributes<'_>,
     ) -> Result<Self, Error> {
-        let opened = source::open(source, target)?;
+        let opened = match attributes.source_nofollow {
+            true => source::open_itself(source, target)?,
+            false => source::open(source, target)?,
+        };
         Self::of_descriptor(opened.as_fd(), source, target, recursive, attributes)
     }
 
@@ -113,7 +123,13 @@ impl Bind {
             target.text,
             words(attributes).join(",")
         );
-        Ok(Self { tree, target, kind, description })
+        let follow = !attributes.target_nofollow;
+        Ok(Self { tree, target, kind, follow, description })
+    }
+
+    /// The detached tree.
+    pub fn tree(&self) -> BorrowedFd<'_> {
+        self.tree.as_fd()
     }
 
     /// Child side. Attaches the tree to its target below `root`, once. A missing target is made, and
@@ -124,26 +140,27 @@ impl Bind {
     /// lead into its `/proc`. EBUSY: they lead to the root itself. EINVAL: it was attached before, or
     /// `root` was opened in another mount namespace.
     pub fn apply(&self, root: BorrowedFd<'_>) -> Result<(), Failure> {
-        let target =
-            below::make(root, &self.target.path, self.kind, DIRECTORY_MODE).map_err(|errno| {
-                let op = match (errno, self.kind) {
-                    (Errno::NOTDIR, below::Kind::Directory) => {
-                        "making the target of a directory, where the root has a file in the way"
-                    }
-                    (Errno::NOTDIR, below::Kind::File) => {
-                        "making the target, where the root has a file in place of a directory"
-                    }
-                    (Errno::ISDIR, _) => {
-                        "making the target of a file, where the root has a directory"
-                    }
-                    (Errno::ROFS, _) => {
-                        "making the target, which is not there, in a read-only root (choose one that \
+        let target = match self.follow {
+            true => below::make(root, &self.target.path, self.kind, DIRECTORY_MODE),
+            false => self.target.make_itself(root, self.kind, DIRECTORY_MODE),
+        };
+        let target = target.map_err(|errno| {
+            let op = match (errno, self.kind) {
+                (Errno::NOTDIR, below::Kind::Directory) => {
+                    "making the target of a directory, where the root has a file in the way"
+                }
+                (Errno::NOTDIR, below::Kind::File) => {
+                    "making the target, where the root has a file in place of a directory"
+                }
+                (Errno::ISDIR, _) => "making the target of a file, where the root has a directory",
+                (Errno::ROFS, _) => {
+                    "making the target, which is not there, in a read-only root (choose one that \
                          is there)"
-                    }
-                    _ => "opening or making the target",
-                };
-                Failure::new(op, errno)
-            })?;
+                }
+                _ => "opening or making the target",
+            };
+            Failure::new(op, errno)
+        })?;
         let stat = rustix::fs::fstat(&target).step("looking at the target")?;
         let of_root = rustix::fs::fstat(root).step("looking at the root")?;
         if (stat.st_dev, stat.st_ino) == (of_root.st_dev, of_root.st_ino) {
@@ -164,7 +181,7 @@ impl Bind {
 
 /// The calls of mount_setattr(2), in their order.
 fn changes<'fd>(attributes: &Attributes<'fd>) -> impl Iterator<Item = (&'static str, Change<'fd>)> {
-    let &Attributes { set, clear, tree_set, tree_clear, propagation, idmap, idmap_tree } =
+    let &Attributes { set, clear, tree_set, tree_clear, propagation, idmap, idmap_tree, .. } =
         attributes;
     let (propagation, recursive) = propagation.unwrap_or((Propagation::Private, true));
     // The clones of shared mounts are their peers, until this.

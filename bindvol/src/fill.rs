@@ -84,6 +84,44 @@ pub fn fill(volume: &Volume, image_root: BorrowedFd<'_>, target: &str) -> Result
     Ok(fill.copied)
 }
 
+/// Copies all that is in the directory `from` to the empty directory `to` on another file system, which
+/// nobody else writes to, and gives that `from`'s own attributes; what is kept of each file is what
+/// [`fill`] keeps. For a file system that starts with what it covers (`tmpcopyup`).
+///
+/// The failure's path lies below `from`, on which file systems are not entered.
+pub fn copy_directory(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<(), (PathBuf, Failure)> {
+    let here = |failure| (PathBuf::new(), failure);
+    let from = rustix::fs::openat(from, c".", DIRECTORY, Mode::empty());
+    let from = from.step("opening the directory to copy").map_err(here)?;
+    let to = rustix::fs::openat(to, c".", DIRECTORY, Mode::empty());
+    let to = to.step("opening the directory to copy to").map_err(here)?;
+    // A name that is not among those to come.
+    let taken = names(from.as_fd()).step("reading the directory to copy").map_err(here)?;
+    let mut stage_name = STAGE.to_owned();
+    while taken.contains(&stage_name) {
+        let mut longer = stage_name.into_bytes();
+        longer.push(b'_');
+        stage_name =
+            CString::new(longer).map_err(|_| here(Failure::new("naming", Errno::INVAL)))?;
+    }
+    rustix::fs::mkdirat(&to, &stage_name, Mode::RWXU).step("making a directory").map_err(here)?;
+    let stage = rustix::fs::openat(&to, &stage_name, DIRECTORY, Mode::empty());
+    let stage = stage.step("opening a directory").map_err(here)?;
+    let mut fill = Fill {
+        from: from.as_fd(),
+        data: to.as_fd(),
+        stage: stage.as_fd(),
+        linked: HashMap::new(),
+        copied: false,
+    };
+    fill.run()?;
+    rustix::fs::unlinkat(&to, &stage_name, AtFlags::REMOVEDIR)
+        .step("removing a directory")
+        .map_err(here)?;
+    // Making and removing changed its times.
+    copy::directory(from.as_fd(), to.as_fd()).map_err(here)
+}
+
 fn make_stage(beside: &Locked) -> Result<OwnedFd, Errno> {
     rustix::fs::mkdirat(beside, STAGE, Mode::RWXU)?;
     // It must be on the disk before anything that it says is incomplete.

@@ -54,7 +54,7 @@ mod words;
 
 pub use bind::{Attributes, Bind};
 pub use error::Error;
-pub use fill::fill;
+pub use fill::{copy_directory, fill};
 pub use source::create_source;
 pub use spec::{Kind, Options, VolumeSpec};
 pub use syntax::{Problem, SyntaxError};

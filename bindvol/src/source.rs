@@ -27,6 +27,12 @@ pub(crate) fn open(source: &Path, target: &str) -> Result<OwnedFd, Error> {
     opened.map_err(|errno| explain(source, target, errno))
 }
 
+/// An O_PATH descriptor of `source` itself, where it is a symbolic link.
+pub(crate) fn open_itself(source: &Path, target: &str) -> Result<OwnedFd, Error> {
+    rustix::fs::open(source, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|errno| explain(source, target, errno))
+}
+
 /// Which part of the path made opening it fail with `errno`.
 fn explain(source: &Path, target: &str, errno: Errno) -> Error {
     let (source_path, target) = (source.to_owned(), target.to_owned());

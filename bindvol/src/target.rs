@@ -1,10 +1,12 @@
 //! Where a bind goes: a path in the container, and none that the container trusts the kernel with.
 
 use std::ffi::CString;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
+use sys::below;
 
 use crate::Error;
 use crate::words::clean_target;
@@ -36,6 +38,9 @@ const IN_PROC: [&str; 11] = [
 pub(crate) struct Target {
     /// Absolute and clean, as a C string.
     pub(crate) path: CString,
+    /// Its parent, and its name there.
+    parent: CString,
+    name: CString,
     /// The same as text.
     pub(crate) text: String,
     /// It may lie in a proc file system.
@@ -70,7 +75,25 @@ impl Target {
         } else {
             false
         };
-        Ok(Self { path, text, in_proc })
+        let (parent, name) = text.rsplit_once('/').unwrap_or(("", &text));
+        let parent = c_string("target", if parent.is_empty() { "/" } else { parent })?;
+        let name = c_string("target", name)?;
+        Ok(Self { path, parent, name, text, in_proc })
+    }
+
+    /// Child side. As [`below::make`], of the target itself where it is a symbolic link.
+    pub(crate) fn make_itself(
+        &self,
+        root: BorrowedFd<'_>,
+        kind: below::Kind,
+        mode: Mode,
+    ) -> Result<OwnedFd, Errno> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let parent = below::make(root, &self.parent, below::Kind::Directory, mode)?;
+        match rustix::fs::openat(&parent, &self.name, flags, Mode::empty()) {
+            Err(Errno::NOENT) => below::make(&parent, &self.name, kind, mode),
+            result => result,
+        }
     }
 }
 
@@ -87,7 +110,6 @@ pub(crate) fn c_string(what: &'static str, value: &str) -> Result<CString, Error
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rustix::fs::{Mode, OFlags};
     use std::os::fd::AsFd;
 
     fn of(target: &str, source: &str) -> Result<Target, Error> {

@@ -56,6 +56,20 @@ pub(crate) fn new_namespaces(kinds: Namespaces) -> Result<(), Errno> {
     }
 }
 
+/// Runs `work` in a new cgroup namespace, rooted at the group that the process is in, and goes back to the one
+/// before. What is mounted meanwhile stays rooted there. Child side.
+///
+/// The way back needs CAP_SYS_ADMIN over the namespace that the process comes from.
+pub fn in_cgroup_namespace(work: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let before = rustix::fs::open(c"/proc/self/ns/cgroup", flags, Mode::empty())
+        .step("opening /proc/self/ns/cgroup")?;
+    new_namespaces(Namespaces::CGROUP).step("making a cgroup namespace for a moment")?;
+    let done = work();
+    set_ns(before.as_fd(), Namespaces::CGROUP).step("going back to the cgroup namespace")?;
+    done
+}
+
 /// A new time namespace with `offsets`, and the process in it. Its /proc must be the caller's, and the
 /// process not have changed its user: the file is its own then.
 pub(crate) fn enter_time(offsets: &[u8]) -> Result<(), Failure> {

@@ -59,6 +59,7 @@ mod split;
 pub use channel::Gate;
 pub use child::{Child, Event, Exit};
 pub use door::{Door, Knock};
+pub use enter::in_cgroup_namespace;
 pub use error::Error;
 pub use idmap::IdMap;
 pub use namespaces::Namespaces;

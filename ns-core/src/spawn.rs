@@ -8,7 +8,7 @@ use rustix::process::Pid;
 use sys::process::last_errno;
 use sys::{Failure, Step};
 
-use crate::channel::{self, Gate, Message};
+use crate::channel::{Gate, Message};
 use crate::enter::{Entered, Way, become_root, enter, enter_time, new_namespaces, set_ns};
 use crate::{Child, Error, IdMap, Namespaces, idmap};
 

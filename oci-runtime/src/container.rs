@@ -5,49 +5,28 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use ns_core::{Child, Door, Event, Exit, Gate, Namespaces};
+use ns_core::{Child, Door, Event, Gate, Namespaces};
 use oci_spec::runtime as oci;
-use pivot::{Device, DeviceKind, Devices, Masks, Nodes, RootPropagation};
-use rustix::fs::{Mode, OFlags};
+use pivot::{Devices, Masks};
 use rustix::process::{DumpableBehavior, Pid};
 use sys::{Failure, Report, Step};
 
-use crate::mounts::Mount;
+use crate::hooks::{HookKind, Hooks};
+use crate::mounts::{Mount, Mounts};
 use crate::namespaces::OwnNamespaces;
+use crate::parts::{PART_DEVICES, PART_MASKS, PART_MOUNTS, PART_SYSCTLS, Phase};
 use crate::process::Process;
+use crate::root::Root;
 use crate::seccomp::Seccomp;
 use crate::stdio::Stdio;
 use crate::sysctl::Sysctls;
-use crate::{Error, explain, start, supported};
-
-/// What the child tells, in this order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Phase {
-    /// The terminal's master comes with it; nobody waits.
-    Terminal = 1,
-    /// The listener of a seccomp filter comes with it; nobody waits.
-    Listener = 2,
-    /// All is done but the exec; the child waits.
-    Created = 3,
-}
-
-/// Parts of a failure: on which list of prepared items a step failed.
-const PART_DEVICES: u16 = 1;
-const PART_MASKS: u16 = 2;
-pub(crate) const PART_CWD: u16 = 3;
-pub(crate) const PART_COMMAND: u16 = 4;
-const PART_SYSCTLS: u16 = 5;
-/// From here on, the mounts: part - PART_MOUNTS is the mount's number.
-const PART_MOUNTS: u16 = 16;
+use crate::{Error, Running, devices, scheduling, start, supported, version};
 
 /// A container that can be made: everything that needs a path, memory or input is done.
 #[derive(Debug)]
 pub struct Prepared {
     namespaces: OwnNamespaces,
-    /// A detached clone of the root's mount, by which the root can be looked into afterwards too.
-    root: OwnedFd,
-    propagation: RootPropagation,
-    read_only: bool,
+    root: Root,
     mounts: Vec<Mount>,
     /// None where the configuration binds a `/dev` of its own.
     devices: Option<Devices>,
@@ -55,12 +34,15 @@ pub struct Prepared {
     sysctls: Sysctls,
     hostname: Option<CString>,
     domainname: Option<CString>,
-    pub(crate) process: Process,
+    /// None where the configuration has none: such a container can be created, and never started.
+    process: Option<Process>,
     oom_score_adj: Option<i32>,
     cgroup: Option<OwnedFd>,
     /// Where the process waits for a start by another program than its creator.
     door: Option<Door>,
+    hooks: Hooks,
     keyring: bool,
+    warnings: Vec<String>,
 }
 
 impl Prepared {
@@ -84,45 +66,55 @@ impl Prepared {
         stdio: Stdio,
         cache: Option<BorrowedFd<'_>>,
     ) -> Result<Self, Error> {
+        version::check(spec)?;
         supported::check(spec)?;
-        let missing = |field: &str| Error::field(field, "it is missing");
-        let process = spec.process().as_ref().ok_or_else(|| missing("process"))?;
-        let root = spec.root().as_ref().ok_or_else(|| missing("root"))?;
+        let root = spec.root().as_ref().ok_or_else(|| Error::field("root", "it is missing"))?;
         let linux = spec.linux().clone().unwrap_or_default();
         let namespaces = OwnNamespaces::prepare(&linux)?;
-        let mounts = spec.mounts().iter().flatten().enumerate();
-        let text = |field: &str, text: &Option<String>| {
-            let text = text.as_deref().filter(|text| !text.is_empty());
-            text.map(|text| {
-                CString::new(text).map_err(|_| Error::field(field, "it has a NUL byte"))
-            })
-            .transpose()
+        let in_user = namespaces.kinds().contains(Namespaces::USER);
+        let mut warnings = version::warnings(&linux);
+        let root = Root::prepare(&dir.join(root.path()), root, spec, &namespaces)?;
+        let hostname = text("hostname", spec.hostname())?;
+        let domainname = text("domainname", spec.domainname())?;
+        let mut mounts = Mounts::new(dir, &namespaces, &linux, &mut warnings);
+        let mounts = mounts.prepare(spec, root.fd())?;
+        let process = match spec.process() {
+            Some(process) => {
+                let mut own = Process::prepare(process, stdio, in_user, &mut warnings)?;
+                own.set_seccomp(Seccomp::prepare(dir, spec, cache, &mut warnings)?);
+                own.personality =
+                    linux.personality().as_ref().map(scheduling::personality).transpose()?;
+                own.own_null = root.makes_devices();
+                Some(own)
+            }
+            None => None,
         };
-        let propagation = linux.rootfs_propagation().as_deref().filter(|word| !word.is_empty());
         Ok(Self {
-            root: clone_root(&dir.join(root.path()))?,
-            propagation: propagation
-                .map_or(Ok(RootPropagation::Private), RootPropagation::from_word)?,
-            read_only: root.readonly().unwrap_or(false),
-            mounts: mounts
-                .map(|(index, mount)| Mount::prepare(dir, index, mount))
-                .collect::<Result<_, _>>()?,
-            devices: (!binds_dev(spec))
-                .then(|| Devices::prepare(&devices(&linux)?, Nodes::Make).map_err(Error::from))
-                .transpose()?,
+            mounts,
+            devices: match root.makes_devices() {
+                true => devices::prepare(spec, &linux, in_user)?,
+                false => None,
+            },
             masks: Masks::prepare(
                 linux.masked_paths().as_deref().unwrap_or_default(),
                 linux.readonly_paths().as_deref().unwrap_or_default(),
             )?,
-            sysctls: Sysctls::prepare(linux.sysctl().as_ref(), namespaces.new)?,
-            hostname: namespaces.name("hostname", text("hostname", spec.hostname())?)?,
-            domainname: namespaces.name("domainname", text("domainname", spec.domainname())?)?,
-            process: Process::prepare(process, stdio, Seccomp::prepare(dir, spec, cache)?)?,
-            oom_score_adj: process.oom_score_adj(),
+            sysctls: Sysctls::prepare(linux.sysctl().as_ref(), namespaces.new, in_user)?,
+            hostname: namespaces.name("hostname", hostname)?,
+            domainname: namespaces.name("domainname", domainname)?,
+            process,
+            oom_score_adj: spec.process().as_ref().and_then(oci::Process::oom_score_adj),
+            hooks: Hooks::prepare(
+                spec,
+                &dir.file_name().unwrap_or_default().to_string_lossy(),
+                dir,
+            )?,
+            root,
             namespaces,
             cgroup: None,
             door: None,
             keyring: true,
+            warnings,
         })
     }
 
@@ -147,53 +139,117 @@ impl Prepared {
     /// Leaves the descriptors 3 to 2 + `count` open for the program.
     #[must_use]
     pub fn preserve(mut self, count: u32) -> Self {
-        self.process.preserve(count);
+        if let Some(process) = &mut self.process {
+            process.preserve(count);
+        }
         self
     }
 
-    /// Leaves the process the session keyring of its creator, instead of a new one.
+    /// The container's id, which its hooks are told, and an agent of `linux.seccomp.listenerPath`; the
+    /// name of the bundle's directory otherwise.
+    #[must_use]
+    pub fn id(mut self, id: &str) -> Self {
+        self.hooks.set_id(id);
+        if let Some(seccomp) = self.process.as_mut().and_then(Process::seccomp_mut) {
+            seccomp.set_id(id);
+        }
+        self
+    }
+
+    /// Leaves the root switched by chroot(2), with the host's file systems moved under it, in place of
+    /// pivot_root(2), which the kernel refuses where the host's root is its initial ramdisk
+    /// (pivot_root(2), "Notes"). Weaker: for such hosts only.
+    #[must_use]
+    pub fn no_pivot(mut self) -> Self {
+        self.root.no_pivot();
+        self
+    }
+
+    /// Leaves the process the session keyring of its creator, instead of a new one
+    /// (session-keyring(7)).
     #[must_use]
     pub fn callers_keyring(mut self) -> Self {
         self.keyring = false;
         self
     }
 
-    /// Makes the container's first process and everything around it; its program does not run yet.
+    /// What of the configuration could not be done without being an error, as sentences: capabilities
+    /// that cannot be granted, names of system calls that are none here, fields of later versions.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Makes the container's first process and everything around it, and runs the `prestart`,
+    /// `createRuntime` and `createContainer` hooks; its program does not run yet.
     ///
     /// # Errors
-    /// A step failed; nothing of the container is left.
+    /// A step or a hook failed; nothing of the container is left, and its `poststop` hooks were run
+    /// where others were.
     pub fn create(self) -> Result<Created, Error> {
         let mut spawn = self.namespaces.spawn();
         if let Some(fd) = &self.cgroup {
             spawn = spawn.cgroup(fd.as_fd());
         }
         let mut child = spawn.spawn(|gate| self.in_child(gate))?;
+        match self.attend(&mut child) {
+            Ok(terminal) => Ok(Created { child, terminal, prepared: self }),
+            Err(error) => {
+                end(&child);
+                Err(self.after_failure(error))
+            }
+        }
+    }
+
+    /// The parent's part, up to the child's last gate. Gives the master of its terminal.
+    fn attend(&self, child: &mut Child) -> Result<Option<OwnedFd>, Error> {
         let mut terminal = None;
         loop {
             match child.next()? {
-                Event::Phase(phase, master) if phase == Phase::Terminal as u8 => terminal = master,
-                Event::Phase(phase, listener) if phase == Phase::Listener as u8 => {
-                    let status = oci::ContainerState::Creating;
-                    self.process.hand_over(&child, status, listener)?;
-                }
-                Event::Phase(..) => break,
-                Event::Failed(report) => {
-                    // Explained while the container's mounts are still there.
-                    let error = self.explain(report);
-                    child.wait()?;
-                    return Err(error);
-                }
+                Event::Phase(number, descriptor) => match Phase::from_number(number) {
+                    Some(Phase::Terminal) => terminal = descriptor,
+                    Some(Phase::Environment) => {
+                        let own = self.namespaces.kinds();
+                        self.hooks.create(child.pidfd(), child.pid(), own)?;
+                        child.proceed()?;
+                    }
+                    Some(Phase::Limits) => {
+                        if let Some(process) = &self.process {
+                            process.limits.apply_to(child.pid())?;
+                        }
+                        child.proceed()?;
+                    }
+                    Some(Phase::Listener) => {
+                        if let Some(process) = &self.process {
+                            let status = oci::ContainerState::Creating;
+                            process.hand_over(child, status, descriptor)?;
+                        }
+                    }
+                    Some(Phase::Created) => break,
+                    None => return Err(ns_core::Error::Protocol { bytes: 2 }.into()),
+                },
+                // Explained while the container's mounts are still there.
+                Event::Failed(report) => return Err(self.explain(report)),
                 Event::Executed => return Err(Error::Died(child.wait()?)),
             }
         }
-        if let Some(adjustment) = self.oom_score_adj
-            && let Err(error) = adjust_oom_score(child.pid(), adjustment)
-        {
-            child.kill()?;
-            child.wait()?;
-            return Err(error);
+        if let Some(adjustment) = self.oom_score_adj {
+            adjust_oom_score(child.pid(), adjustment)?;
         }
-        Ok(Created { child, terminal, prepared: self })
+        Ok(terminal)
+    }
+
+    /// After a hook that failed the container is destroyed as any other, which its `poststop` hooks
+    /// are told (runtime.md, "Lifecycle").
+    fn after_failure(&self, error: Error) -> Error {
+        match error {
+            Error::Hook { kind, index, path, mut reason } => {
+                for failed in self.hooks.poststop() {
+                    reason = format!("{reason}; and {failed}");
+                }
+                Error::Hook { kind, index, path, reason }
+            }
+            error => error,
+        }
     }
 
     /// The child's life up to the exec: system calls only.
@@ -203,8 +259,44 @@ impl Prepared {
         rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
             .step("making the process not dumpable")?;
         rustix::process::setsid().step("making a session")?;
-        let root = pivot::enter(self.root.as_fd(), self.propagation)?;
+        let root = self.root.enter()?;
         let root = root.as_fd();
+        self.fill_root(root)?;
+        match &self.process {
+            Some(process) => process.open_terminal(root, gate, true)?,
+            None => {}
+        }
+        if self.hooks.has(&[HookKind::Prestart, HookKind::CreateRuntime, HookKind::CreateContainer])
+        {
+            gate.wait(Phase::Environment as u8)?;
+        }
+        self.root.switch(root)?;
+        self.name_and_protect(root)?;
+        if self.keyring {
+            sys::keyring::new_session().step("making a session keyring")?;
+        }
+        let Some(process) = &self.process else {
+            // There is nothing to start; whoever tries is told so by its starter.
+            let nothing = Failure::new("starting a process", rustix::io::Errno::CANCELED);
+            gate.wait(Phase::Created as u8)?;
+            return self.door.as_ref().map_or(Err(nothing), |door| door.pass(|_| Err(nothing)));
+        };
+        process.become_user(root, gate)?;
+        if self.door.is_some() {
+            process.find()?;
+        }
+        process.install_listener(gate)?;
+        let Some(door) = &self.door else {
+            gate.wait(Phase::Created as u8)?;
+            return process.execute();
+        };
+        // The creator writes down who waits here before it lets it wait alone.
+        gate.wait(Phase::Created as u8)?;
+        door.pass(|_| process.execute())
+    }
+
+    /// What lies below the root.
+    fn fill_root(&self, root: BorrowedFd<'_>) -> Result<(), Failure> {
         for (number, mount) in self.mounts.iter().enumerate() {
             let part = PART_MOUNTS + number as u16;
             mount.apply(root).map_err(|failure| failure.of(part, failure.index))?;
@@ -213,8 +305,11 @@ impl Prepared {
             let of_devices = |failure: Failure| failure.of(PART_DEVICES, failure.index);
             devices.apply(root).map_err(of_devices)?;
         }
-        self.process.open_terminal(root, gate, true)?;
-        pivot::pivot(root, self.propagation)?;
+        Ok(())
+    }
+
+    /// What is left to do in the new root.
+    fn name_and_protect(&self, root: BorrowedFd<'_>) -> Result<(), Failure> {
         if let Some(hostname) = &self.hostname {
             rustix::system::sethostname(hostname.to_bytes()).step("setting the hostname")?;
         }
@@ -228,36 +323,22 @@ impl Prepared {
         self.sysctls.apply().map_err(of_sysctls)?;
         let of_masks = |failure: Failure| failure.of(PART_MASKS, failure.index);
         self.masks.apply(root).map_err(of_masks)?;
-        self.process.make_cwd(root)?;
-        if self.read_only {
-            pivot::read_only(root)?;
+        if let Some(process) = &self.process {
+            process.make_cwd(root)?;
         }
-        if self.keyring {
-            sys::keyring::new_session().step("making a session keyring")?;
-        }
-        self.process.become_user(root)?;
-        if self.door.is_some() {
-            self.process.find()?;
-        }
-        self.process.install_listener(gate)?;
-        let Some(door) = &self.door else {
-            gate.wait(Phase::Created as u8)?;
-            return self.process.execute();
-        };
-        // The creator writes down who waits here before it lets it wait alone.
-        gate.wait(Phase::Created as u8)?;
-        door.pass(|_| self.process.execute())
+        self.root.protect(root)
     }
 
     /// What a report is about.
     fn explain(&self, report: Report) -> Error {
+        let report = match &self.process {
+            Some(process) => match process.explain(self.root.fd(), report) {
+                Ok(error) => return error,
+                Err(report) => report,
+            },
+            None => report,
+        };
         let what = match report.part {
-            PART_COMMAND => {
-                return explain::command(&self.process.command, self.root.as_fd(), &report);
-            }
-            PART_CWD => {
-                format!("the working directory {}", self.process.cwd.to_string_lossy())
-            }
             PART_DEVICES => match &self.devices {
                 Some(devices) => devices.describe(report.index),
                 None => "the container's devices".to_owned(),
@@ -307,121 +388,50 @@ impl Created {
         Ok(self.child.proceed()?)
     }
 
-    /// Lets the program run.
+    /// Runs the `startContainer` hooks, lets the program run, and runs the `poststart` hooks, whose
+    /// failures are [`Running::warnings`].
     ///
     /// # Errors
-    /// It cannot be executed ([`Error::Command`]); nothing of the container is left.
+    /// A `startContainer` hook failed; the program cannot be executed ([`Error::Command`]), or there
+    /// is none ([`Error::NoProcess`]). Nothing of the container is left.
     pub fn start(self) -> Result<Running, Error> {
         let Self { mut child, terminal, prepared } = self;
+        if let Err(error) = prepared.let_go(&mut child) {
+            end(&child);
+            return Err(prepared.after_failure(error));
+        }
+        let warnings = prepared.hooks.poststart(child.pid());
+        Ok(Running::new(child, terminal, warnings))
+    }
+}
+
+impl Prepared {
+    fn let_go(&self, child: &mut Child) -> Result<(), Error> {
+        if self.process.is_none() {
+            return Err(Error::NoProcess);
+        }
+        let cgroup = self.cgroup.as_ref().map(OwnedFd::as_fd);
+        self.hooks.start_container(child.pidfd(), child.pid(), cgroup)?;
         child.proceed()?;
         match child.next()? {
-            Event::Executed => Ok(Running { child, terminal }),
-            Event::Failed(report) => {
-                let error = prepared.explain(report);
-                child.wait()?;
-                Err(error)
-            }
+            Event::Executed => Ok(()),
+            Event::Failed(report) => Err(self.explain(report)),
             Event::Phase(..) => Err(Error::Process(ns_core::Error::Protocol { bytes: 2 })),
         }
     }
 }
 
-/// A process whose program runs: that of a container, or of an exec.
-#[derive(Debug)]
-pub struct Running {
-    child: Child,
-    terminal: Option<OwnedFd>,
+/// Ends a child that is not to go on, and takes its status. One that has ended already (it is why)
+/// was waited for: nothing is left to do then.
+fn end(child: &Child) {
+    let _ = child.kill();
+    let _ = child.wait();
 }
 
-impl Running {
-    pub(crate) fn new(child: Child, terminal: Option<OwnedFd>) -> Self {
-        Self { child, terminal }
-    }
-
-    /// Its number, as the caller sees it.
-    pub fn pid(&self) -> Pid {
-        self.child.pid()
-    }
-
-    /// Its descriptor, readable once it has ended.
-    pub fn pidfd(&self) -> BorrowedFd<'_> {
-        self.child.pidfd()
-    }
-
-    /// The master of its terminal, where it has one.
-    pub fn take_terminal(&mut self) -> Option<OwnedFd> {
-        self.terminal.take()
-    }
-
-    /// Waits for its end.
-    ///
-    /// # Errors
-    /// The calling process is not the one that started it.
-    pub fn wait(&self) -> Result<Exit, Error> {
-        Ok(self.child.wait()?)
-    }
-
-    /// Ends it with SIGKILL.
-    ///
-    /// # Errors
-    /// The signal may not be sent.
-    pub fn kill(&self) -> Result<(), Error> {
-        Ok(self.child.kill()?)
-    }
-}
-
-/// A detached copy of the mount that the root lies in.
-fn clone_root(path: &Path) -> Result<OwnedFd, Error> {
-    let io = |op| move |errno: rustix::io::Errno| Error::io(op, path)(errno.into());
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root =
-        rustix::fs::open(path, flags, Mode::empty()).map_err(io("opening the container's root"))?;
-    sys::mount::clone_tree(&root, c"", true)
-        .map_err(io("cloning the mount of the container's root"))
-}
-
-/// Whether `/dev` is somebody's own directory, in which nothing may be made (as runc).
-fn binds_dev(spec: &oci::Spec) -> bool {
-    let is_bind = |mount: &oci::Mount| {
-        let options = mount.options().iter().flatten();
-        mount.typ().as_deref() == Some("bind")
-            || options.into_iter().any(|word| matches!(word.as_str(), "bind" | "rbind"))
-    };
-    let mut mounts = spec.mounts().iter().flatten();
-    mounts.any(|mount| mount.destination().as_os_str() == "/dev" && is_bind(mount))
-}
-
-/// The specification's default devices and those that the configuration adds.
-fn devices(linux: &oci::Linux) -> Result<Vec<Device>, Error> {
-    use oci::LinuxDeviceType as Type;
-    let mut devices = pivot::standard::devices();
-    for (index, device) in linux.devices().iter().flatten().enumerate() {
-        let field = |name: &str| format!("linux.devices[{index}].{name}");
-        let kind = match device.typ() {
-            Type::B => DeviceKind::Block,
-            Type::C | Type::U => DeviceKind::Char,
-            Type::P => DeviceKind::Fifo,
-            Type::A => return Err(Error::field(field("type"), "\"a\" is no kind of a node")),
-        };
-        let number = |name: &str, number: i64| {
-            let wrong = |_| Error::field(field(name), format!("{number} is no device number"));
-            u32::try_from(number).map_err(wrong)
-        };
-        let Some(path) = device.path().to_str() else {
-            return Err(Error::field(field("path"), "it is not UTF-8"));
-        };
-        devices.retain(|other| other.path != path);
-        devices.push(Device {
-            path: path.to_owned(),
-            kind,
-            major: number("major", device.major())?,
-            minor: number("minor", device.minor())?,
-            mode: device.file_mode().unwrap_or(0o666),
-            uid: device.uid().unwrap_or(0),
-            gid: device.gid().unwrap_or(0),
-        });
-    }
-    Ok(devices)
+fn text(field: &str, text: &Option<String>) -> Result<Option<CString>, Error> {
+    let text = text.as_deref().filter(|text| !text.is_empty());
+    text.map(|text| CString::new(text).map_err(|_| Error::field(field, "it has a NUL byte")))
+        .transpose()
 }
 
 fn adjust_oom_score(pid: Pid, adjustment: i32) -> Result<(), Error> {

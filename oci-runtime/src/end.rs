@@ -7,6 +7,7 @@ use rustix::io::Errno;
 use rustix::process::Signal;
 
 use crate::home::Lock;
+use crate::hooks::Hooks;
 use crate::{Error, Home, Recorded, Status};
 
 /// How long a process that was killed may take to end: it may wait for a disk.
@@ -27,20 +28,23 @@ impl Recorded {
     }
 
     /// Removes the container `id` of `home` and all that belongs to it. `force` ends what runs, and does
-    /// not mind one that is not there.
+    /// not mind one that is not there. Its `poststop` hooks are run then; what failed of them is a sentence in
+    /// what it returns.
     ///
     /// # Errors
     /// [`Error::NoSuchContainer`]; it runs ([`Error::Refused`]); its process does not end.
-    pub fn delete(home: &Home, id: &str, force: bool) -> Result<(), Error> {
+    pub fn delete(home: &Home, id: &str, force: bool) -> Result<Vec<String>, Error> {
         match Self::open(home, id) {
             // Before the lock, which its creator may have for long.
             Ok(container) if force => container.end()?,
-            Err(Error::NoSuchContainer { .. }) if force => return remove_rest(home, id),
+            Err(Error::NoSuchContainer { .. }) if force => {
+                return remove_rest(home, id).map(|()| Vec::new());
+            }
             Ok(_) => {}
             Err(error) => return Err(error),
         }
         let (container, lock) = match Self::open_locked(home, id) {
-            Err(Error::NoSuchContainer { .. }) if force => return Ok(()),
+            Err(Error::NoSuchContainer { .. }) if force => return Ok(Vec::new()),
             locked => locked?,
         };
         match container.status_locked(&lock)? {
@@ -51,11 +55,16 @@ impl Recorded {
             }
         }
         container.end()?;
-        container.place.remove(lock)
+        // A container that never came to be has no configuration, and no hooks.
+        let hooks = container
+            .config()
+            .and_then(|config| Hooks::prepare(&config, container.id(), container.bundle()));
+        container.place.remove(lock)?;
+        Ok(hooks.map_or_else(|error| vec![error.to_string()], |hooks| hooks.poststop()))
     }
 
     /// Ends its first process, if it has not ended.
-    fn end(&self) -> Result<(), Error> {
+    pub(crate) fn end(&self) -> Result<(), Error> {
         let Some((_, pidfd)) = self.process()? else { return Ok(()) };
         send(pidfd.as_fd(), Signal::KILL)?;
         let ended = sys::process::ended(pidfd.as_fd(), ENDING).map_err(|errno| {

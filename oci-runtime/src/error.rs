@@ -43,7 +43,7 @@ pub enum Error {
          it out"
     )]
     Unsupported {
-        /// The field, as `linux.timeOffsets`.
+        /// The field, as `linux.intelRdt`.
         field: String,
     },
     /// A mount of a file system, a device or a mask.
@@ -66,6 +66,26 @@ pub enum Error {
         /// The step, and what the kernel said.
         report: Report,
     },
+    /// A hook failed.
+    ///
+    /// The words are runc's.
+    #[error("error running {kind} hook #{index}: {}: {reason}", path.display())]
+    Hook {
+        /// When it was run: `createRuntime`.
+        kind: &'static str,
+        /// Its number among those of its kind, from 0.
+        index: usize,
+        /// The program.
+        path: PathBuf,
+        /// How it ended, and what it wrote.
+        reason: String,
+    },
+    /// The container has no program that could be started.
+    #[error(
+        "the container's configuration has no process, so that there is nothing to start: add \
+         \"process\" to config.json, and create the container again"
+    )]
+    NoProcess,
     /// The process ended before its program ran, without a word.
     #[error(
         "the container's process ended before its program was executed ({0}); was it killed, or is \

@@ -2,18 +2,23 @@
 
 use std::convert::Infallible;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use ns_core::{Event, Gate, Namespaces, Spawn};
+use ns_core::{Child, Event, Gate, Namespaces, Spawn};
 use oci_spec::runtime as oci;
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Pid};
+use rustix::thread::CpuSet;
+use sys::exec::Program;
 use sys::{Failure, Report, Step};
 
-use crate::container::{PART_COMMAND, PART_CWD, Phase};
+use crate::parts::Phase;
 use crate::process::Process;
+use crate::scheduling::{self, Affinity};
 use crate::seccomp::Seccomp;
-use crate::{Error, Running, Stdio, explain, supported};
+use crate::{Error, Running, Stdio};
 
 /// A program that can be run in a container, by descriptors of it.
 #[derive(Debug)]
@@ -21,10 +26,13 @@ pub struct PreparedExec {
     target: OwnedFd,
     root: OwnedFd,
     process: Process,
+    affinity: Affinity,
+    joined: Namespaces,
     cgroup: Option<OwnedFd>,
+    warnings: Vec<String>,
 }
 
-/// All that a container can have of its own; what it shares with the caller is joined as well.
+/// What a container can have of its own; what it shares with the caller is joined as well.
 const JOINED: Namespaces = Namespaces::MOUNT
     .union(Namespaces::PID)
     .union(Namespaces::NETWORK)
@@ -43,7 +51,6 @@ impl PreparedExec {
         process: &oci::Process,
         stdio: Stdio,
     ) -> Result<Self, Error> {
-        supported::process(process)?;
         let path = format!("/proc/{}/root", pid.as_raw_nonzero());
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(&path, flags, Mode::empty())
@@ -51,11 +58,35 @@ impl PreparedExec {
         // The number could have become another process's between the two; the descriptor could not.
         // Where it cannot be asked, joining its namespaces says what is wrong.
         if sys::process::ended(pidfd.as_fd(), std::time::Duration::ZERO) == Ok(true) {
-            let errno = rustix::io::Errno::SRCH;
+            let errno = Errno::SRCH;
             return Err(Error::io("finding the container's process at", path)(errno.into()));
         }
-        let process = Process::prepare(process, stdio, None)?;
-        Ok(Self { target: pidfd, root, process, cgroup: None })
+        // The caller's own user namespace cannot be joined (setns(2), EINVAL), and what the kernel
+        // does not have neither.
+        let mut joined = JOINED;
+        for (kind, name) in [(Namespaces::USER, "user"), (Namespaces::TIME, "time")] {
+            joined.set(kind, has_own(pid, name)?);
+        }
+        let in_user = joined.contains(Namespaces::USER);
+        let mut warnings = Vec::new();
+        let affinity = Affinity::prepare(process)?;
+        let process = Process::prepare(process, stdio, in_user, &mut warnings)?;
+        Ok(Self { target: pidfd, root, process, affinity, joined, cgroup: None, warnings })
+    }
+
+    /// A hook as a process of the container, with all that `process` has but its program and terminal.
+    pub(crate) fn hook(
+        pidfd: OwnedFd,
+        pid: Pid,
+        process: &oci::Process,
+        stdio: Stdio,
+        program: &Program,
+    ) -> Result<Self, Error> {
+        let mut process = process.clone();
+        process.set_terminal(Some(false));
+        let mut exec = Self::new(pidfd, pid, &process, stdio)?;
+        exec.process.program = program.clone();
+        Ok(exec)
     }
 
     /// Starts the process in the cgroup (v2) whose directory `fd` is open on: the container's.
@@ -83,7 +114,8 @@ impl PreparedExec {
         spec: &oci::Spec,
         cache: Option<BorrowedFd<'_>>,
     ) -> Result<Self, Error> {
-        self.process.set_seccomp(Seccomp::prepare(dir, spec, cache)?);
+        let seccomp = Seccomp::prepare(dir, spec, cache, &mut self.warnings)?;
+        self.process.set_seccomp(seccomp);
         Ok(self)
     }
 
@@ -97,31 +129,60 @@ impl PreparedExec {
         self
     }
 
+    /// Gives it the execution domain that the container has (`linux.personality`).
+    ///
+    /// # Errors
+    /// It has no meaning.
+    pub fn personality(mut self, personality: &oci::LinuxPersonality) -> Result<Self, Error> {
+        self.process.personality = Some(scheduling::personality(personality)?);
+        Ok(self)
+    }
+
+    /// What could not be done without being an error, as sentences: capabilities that cannot be granted.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
     /// Runs it.
     ///
     /// # Errors
     /// A step failed, or the program cannot be executed ([`Error::Command`]).
     pub fn start(self) -> Result<Running, Error> {
-        let mut spawn = Spawn::new().join(self.target.as_fd(), JOINED);
+        let mut spawn = Spawn::new().join(self.target.as_fd(), self.joined);
         if let Some(fd) = &self.cgroup {
             spawn = spawn.cgroup(fd.as_fd());
         }
-        let mut child = spawn.spawn(|gate| self.in_child(gate))?;
+        let started = Pinned::to(self.affinity.initial.as_ref())?;
+        let child = spawn.spawn(|gate| self.in_child(gate));
+        started.back()?;
+        let mut child = child?;
+        match self.attend(&mut child) {
+            Ok(terminal) => Ok(Running::new(child, terminal, self.warnings)),
+            Err(error) => {
+                // It is let go of, and ends.
+                child.wait()?;
+                Err(error)
+            }
+        }
+    }
+
+    /// The parent's part. Gives the master of the terminal.
+    fn attend(&self, child: &mut Child) -> Result<Option<OwnedFd>, Error> {
         let mut terminal = None;
         loop {
             match child.next()? {
                 Event::Phase(phase, listener) if phase == Phase::Listener as u8 => {
                     let status = oci::ContainerState::Running;
-                    self.process.hand_over(&child, status, listener)?;
+                    self.process.hand_over(child, status, listener)?;
+                }
+                Event::Phase(number, _) if number == Phase::Limits as u8 => {
+                    self.process.limits.apply_to(child.pid())?;
+                    child.proceed()?;
                 }
                 Event::Phase(_, master) => terminal = master,
-                Event::Executed => return Ok(Running::new(child, terminal)),
-                Event::Failed(report) => {
-                    // Explained while the container's mounts are still there.
-                    let error = self.explain(report);
-                    child.wait()?;
-                    return Err(error);
-                }
+                Event::Executed => return Ok(terminal),
+                // Explained while the container's mounts are still there.
+                Event::Failed(report) => return Err(self.explain(report)),
             }
         }
     }
@@ -134,20 +195,59 @@ impl PreparedExec {
         let root = rustix::fs::open(c"/", flags, Mode::empty()).step("opening the root")?;
         self.process.open_terminal(root.as_fd(), gate, false)?;
         sys::keyring::new_session().step("making a session keyring")?;
-        self.process.become_user(root.as_fd())?;
+        if let Some(cpus) = &self.affinity.last {
+            rustix::thread::sched_setaffinity(None, cpus)
+                .step("setting process.execCPUAffinity.final")?;
+        }
+        self.process.become_user(root.as_fd(), gate)?;
         self.process.install_listener(gate)?;
         self.process.execute()
     }
 
     /// What a report is about.
     fn explain(&self, report: Report) -> Error {
-        match report.part {
-            PART_COMMAND => explain::command(&self.process.command, self.root.as_fd(), &report),
-            PART_CWD => Error::Setup {
-                what: format!("the working directory {}", self.process.cwd.to_string_lossy()),
-                report,
-            },
-            _ => Error::Setup { what: "the process in the container".to_owned(), report },
+        self.process.explain(self.root.as_fd(), report).unwrap_or_else(|report| Error::Setup {
+            what: "the process in the container".to_owned(),
+            report,
+        })
+    }
+}
+
+/// The processors of this thread, changed for the moment of a clone, which takes them over.
+struct Pinned {
+    before: Option<CpuSet>,
+}
+
+impl Pinned {
+    fn to(cpus: Option<&CpuSet>) -> Result<Self, Error> {
+        let Some(cpus) = cpus else { return Ok(Self { before: None }) };
+        let before = rustix::thread::sched_getaffinity(None).map_err(affinity("reading"))?;
+        rustix::thread::sched_setaffinity(None, cpus)
+            .map_err(affinity("setting process.execCPUAffinity.initial of"))?;
+        Ok(Self { before: Some(before) })
+    }
+
+    fn back(self) -> Result<(), Error> {
+        match &self.before {
+            Some(before) => rustix::thread::sched_setaffinity(None, before)
+                .map_err(affinity("going back to the processors of")),
+            None => Ok(()),
         }
     }
+}
+
+fn affinity(op: &'static str) -> impl FnOnce(Errno) -> Error {
+    move |errno| Error::io(op, "the starting thread")(errno.into())
+}
+
+/// Whether the process is in another namespace of this kind than the caller; a kernel that does not have
+/// the kind has no file for it.
+fn has_own(pid: Pid, name: &str) -> Result<bool, Error> {
+    let identity = |path: String| match std::fs::metadata(&path) {
+        Ok(metadata) => Ok(Some((metadata.dev(), metadata.ino()))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::io("looking at the namespace", path)(error)),
+    };
+    let theirs = identity(format!("/proc/{pid}/ns/{name}"))?;
+    Ok(theirs != identity(format!("/proc/self/ns/{name}"))?)
 }

@@ -13,7 +13,7 @@ use sys::mount::{self as mounts, Change, Propagation};
 use sys::{Failure, Step};
 
 use crate::Error;
-use crate::mounts::Mount;
+use crate::mounts::Mounts;
 
 /// The child has done its part, and waits until nobody needs its namespace any more.
 const DONE: u8 = 1;
@@ -27,7 +27,7 @@ const PART_MOUNT: u16 = 1;
 /// # Errors
 /// The mount has no meaning or its source is not there; the container has ended; the kernel refuses it.
 pub fn mount_into(pidfd: BorrowedFd<'_>, mount: &oci::Mount) -> Result<(), Error> {
-    let mount = Mount::prepare(Path::new("/"), 0, mount)?;
+    let mount = Mounts::plain(&mut Vec::new()).one(0, mount)?;
     let spawn = Spawn::new().join(pidfd, Namespaces::MOUNT);
     let what = |_| mount.describe(0);
     let child = until_done(&spawn, &what, |gate| {
@@ -92,8 +92,10 @@ impl View {
     ) -> Result<View, Error> {
         let place_path = CString::new(place.as_os_str().as_encoded_bytes())
             .map_err(|error| Error::field("root.path", error.to_string()))?;
-        let prepare = |(index, mount)| Mount::prepare(Path::new("/"), index, mount);
-        let mounts: Vec<_> = mounts.iter().enumerate().map(prepare).collect::<Result<_, _>>()?;
+        let mut ignored = Vec::new();
+        let mut prepare = Mounts::plain(&mut ignored);
+        let one = |(index, mount)| prepare.one(index, mount);
+        let mounts: Vec<_> = mounts.iter().enumerate().map(one).collect::<Result<_, _>>()?;
         let spawn = Spawn::new().namespaces(Namespaces::MOUNT);
         let what = |index: Option<u32>| match index.and_then(|at| mounts.get(at as usize)) {
             Some(mount) => mount.describe(0),

@@ -13,12 +13,18 @@
 //! Prepared::new   descriptors, C strings
 //! Prepared::create ── clone3 ─────────────► session, root onto "/", mounts, devices
 //!      ◄── TERMINAL, the pty's master ────  console (with process.terminal)
+//!      ◄── ENVIRONMENT ───────────────────  waits, where there are hooks to run here
+//!   prestart, createRuntime, createContainer hooks
 //!                                           pivot_root, hostname, loopback, masks
+//!      ◄── LIMITS ────────────────────────  waits, in a user namespace, for its rlimits
 //!                                           user, capabilities, working directory
 //!      ◄── LISTENER, the descriptor ──────  (a seccomp filter that asks an agent)
 //!      ◄── CREATED ───────────────────────  waits
-//! Created::start ── byte ─────────────────► signals, seccomp, exec
+//! Created::start
+//!   startContainer hooks, joining it
+//!     ── byte ────────────────────────────► signals, seccomp, exec
 //!      ◄── end of the channel ────────────  the program runs
+//!   poststart hooks
 //! ```
 //!
 //! ```
@@ -29,12 +35,12 @@
 //! # std::fs::create_dir(dir.path().join("rootfs"))?;
 //! # std::fs::write(dir.path().join("config.json"), r#"{"ociVersion": "1.2.0",
 //! #     "process": {"user": {}, "cwd": "/", "args": ["/bin/true"]}, "root": {"path": "rootfs"},
-//! #     "linux": {"namespaces": [{"type": "mount"}], "timeOffsets": {"boottime": {"secs": 1}}}}"#)?;
+//! #     "linux": {"namespaces": [{"type": "mount"}], "intelRdt": {}}}"#)?;
 //! let spec: Spec = oci_runtime::load(dir.path())?;
 //! match Prepared::new(dir.path(), &spec, Stdio::inherit()?) {
 //!     Ok(prepared) => println!("{:?}", prepared.create()?.start()?.wait()?),
 //!     // What is not done is said, not ignored.
-//!     Err(Error::Unsupported { field }) => assert_eq!(field, "linux.timeOffsets"),
+//!     Err(Error::Unsupported { field }) => assert_eq!(field, "linux.intelRdt"),
 //!     Err(other) => return Err(other.into()),
 //! }
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -47,42 +53,58 @@ mod capabilities;
 mod console;
 mod container;
 mod create;
+mod devices;
 mod end;
 mod error;
 mod exec;
 mod explain;
+mod features;
 mod foreground;
 mod home;
+mod hook_run;
+mod hooks;
+mod idmap;
 mod inside;
+mod labels;
+mod limits;
 mod mounts;
 mod namespaces;
+mod parts;
 mod process;
 mod record;
+mod root;
+mod running;
+mod scheduling;
 mod seccomp;
 mod shield;
 mod signal;
 mod start;
 mod stdio;
 mod supported;
+mod symlink;
 mod sysctl;
+mod version;
 
 /// The types of `config.json`, from the crate oci-spec.
 pub use oci_spec::runtime as spec;
 /// What Docker gives every container: mounts, devices, masked and read-only paths.
 pub use pivot::standard;
 
-pub use bundle::{load, load_process};
+pub use bundle::{load, load_process, load_process_with_warnings, load_with_warnings};
 pub use capabilities::machine as machine_capabilities;
 pub use console::{send_pidfd, send_terminal};
-pub use container::{Created, Prepared, Running};
+pub use container::{Created, Prepared};
 pub use create::Making;
 pub use error::{CommandProblem, Error};
 pub use exec::PreparedExec;
+pub use features::features;
 pub use foreground::wait as wait_in_foreground;
 pub use home::Home;
+pub use hooks::{HookKind, Hooks};
 pub use inside::{View, mount_into, unmount_from};
 pub use ns_core::Exit;
 pub use record::{Recorded, State, Status};
+pub use running::Running;
 pub use shield::{own_path, shield};
 pub use signal::signal;
 pub use stdio::Stdio;

@@ -1,10 +1,11 @@
 //! `linux.namespaces`: which are new, which are another container's, which are the caller's.
 
 use std::ffi::CString;
+use std::fmt::Write as _;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use ns_core::{Namespaces, Spawn};
+use ns_core::{IdMap, Namespaces, Spawn};
 use oci_spec::runtime as oci;
 use rustix::fs::{Mode, OFlags};
 
@@ -16,60 +17,135 @@ pub(crate) struct OwnNamespaces {
     pub(crate) new: Namespaces,
     /// Others', open.
     joined: Vec<(OwnedFd, Namespaces)>,
+    uid_map: Vec<IdMap>,
+    gid_map: Vec<IdMap>,
+    /// As `/proc/PID/timens_offsets` takes them.
+    time_offsets: String,
 }
+
+/// The kinds by the specification's names.
+pub(crate) const KINDS: [(oci::LinuxNamespaceType, Namespaces, &str); 8] = {
+    use oci::LinuxNamespaceType as Type;
+    [
+        (Type::Cgroup, Namespaces::CGROUP, "cgroup"),
+        (Type::Ipc, Namespaces::IPC, "ipc"),
+        (Type::Mount, Namespaces::MOUNT, "mount"),
+        (Type::Network, Namespaces::NETWORK, "network"),
+        (Type::Pid, Namespaces::PID, "pid"),
+        (Type::Time, Namespaces::TIME, "time"),
+        (Type::User, Namespaces::USER, "user"),
+        (Type::Uts, Namespaces::UTS, "uts"),
+    ]
+};
 
 impl OwnNamespaces {
     /// Opens those that the configuration has a path for.
     ///
     /// # Errors
-    /// A kind stands there twice or is not supported; a path leads to no namespace of its kind; there is
-    /// no new mount namespace.
+    /// A kind stands there twice; a path leads to no namespace of its kind; id maps or clocks belong to
+    /// no namespace.
     pub(crate) fn prepare(linux: &oci::Linux) -> Result<Self, Error> {
-        use oci::LinuxNamespaceType as Type;
-        let mut own = Self { new: Namespaces::empty(), joined: Vec::new() };
+        let mut own = Self {
+            new: Namespaces::empty(),
+            joined: Vec::new(),
+            uid_map: Vec::new(),
+            gid_map: Vec::new(),
+            time_offsets: String::new(),
+        };
         for (index, namespace) in linux.namespaces().iter().flatten().enumerate() {
             let field = |name: &str| format!("linux.namespaces[{index}].{name}");
-            let kind = match namespace.typ() {
-                Type::Mount => Namespaces::MOUNT,
-                Type::Pid => Namespaces::PID,
-                Type::Network => Namespaces::NETWORK,
-                Type::Ipc => Namespaces::IPC,
-                Type::Uts => Namespaces::UTS,
-                Type::Cgroup => Namespaces::CGROUP,
-                Type::User | Type::Time => {
-                    return Err(Error::Unsupported { field: field("type") });
-                }
-            };
+            let kind = KINDS.iter().find(|(typ, ..)| *typ == namespace.typ());
+            let kind = kind.map_or(Namespaces::empty(), |(_, kind, _)| *kind);
             if own.kinds().contains(kind) {
                 return Err(Error::field(field("type"), "this kind stands there twice"));
             }
             match namespace.path().as_deref().filter(|path| !path.as_os_str().is_empty()) {
                 None => own.new |= kind,
-                Some(_) if kind == Namespaces::MOUNT => {
-                    return Err(Error::Unsupported { field: field("path") });
-                }
                 Some(path) => own.joined.push((open(path, kind, &field("path"))?, kind)),
             }
         }
-        if !own.new.contains(Namespaces::MOUNT) {
-            let reason =
-                "a container needs a mount namespace of its own; add {\"type\": \"mount\"}";
-            return Err(Error::field("linux.namespaces", reason));
-        }
+        own.map_ids(linux)?;
+        own.set_clocks(linux)?;
         Ok(own)
     }
 
-    fn kinds(&self) -> Namespaces {
+    fn map_ids(&mut self, linux: &oci::Linux) -> Result<(), Error> {
+        self.uid_map = id_map("linux.uidMappings", linux.uid_mappings().as_deref())?;
+        self.gid_map = id_map("linux.gidMappings", linux.gid_mappings().as_deref())?;
+        let maps = [("linux.uidMappings", &self.uid_map), ("linux.gidMappings", &self.gid_map)];
+        if self.new.contains(Namespaces::USER) {
+            if let Some((field, _)) = maps.iter().find(|(_, map)| map.is_empty()) {
+                let reason = "a new user namespace needs it: without, nobody is anybody in there";
+                return Err(Error::field(*field, reason));
+            }
+            return Ok(());
+        }
+        if let Some((field, _)) = maps.iter().find(|(_, map)| !map.is_empty())
+            && !self.kinds().contains(Namespaces::USER)
+        {
+            let reason = "there is no user namespace for it; add {\"type\": \"user\"} to \
+                          linux.namespaces";
+            return Err(Error::field(*field, reason));
+        }
+        // A user namespace that is joined has its maps already.
+        self.uid_map.clear();
+        self.gid_map.clear();
+        Ok(())
+    }
+
+    fn set_clocks(&mut self, linux: &oci::Linux) -> Result<(), Error> {
+        let Some(offsets) = linux.time_offsets().as_ref().filter(|offsets| !offsets.is_empty())
+        else {
+            return Ok(());
+        };
+        if !self.new.contains(Namespaces::TIME) {
+            let reason = "there is no new time namespace that has these clocks; add {\"type\": \
+                          \"time\"} to linux.namespaces";
+            return Err(Error::field("linux.timeOffsets", reason));
+        }
+        for (clock, offset) in offsets {
+            let field = |name: &str| format!("linux.timeOffsets.{clock}{name}");
+            if !matches!(clock.as_str(), "monotonic" | "boottime") {
+                let reason = "no such clock can be set; there are monotonic and boottime";
+                return Err(Error::field(field(""), reason));
+            }
+            let nanoseconds = offset.nanosecs().unwrap_or(0);
+            if nanoseconds >= 1_000_000_000 {
+                return Err(Error::field(field(".nanosecs"), "a second has 1000000000"));
+            }
+            // Writing to a String cannot fail.
+            let seconds = offset.secs().unwrap_or(0);
+            let _ = writeln!(self.time_offsets, "{clock} {seconds} {nanoseconds}");
+        }
+        Ok(())
+    }
+
+    /// Those that are not the caller's.
+    pub(crate) fn kinds(&self) -> Namespaces {
         self.joined.iter().fold(self.new, |all, (_, kind)| all | *kind)
+    }
+
+    /// The id maps of a new user namespace; empty where it has none of its own.
+    pub(crate) fn id_maps(&self) -> (&[IdMap], &[IdMap]) {
+        (&self.uid_map, &self.gid_map)
+    }
+
+    /// The user namespace that is joined.
+    pub(crate) fn joined_user(&self) -> Option<&OwnedFd> {
+        let user = self.joined.iter().find(|(_, kind)| *kind == Namespaces::USER);
+        user.map(|(fd, _)| fd)
     }
 
     /// A process in them.
     pub(crate) fn spawn(&self) -> Spawn<'_> {
-        let spawn = Spawn::new().namespaces(self.new);
+        let spawn = Spawn::new()
+            .namespaces(self.new)
+            .id_maps(&self.uid_map, &self.gid_map)
+            .time_offsets(self.time_offsets.as_bytes());
         self.joined.iter().fold(spawn, |spawn, (fd, kind)| spawn.join(fd.as_fd(), *kind))
     }
 
-    /// A host or domain name, which only a UTS namespace of the container's own may get.
+    /// A host or domain name, which only a UTS namespace of the container may get.
     ///
     /// # Errors
     /// It would be the name of the host, or of another container.
@@ -87,6 +163,26 @@ impl OwnNamespaces {
             name => Ok(name),
         }
     }
+}
+
+/// The lines of an id map, checked.
+pub(crate) fn id_map(
+    field: &str,
+    mappings: Option<&[oci::LinuxIdMapping]>,
+) -> Result<Vec<IdMap>, Error> {
+    let line = |(index, mapping): (usize, &oci::LinuxIdMapping)| {
+        let (inside, outside, count) = (mapping.container_id(), mapping.host_id(), mapping.size());
+        if count == 0 {
+            let field = format!("{field}[{index}].size");
+            return Err(Error::field(field, "it maps nothing; give the number of ids"));
+        }
+        if inside.checked_add(count).is_none() || outside.checked_add(count).is_none() {
+            let reason = "it goes beyond the last id, 4294967295";
+            return Err(Error::field(format!("{field}[{index}]"), reason));
+        }
+        Ok(IdMap { inside, outside, count })
+    };
+    mappings.unwrap_or_default().iter().enumerate().map(line).collect()
 }
 
 /// Opens a namespace, and checks that it is one of this kind.
@@ -113,6 +209,7 @@ fn open(path: &Path, kind: Namespaces, field: &str) -> Result<OwnedFd, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     fn prepare(namespaces: &str) -> Result<OwnNamespaces, String> {
         let linux: oci::Linux =
@@ -138,7 +235,6 @@ mod tests {
     #[test]
     fn what_is_no_such_namespace_is_said() {
         for (namespaces, words) in [
-            (r#"{"type": "pid"}"#.to_owned(), "mount namespace of its own"),
             (format!("{MOUNT}, {MOUNT}"), "twice"),
             (
                 format!(r#"{MOUNT}, {{"type": "uts", "path": "/proc/self/ns/ipc"}}"#),
@@ -149,11 +245,48 @@ mod tests {
                 "no uts namespace",
             ),
             (format!(r#"{MOUNT}, {{"type": "uts", "path": "/no/such"}}"#), "/no/such"),
-            (r#"{"type": "mount", "path": "/proc/self/ns/mnt"}"#.to_owned(), "not supported"),
-            (format!(r#"{MOUNT}, {{"type": "user"}}"#), "not supported"),
+            (format!(r#"{MOUNT}, {{"type": "user"}}"#), "linux.uidMappings"),
         ] {
             let error = prepare(&namespaces).unwrap_err();
             assert!(error.contains(words), "{namespaces}: {error}");
+        }
+    }
+
+    fn linux(json: serde_json::Value) -> Result<OwnNamespaces, String> {
+        let linux: oci::Linux = serde_json::from_value(json).unwrap();
+        OwnNamespaces::prepare(&linux).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn id_maps_and_clocks_belong_to_their_namespaces() {
+        let map = json!([{"containerID": 0, "hostID": 1000, "size": 1}]);
+        let user = json!([{"type": "user"}]);
+        let own = linux(json!({"namespaces": user, "uidMappings": map, "gidMappings": map}));
+        let one = [IdMap { inside: 0, outside: 1000, count: 1 }];
+        assert_eq!(own.unwrap().id_maps(), (one.as_slice(), one.as_slice()));
+        let path = json!([{"type": "user", "path": "/proc/self/ns/user"}]);
+        let own = linux(json!({"namespaces": path, "uidMappings": map})).unwrap();
+        assert_eq!(own.id_maps().0, [], "it has its maps already");
+        let none = json!([{"containerID": 0, "hostID": 0, "size": 0}]);
+        let far = json!([{"containerID": 0, "hostID": u32::MAX, "size": 2}]);
+        let time = json!([{"type": "time"}]);
+        for (json, words) in [
+            (json!({"uidMappings": map}), "linux.uidMappings"),
+            (json!({"namespaces": user, "uidMappings": map}), "linux.gidMappings"),
+            (json!({"namespaces": user, "uidMappings": none}), "linux.uidMappings[0].size"),
+            (json!({"namespaces": user, "gidMappings": far}), "linux.gidMappings[0]"),
+            (json!({"timeOffsets": {"boottime": {"secs": 1}}}), "linux.timeOffsets"),
+            (
+                json!({"namespaces": time, "timeOffsets": {"realtime": {"secs": 1}}}),
+                "linux.timeOffsets.realtime",
+            ),
+            (
+                json!({"namespaces": time, "timeOffsets": {"boottime": {"nanosecs": 2_000_000_000}}}),
+                "linux.timeOffsets.boottime.nanosecs",
+            ),
+        ] {
+            let error = linux(json.clone()).unwrap_err();
+            assert!(error.starts_with(words), "{json}: {error}");
         }
     }
 }

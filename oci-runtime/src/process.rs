@@ -8,17 +8,20 @@ use ns_core::{Child, Gate};
 use oci_spec::runtime as oci;
 use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::process::{Gid, Resource, Rlimit, Uid};
+use rustix::process::{Gid, Uid};
 use rustix::termios::Winsize;
 use rustix::thread::CapabilitySet;
 use sys::exec::Program;
-use sys::{Failure, Step, below};
+use sys::{Failure, Report, Step, below};
 
-use crate::Error;
 use crate::capabilities::Capabilities;
-use crate::container::{PART_COMMAND, PART_CWD, Phase};
+use crate::labels::Labels;
+use crate::limits::Limits;
+use crate::parts::{PART_COMMAND, PART_CWD, PART_LABELS, PART_LIMITS, Phase};
+use crate::scheduling::Scheduling;
 use crate::seccomp::Seccomp;
 use crate::stdio::{Stdio, own_null, put};
+use crate::{Error, explain};
 
 /// Where a command without a slash is looked for when the environment has no PATH (execvp(3)).
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -27,14 +30,22 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 #[derive(Debug)]
 pub(crate) struct Process {
     pub(crate) command: Command,
-    program: Program,
+    pub(crate) program: Program,
     pub(crate) cwd: CString,
     uid: Uid,
     gid: Gid,
     groups: Vec<Gid>,
     umask: Option<Mode>,
     capabilities: Capabilities,
-    rlimits: Vec<(Resource, Rlimit)>,
+    pub(crate) limits: Limits,
+    scheduling: Scheduling,
+    labels: Labels,
+    /// The execution domain (personality(2)).
+    pub(crate) personality: Option<u32>,
+    /// It is in a user namespace that is not the caller's.
+    pub(crate) in_user: bool,
+    /// The host's null device becomes the container's own where it is standard input or output.
+    pub(crate) own_null: bool,
     no_new_privileges: bool,
     pub(crate) terminal: bool,
     size: Option<Winsize>,
@@ -48,7 +59,8 @@ impl Process {
     pub(crate) fn prepare(
         process: &oci::Process,
         stdio: Stdio,
-        seccomp: Option<Seccomp>,
+        in_user: bool,
+        warnings: &mut Vec<String>,
     ) -> Result<Self, Error> {
         let command = Command::prepare(process)?;
         let args = process.args().clone().unwrap_or_default();
@@ -75,13 +87,22 @@ impl Process {
                 .map(|gid| Ok(Gid::from_raw(id("process.user.additionalGids", *gid)?)))
                 .collect::<Result<_, Error>>()?,
             umask: user.umask().map(|umask| Mode::from_raw_mode(umask & 0o777)),
-            capabilities: Capabilities::prepare(process.capabilities().as_ref())?,
-            rlimits: process.rlimits().iter().flatten().map(rlimit).collect(),
+            capabilities: Capabilities::prepare(
+                process.capabilities().as_ref(),
+                in_user,
+                warnings,
+            )?,
+            limits: Limits::prepare(process.rlimits().as_deref())?,
+            scheduling: Scheduling::prepare(process)?,
+            labels: Labels::prepare(process)?,
+            personality: None,
+            in_user,
+            own_null: true,
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
             terminal: process.terminal().unwrap_or(false),
             size: process.console_size().map(size),
             stdio,
-            seccomp,
+            seccomp: None,
             first_closed: 3,
         })
     }
@@ -129,8 +150,8 @@ impl Process {
 
     /// Child side, in the container's root and namespaces. Becomes the user with its limits and
     /// capabilities, in the working directory. What is left is [`Process::execute`].
-    pub(crate) fn become_user(&self, root: BorrowedFd<'_>) -> Result<(), Failure> {
-        if !self.terminal {
+    pub(crate) fn become_user(&self, root: BorrowedFd<'_>, gate: Gate<'_>) -> Result<(), Failure> {
+        if !self.terminal && self.own_null {
             own_null(root)?;
         }
         // Magic links are refused: a working directory of /proc/self/fd/N would lead out of the root
@@ -142,12 +163,27 @@ impl Process {
         rustix::process::fchdir(&cwd)
             .step("entering the working directory")
             .map_err(|failure| failure.of(PART_CWD, 0))?;
-        for (resource, limit) in &self.rlimits {
-            rustix::process::setrlimit(*resource, *limit)
-                .step("setting a resource limit of process.rlimits")?;
+        if self.in_user {
+            // A limit is raised with a capability over the initial user namespace: by the parent.
+            if !self.limits.is_empty() {
+                gate.wait(Phase::Limits as u8)?;
+            }
+        } else {
+            self.limits.apply().map_err(|failure| failure.of(PART_LIMITS, failure.index))?;
+        }
+        self.scheduling.apply()?;
+        self.labels.apply().map_err(|failure| failure.of(PART_LABELS, failure.index))?;
+        if let Some(domain) = self.personality {
+            sys::sched::set_personality(domain).step("setting linux.personality")?;
         }
         self.capabilities.bound()?;
-        rustix::thread::set_thread_groups(&self.groups).step("setting the supplementary groups")?;
+        match rustix::thread::set_thread_groups(&self.groups) {
+            // Denied for good, where an unprivileged user made the namespace (user_namespaces(7)).
+            Err(Errno::PERM) if self.in_user && self.groups.is_empty() => {}
+            result => {
+                result.step("setting the supplementary groups (process.user.additionalGids)")?
+            }
+        }
         rustix::thread::set_thread_res_gid(self.gid, self.gid, self.gid)
             .step("becoming the group")?;
         rustix::thread::set_thread_res_uid(self.uid, self.uid, self.uid)
@@ -182,10 +218,6 @@ impl Process {
             }
         }
         Err(failure)
-    }
-
-    pub(crate) fn seccomp(&self) -> Option<&Seccomp> {
-        self.seccomp.as_ref()
     }
 
     pub(crate) fn seccomp_mut(&mut self) -> Option<&mut Seccomp> {
@@ -261,6 +293,20 @@ impl Command {
     }
 }
 
+impl Process {
+    /// What a failure of the process itself is about; `None` where it is another's.
+    pub(crate) fn explain(&self, root: BorrowedFd<'_>, report: Report) -> Result<Error, Report> {
+        let what = match report.part {
+            PART_COMMAND => return Ok(explain::command(&self.command, root, &report)),
+            PART_CWD => format!("the working directory {}", self.cwd.to_string_lossy()),
+            PART_LIMITS => self.limits.describe(report.index),
+            PART_LABELS => self.labels.describe(report.index),
+            _ => return Err(report),
+        };
+        Ok(Error::Setup { what, report })
+    }
+}
+
 /// The paths to try, as execvp(3) does.
 fn candidates(command: &str, path: &str) -> Result<Vec<CString>, Error> {
     if command.contains('/') {
@@ -301,31 +347,6 @@ fn size(size: oci::Box) -> Winsize {
         ws_xpixel: 0,
         ws_ypixel: 0,
     }
-}
-
-fn rlimit(limit: &oci::PosixRlimit) -> (Resource, Rlimit) {
-    use oci::PosixRlimitType as Type;
-    let resource = match limit.typ() {
-        Type::RlimitCpu => Resource::Cpu,
-        Type::RlimitFsize => Resource::Fsize,
-        Type::RlimitData => Resource::Data,
-        Type::RlimitStack => Resource::Stack,
-        Type::RlimitCore => Resource::Core,
-        Type::RlimitRss => Resource::Rss,
-        Type::RlimitNproc => Resource::Nproc,
-        Type::RlimitNofile => Resource::Nofile,
-        Type::RlimitMemlock => Resource::Memlock,
-        Type::RlimitAs => Resource::As,
-        Type::RlimitLocks => Resource::Locks,
-        Type::RlimitSigpending => Resource::Sigpending,
-        Type::RlimitMsgqueue => Resource::Msgqueue,
-        Type::RlimitNice => Resource::Nice,
-        Type::RlimitRtprio => Resource::Rtprio,
-        Type::RlimitRttime => Resource::Rttime,
-    };
-    // RLIM_INFINITY, which JSON has as 2^64-1.
-    let value = |value: u64| (value != u64::MAX).then_some(value);
-    (resource, Rlimit { current: value(limit.soft()), maximum: value(limit.hard()) })
 }
 
 #[cfg(test)]

@@ -27,8 +27,8 @@ use rustix::process::Pid;
 use seccomp_oci::{Action, Arch, Compiled, Filter, Program};
 use sys::{Failure, Step};
 
-use crate::container::Phase;
-use crate::{Error, Prepared};
+use crate::Error;
+use crate::parts::Phase;
 
 const FIELD: &str = "linux.seccomp";
 /// An agent that does not take what it is sent must not hold up the start for ever.
@@ -39,7 +39,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) struct Seccomp {
     program: Program,
     agent: Option<Agent>,
-    warnings: Vec<String>,
 }
 
 /// Who is asked about calls, and what it is told of the container.
@@ -56,6 +55,7 @@ impl Seccomp {
         dir: &Path,
         spec: &oci::Spec,
         cache: Option<BorrowedFd<'_>>,
+        warnings: &mut Vec<String>,
     ) -> Result<Option<Self>, Error> {
         let linux = spec.linux().as_ref();
         let Some(seccomp) = linux.and_then(|linux| linux.seccomp().as_ref()) else {
@@ -91,9 +91,9 @@ impl Seccomp {
                 "{FIELD}.architectures: the calls of {arch} are not known by name; they are killed"
             )
         });
-        let warnings = unknown.chain(without_table).collect();
+        warnings.extend(unknown.chain(without_table));
         let agent = filter.notifies().then(|| Agent::new(dir, spec, &filter));
-        Ok(Some(Self { program, agent, warnings }))
+        Ok(Some(Self { program, agent }))
     }
 
     /// Child side, last before the exec.
@@ -226,22 +226,4 @@ fn send_first(
     let bytes = [IoSlice::new(bytes)];
     let send = || rustix::net::sendmsg(socket, &bytes, &mut ancillary, SendFlags::NOSIGNAL);
     Ok(rustix::io::retry_on_intr(send)?)
-}
-
-impl Prepared {
-    /// Sets the container's id, of which an agent of `linux.seccomp.listenerPath` is told; the name of
-    /// the bundle's directory otherwise.
-    #[must_use]
-    pub fn id(mut self, id: &str) -> Self {
-        if let Some(seccomp) = self.process.seccomp_mut() {
-            seccomp.set_id(id);
-        }
-        self
-    }
-
-    /// What the configuration asks for and was left out, as sentences: names of system calls that are
-    /// none here.
-    pub fn warnings(&self) -> &[String] {
-        self.process.seccomp().map(|seccomp| &seccomp.warnings[..]).unwrap_or_default()
-    }
 }

@@ -8,7 +8,8 @@ use rustix::fs::{Mode, OFlags};
 use rustix::process::Pid;
 use sys::Report;
 
-use crate::container::PART_COMMAND;
+use crate::hooks::Hooks;
+use crate::parts::PART_COMMAND;
 use crate::process::Command;
 use crate::{Error, Home, Recorded, Status, explain};
 
@@ -19,12 +20,14 @@ pub(crate) const DOOR: &str = "start";
 const ENDING: Duration = Duration::from_secs(10);
 
 impl Recorded {
-    /// Lets the program of the created container `id` run.
+    /// Lets the program of the created container `id` run, with its `startContainer` hooks before and its
+    /// `poststart` hooks after it. What of the last failed is a sentence in what it returns.
     ///
     /// # Errors
-    /// [`Error::NoSuchContainer`]; it is not created ([`Error::Refused`]); the program cannot be
-    /// executed, and the container has stopped then.
-    pub fn start(home: &Home, id: &str) -> Result<(), Error> {
+    /// [`Error::NoSuchContainer`]; it is not created ([`Error::Refused`]); it has no program
+    /// ([`Error::NoProcess`]); a hook failed, or the program cannot be executed, and the container has
+    /// stopped then.
+    pub fn start(home: &Home, id: &str) -> Result<Vec<String>, Error> {
         let (container, lock) = Self::open_locked(home, id)?;
         let refuse = |status| {
             let refusal = match status {
@@ -45,9 +48,20 @@ impl Recorded {
         };
         // While the process waits: afterwards it may end, and its root with it.
         let config = container.config()?;
+        if config.process().is_none() {
+            return Err(Error::NoProcess);
+        }
+        let hooks = Hooks::prepare(&config, container.id(), container.bundle())?;
+        if let Err(error) = hooks.start_container(pidfd.as_fd(), pid, None) {
+            container.end()?;
+            return Err(error);
+        }
         knock.proceed()?;
         let error = match knock.next()? {
-            Event::Executed => return container.place.remove_file(DOOR),
+            Event::Executed => {
+                container.place.remove_file(DOOR)?;
+                return Ok(hooks.poststart(pid));
+            }
             Event::Failed(report) => explained(&config, pid, report),
             Event::Phase(..) => Error::Process(ns_core::Error::Protocol { bytes: 2 }),
         };

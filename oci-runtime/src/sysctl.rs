@@ -49,6 +49,7 @@ impl Sysctls {
     pub(crate) fn prepare(
         wanted: Option<&HashMap<String, String>>,
         own: Namespaces,
+        in_user: bool,
     ) -> Result<Self, Error> {
         let mut entries = Vec::new();
         for (key, value) in wanted.into_iter().flatten() {
@@ -67,13 +68,25 @@ impl Sysctls {
         }
         // For one order of all runs.
         entries.sort_by(|a, b| a.path.cmp(&b.path));
-        let proc = (!entries.is_empty()).then(procfs).transpose()?;
+        // In a user namespace the container's own may be made only; it is made there.
+        let proc = (!entries.is_empty() && !in_user).then(|| procfs().map_err(failed));
+        let proc = proc.transpose()?;
         Ok(Self { proc, entries })
     }
 
     /// Child side, in the container's namespaces. Writes all. The failure's index is the parameter's.
     pub(crate) fn apply(&self) -> Result<(), Failure> {
-        let Some(proc) = &self.proc else { return Ok(()) };
+        if self.entries.is_empty() {
+            return Ok(());
+        }
+        let made;
+        let proc = match &self.proc {
+            Some(proc) => proc,
+            None => {
+                made = procfs()?;
+                &made
+            }
+        };
         for (index, entry) in self.entries.iter().enumerate() {
             let of_entry = |failure: Failure| failure.of(0, index as u32);
             let resolve = ResolveFlags::BENEATH
@@ -115,15 +128,16 @@ impl Sysctls {
 }
 
 /// A procfs that is mounted nowhere.
-fn procfs() -> Result<OwnedFd, Error> {
-    let failed = |failure: Failure| {
-        Error::io("making a proc file system for linux.sysctl, as", "/proc")(failure.errno.into())
-    };
-    let context = FsContext::open(c"proc").map_err(failed)?;
+fn procfs() -> Result<OwnedFd, Failure> {
+    let context = FsContext::open(c"proc")?;
     let flags = MountAttrFlags::MOUNT_ATTR_NOSUID
         | MountAttrFlags::MOUNT_ATTR_NODEV
         | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    context.mount(flags).map_err(failed)
+    context.mount(flags)
+}
+
+fn failed(failure: Failure) -> Error {
+    Error::io("making a proc file system for linux.sysctl, as", "/proc")(failure.errno.into())
 }
 
 /// The parameter as a path: where the first separator is a dot, dots separate, and a slash stands for
@@ -171,7 +185,7 @@ mod tests {
 
     fn prepare(key: &str, value: &str, own: Namespaces) -> Result<Sysctls, String> {
         let wanted = HashMap::from([(key.to_owned(), value.to_owned())]);
-        Sysctls::prepare(Some(&wanted), own).map_err(|error| error.to_string())
+        Sysctls::prepare(Some(&wanted), own, false).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -220,7 +234,7 @@ mod tests {
         ] {
             assert!(prepare(key, "1", all - kind).unwrap_err().contains("namespace"), "{key}");
         }
-        assert!(Sysctls::prepare(None, all).unwrap().proc.is_none());
+        assert!(Sysctls::prepare(None, all, false).unwrap().proc.is_none());
     }
 
     proptest::proptest! {

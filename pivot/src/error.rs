@@ -41,6 +41,17 @@ pub enum Error {
         /// The file system's type.
         fstype: String,
     },
+    /// An option that only the file system itself could have.
+    #[error(
+        "the mount option {option:?} for {target} is one of a file system, and a bind is of one that is \
+         there already; remove it"
+    )]
+    NotOfBinds {
+        /// The option's name.
+        option: String,
+        /// Where the mount is.
+        target: String,
+    },
     /// A target that a mount must not have.
     #[error("{target:?} cannot be the target of a mount of type {fstype}: {reason}")]
     Target {

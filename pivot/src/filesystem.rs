@@ -28,12 +28,15 @@ const KERNEL: [(&str, u64); 6] = [
     ("mqueue", 0x1980_0202),
 ];
 
+/// An option's name, and its value where it has one.
+pub(crate) type Setting = (CString, Option<CString>);
+
 /// A file system to be made and mounted: type, options, mount flags and target, all checked.
 #[derive(Debug)]
 pub struct Filesystem {
     fstype: CString,
     source: Option<CString>,
-    data: Vec<(CString, Option<CString>)>,
+    data: Vec<Setting>,
     attributes: MountAttrFlags,
     propagation: Option<(Propagation, bool)>,
     target: Target,
@@ -80,6 +83,15 @@ impl Filesystem {
             (_, _, true) => return only_for_binds("remount"),
             _ => {}
         }
+        for (given, word) in [
+            (words.copy_symlink, "copy-symlink"),
+            (words.source_nofollow, "src-nofollow"),
+            (words.target_nofollow, "dest-nofollow"),
+        ] {
+            if given {
+                return only_for_binds(word);
+            }
+        }
         let magic = KERNEL.iter().find(|(name, _)| *name == fstype).map(|&(_, magic)| magic);
         let mut data = Vec::with_capacity(words.data.len() + 1);
         let attributes = (words.mount.set - words.tree.clear) | words.tree.set;
@@ -90,20 +102,7 @@ impl Filesystem {
         if attributes.contains(MountAttrFlags::MOUNT_ATTR_RDONLY) && !shared {
             data.push((c"ro".to_owned(), None));
         }
-        for Datum { key, value } in &words.data {
-            let value = value.as_deref();
-            if let Some(value) = value
-                && value.len() > OPTION_MAX
-            {
-                return Err(Error::OptionTooLong {
-                    option: key.clone(),
-                    target: target.to_owned(),
-                    len: value.len(),
-                });
-            }
-            let value = value.map(|value| c_string("mount option", value)).transpose()?;
-            data.push((c_string("mount option", key)?, value));
-        }
+        data.extend(prepare_data(&words.data, target)?);
         let given: Vec<&str> = options.iter().map(AsRef::as_ref).collect();
         Ok(Self {
             target: prepare_target(fstype, target, magic.is_some())?,
@@ -133,22 +132,41 @@ impl Filesystem {
 
     /// Child side. The first half of [`Filesystem::apply`]: the mount, attached nowhere yet.
     pub fn detached(&self) -> Result<OwnedFd, Failure> {
+        let mount = self.make(self.attributes)?;
+        self.spread(&mount)?;
+        Ok(mount)
+    }
+
+    /// As [`Filesystem::detached`], with what `fill` puts into it before it becomes what the options say:
+    /// read-only, perhaps. `fill` may do what the caller may.
+    pub fn filled<E: From<Failure>>(
+        &self,
+        fill: impl FnOnce(BorrowedFd<'_>) -> Result<(), E>,
+    ) -> Result<OwnedFd, E> {
+        let mount = self.make(MountAttrFlags::empty())?;
+        fill(mount.as_fd())?;
+        if !self.attributes.is_empty() {
+            let clear = Some(MountAttrFlags::MOUNT_ATTR__ATIME);
+            let change = Change { set: Some(self.attributes), clear, ..Change::default() };
+            mount::change(&mount, &change).step("setting the flags of the mount")?;
+        }
+        self.spread(&mount)?;
+        Ok(mount)
+    }
+
+    fn make(&self, attributes: MountAttrFlags) -> Result<OwnedFd, Failure> {
         let context = FsContext::open(&self.fstype)?;
         if let Some(source) = &self.source {
             context.string(c"source", source)?;
         }
-        for (key, value) in &self.data {
-            match value {
-                Some(value) => context.string(key, value)?,
-                None => context.flag(key)?,
-            }
-        }
-        let mount = context.mount(self.attributes)?;
-        if let Some((propagation, recursive)) = self.propagation {
-            let change = Change { propagation: Some(propagation), recursive, ..Change::default() };
-            mount::change(&mount, &change).step("setting the mount's propagation")?;
-        }
-        Ok(mount)
+        set_all(&context, &self.data)?;
+        context.mount(attributes)
+    }
+
+    fn spread(&self, mount: &OwnedFd) -> Result<(), Failure> {
+        let Some((propagation, recursive)) = self.propagation else { return Ok(()) };
+        let change = Change { propagation: Some(propagation), recursive, ..Change::default() };
+        mount::change(mount, &change).step("setting the mount's propagation")
     }
 
     /// Child side. The second half of [`Filesystem::apply`].
@@ -168,7 +186,7 @@ impl Filesystem {
     }
 
     /// Whether `tmpcopyup` was given: who mounts copies the covered directory's content, which takes
-    /// more than the child may do ([`Filesystem::detached`] gives the place to copy to).
+    /// more than the child may do ([`Filesystem::filled`] gives the place to copy to).
     pub fn copy_up(&self) -> bool {
         self.copy_up
     }
@@ -177,6 +195,33 @@ impl Filesystem {
     pub fn describe(&self) -> String {
         self.description.clone()
     }
+}
+
+/// Options as fsconfig(2) takes them.
+pub(crate) fn prepare_data(data: &[Datum], target: &str) -> Result<Vec<Setting>, Error> {
+    let prepare = |Datum { key, value }: &Datum| {
+        let value = value.as_deref();
+        if let Some(value) = value
+            && value.len() > OPTION_MAX
+        {
+            let (option, target) = (key.clone(), target.to_owned());
+            return Err(Error::OptionTooLong { option, target, len: value.len() });
+        }
+        let value = value.map(|value| c_string("mount option", value)).transpose()?;
+        Ok((c_string("mount option", key)?, value))
+    };
+    data.iter().map(prepare).collect()
+}
+
+/// Child side.
+pub(crate) fn set_all(context: &FsContext, data: &[Setting]) -> Result<(), Failure> {
+    for (key, value) in data {
+        match value {
+            Some(value) => context.string(key, value)?,
+            None => context.flag(key)?,
+        }
+    }
+    Ok(())
 }
 
 fn prepare_target(fstype: &str, target: &str, kernel: bool) -> Result<Target, Error> {

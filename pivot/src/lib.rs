@@ -5,7 +5,8 @@
 //! lies below the given mount and nothing of the host. What is put below it in between
 //! ([`Filesystem`], [`Cgroups`], [`Devices`], [`Masks`], [`console`]) goes there by descriptor, never
 //! by a path that an image could bend: the targets of kernel file systems may not lead through a
-//! symbolic link. pivot_root(2) is used, never chroot(2). The crate knows nothing of images, volumes
+//! symbolic link. pivot_root(2) is used; chroot(2)
+//! only by [`stay`] and [`change_root`], for who asks for it. The crate knows nothing of images, volumes
 //! or how processes are made.
 //!
 //! **Prepare, then apply.** What allocates, reads a path or can fail for its input happens in
@@ -50,6 +51,7 @@ mod devices;
 mod error;
 mod filesystem;
 mod masks;
+mod remount;
 mod root;
 pub mod standard;
 mod target;
@@ -60,5 +62,6 @@ pub use devices::{Device, DeviceKind, Devices, Nodes};
 pub use error::Error;
 pub use filesystem::Filesystem;
 pub use masks::Masks;
-pub use root::{RootPropagation, enter, pivot, read_only};
-pub use words::{Attributes, Datum, MountWords};
+pub use remount::Remount;
+pub use root::{RootPropagation, change_root, enter, pivot, read_only, stay};
+pub use words::{Attributes, Datum, KNOWN, MountWords, SUPERBLOCK};

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
-use rustix::process::{chdir, fchdir, pivot_root};
+use rustix::process::{chdir, chroot, fchdir, pivot_root};
 use sys::mount::{self, Change, Propagation};
 use sys::{Failure, Step};
 
@@ -90,6 +90,25 @@ pub fn pivot(root: BorrowedFd<'_>, propagation: RootPropagation) -> Result<(), F
         }
     }
     chdir(c"/").step("entering /")?;
+    spread(root, propagation)
+}
+
+/// Child side. In place of [`pivot`], where pivot_root(2) is refused since the old root is the initial
+/// ramdisk: `root` becomes the calling process's root by chroot(2), over the old one, which stays below.
+pub fn stay(root: BorrowedFd<'_>, propagation: RootPropagation) -> Result<(), Failure> {
+    change_root(root)?;
+    spread(root, propagation)
+}
+
+/// Child side. Makes the directory `root` the calling process's root and working directory (chroot(2)), and
+/// changes no mount.
+pub fn change_root(root: BorrowedFd<'_>) -> Result<(), Failure> {
+    fchdir(root).step("entering the new root")?;
+    chroot(c".").step("making the new root the root of the process")?;
+    chdir(c"/").step("entering /")
+}
+
+fn spread(root: BorrowedFd<'_>, propagation: RootPropagation) -> Result<(), Failure> {
     match propagation {
         RootPropagation::Private | RootPropagation::Slave => Ok(()), // set by enter
         RootPropagation::Shared => change(root, Propagation::Shared, false, "sharing the root"),

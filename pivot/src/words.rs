@@ -50,6 +50,81 @@ pub struct Datum {
     pub value: Option<String>,
 }
 
+/// Words that concern a file system as a whole (fsconfig(2)): a bind, which is of one that is there, has no
+/// use for them.
+pub const SUPERBLOCK: [&str; 7] =
+    ["async", "dirsync", "lazytime", "mand", "nolazytime", "nomand", "sync"];
+
+/// Every word that has a meaning of its own, whatever the file system (config.md, "Linux mount options", and
+/// crun's). [`MountWords::parse`] takes all others for options of the file system.
+pub const KNOWN: [&str; 65] = [
+    "async",
+    "atime",
+    "bind",
+    "copy-symlink",
+    "defaults",
+    "dest-nofollow",
+    "dev",
+    "diratime",
+    "dirsync",
+    "exec",
+    "idmap",
+    "iversion",
+    "lazytime",
+    "loud",
+    "mand",
+    "noatime",
+    "nodev",
+    "nodiratime",
+    "noexec",
+    "noiversion",
+    "nolazytime",
+    "nomand",
+    "norelatime",
+    "nostrictatime",
+    "nosuid",
+    "nosymfollow",
+    "private",
+    "ratime",
+    "rbind",
+    "rdev",
+    "rdiratime",
+    "relatime",
+    "remount",
+    "rexec",
+    "ridmap",
+    "rnoatime",
+    "rnodev",
+    "rnodiratime",
+    "rnoexec",
+    "rnorelatime",
+    "rnostrictatime",
+    "rnosuid",
+    "rnosymfollow",
+    "ro",
+    "rprivate",
+    "rrelatime",
+    "rro",
+    "rrw",
+    "rshared",
+    "rslave",
+    "rstrictatime",
+    "rsuid",
+    "rsymfollow",
+    "runbindable",
+    "rw",
+    "shared",
+    "silent",
+    "slave",
+    "src-nofollow",
+    "strictatime",
+    "suid",
+    "symfollow",
+    "sync",
+    "tmpcopyup",
+    "unbindable",
+];
+
 /// The words of one mount, sorted. Of words that contradict each other the last one holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MountWords {
@@ -67,6 +142,12 @@ pub struct MountWords {
     pub copy_up: bool,
     /// `remount`: an existing mount is to be changed.
     pub remount: bool,
+    /// `copy-symlink`: a source that is a symbolic link is made again, in place of a bind.
+    pub copy_symlink: bool,
+    /// `src-nofollow`: a source that is a symbolic link is bound itself.
+    pub source_nofollow: bool,
+    /// `dest-nofollow`: a target that is a symbolic link is covered itself.
+    pub target_nofollow: bool,
     /// What is left: options of the file system, in their order.
     pub data: Vec<Datum>,
 }
@@ -90,8 +171,9 @@ impl MountWords {
         }
         use Propagation::{Private, Shared, Slave, Unbindable};
         match word {
-            // Silence concerns messages of the kernel's log only, the others are what is anyway.
-            "" | "defaults" | "silent" | "loud" | "noiversion" => {}
+            // Silence concerns messages of the kernel's log only, versions of inodes file systems turn on
+            // themselves, the others are what is anyway.
+            "" | "defaults" | "silent" | "loud" | "iversion" | "noiversion" => {}
             "shared" => self.propagation = Some((Shared, false)),
             "rshared" => self.propagation = Some((Shared, true)),
             "slave" => self.propagation = Some((Slave, false)),
@@ -106,6 +188,9 @@ impl MountWords {
             "ridmap" => self.idmap = Some(true),
             "tmpcopyup" => self.copy_up = true,
             "remount" => self.remount = true,
+            "copy-symlink" => self.copy_symlink = true,
+            "src-nofollow" => self.source_nofollow = true,
+            "dest-nofollow" => self.target_nofollow = true,
             _ => self.data.push(datum(word)),
         }
     }
@@ -187,6 +272,19 @@ mod tests {
         let data: Vec<_> =
             words.data.iter().map(|d| (d.key.as_str(), d.value.as_deref())).collect();
         assert_eq!(data, [("mode", Some("755")), ("newinstance", None)]);
+    }
+
+    #[test]
+    fn every_known_word_is_none_of_the_file_systems() {
+        assert!(KNOWN.is_sorted());
+        for word in KNOWN {
+            let words = MountWords::parse(&[word]);
+            let left = words.data.iter().all(|datum| SUPERBLOCK.contains(&datum.key.as_str()));
+            assert!(left, "{word}");
+        }
+        for word in SUPERBLOCK {
+            assert!(KNOWN.contains(&word), "{word}");
+        }
     }
 
     #[test]

@@ -11,16 +11,16 @@ use crate::process::last_errno;
 /// A null-terminated array of C strings, as execve(2) takes it.
 #[derive(Debug)]
 struct Strings {
-    // The pointers point into the heap blocks of `_owned`, which do not move with the struct.
+    // The pointers point into the heap blocks of `owned`, which do not move with the struct.
     pointers: Vec<*const libc::c_char>,
-    _owned: Vec<CString>,
+    owned: Vec<CString>,
 }
 
 impl Strings {
     fn new(owned: Vec<CString>) -> Self {
         let mut pointers: Vec<_> = owned.iter().map(|string| string.as_ptr()).collect();
         pointers.push(std::ptr::null());
-        Self { pointers, _owned: owned }
+        Self { pointers, owned: owned }
     }
 }
 
@@ -36,6 +36,14 @@ pub struct Program {
 unsafe impl Send for Program {}
 // SAFETY: as above; nothing is written through a shared reference.
 unsafe impl Sync for Program {}
+
+impl Clone for Program {
+    fn clone(&self) -> Self {
+        let strings = |strings: &Strings| Strings::new(strings.owned.clone());
+        let (argv, envp) = (strings(&self.argv), strings(&self.envp));
+        Self { candidates: self.candidates.clone(), argv, envp }
+    }
+}
 
 impl Program {
     /// Prepares `argv` and `env` (each `NAME=value`); `candidates` are tried in turn as
@@ -111,11 +119,7 @@ mod tests {
     use super::*;
 
     fn program(candidates: &[&CStr]) -> Program {
-        Program::new(
-            candidates.iter().map(|c| (*c).to_owned()).collect(),
-            vec![c"x".into()],
-            vec![],
-        )
+        Program::new(candidates.iter().map(|c| (*c).toowned()).collect(), vec![c"x".into()], vec![])
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
+use rustix::mount::{FsMountFlags, FsOpenFlags, FsPickFlags, MountAttrFlags};
 
 use crate::failure::{Failure, Step};
 
@@ -21,6 +21,20 @@ impl FsContext {
         let fd = rustix::mount::fsopen(name, FsOpenFlags::FSOPEN_CLOEXEC)
             .step("opening a context for the file system type")?;
         Ok(Self { fd })
+    }
+
+    /// fspick(2) of the file system that `mount` is open on, to change its options.
+    pub fn pick(mount: impl AsFd) -> Result<Self, Failure> {
+        let flags = FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_EMPTY_PATH;
+        let fd = rustix::mount::fspick(mount, c"", flags)
+            .step("opening a context for the mounted file system")?;
+        Ok(Self { fd })
+    }
+
+    /// Gives the file system of [`FsContext::pick`] the options that were set.
+    pub fn reconfigure(&self) -> Result<(), Failure> {
+        let done = rustix::mount::fsconfig_reconfigure(&self.fd);
+        self.logged(done, "changing the file system's options")
     }
 
     /// Sets option `key` to `value`; a value may have 255 bytes at most (EINVAL).

@@ -3,8 +3,12 @@
 mod command;
 mod container;
 mod exec;
+mod hooks;
+mod mounts;
+mod process;
 mod refused;
 mod seccomp;
+mod userns;
 
 use std::io::Read;
 use std::os::fd::OwnedFd;

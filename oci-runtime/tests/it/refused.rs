@@ -25,12 +25,8 @@ fn changed(path: &str, value: Value) -> Value {
 #[test]
 fn what_is_not_done_is_named() {
     for (path, value, field) in [
-        ("/linux/timeOffsets", json!({"boottime": {"secs": 1}}), "linux.timeOffsets"),
         ("/linux/cgroupsPath", json!("/x"), "linux.cgroupsPath"),
-        ("/linux/namespaces/0", json!({"type": "user"}), "linux.namespaces[0].type"),
-        ("/linux/namespaces/0", json!({"type": "mount", "path": "/x"}), "linux.namespaces[0].path"),
-        ("/hooks", json!({"prestart": [{"path": "/x"}]}), "hooks"),
-        ("/process/apparmorProfile", json!("x"), "process.apparmorProfile"),
+        ("/linux/intelRdt", json!({"closID": "x"}), "linux.intelRdt"),
     ] {
         let error = refusal(changed(path, value));
         assert!(error.contains(field) && error.contains("not supported"), "{field}: {error}");
@@ -56,6 +52,34 @@ fn what_has_no_meaning_is_named() {
         ("/linux/rootfsPropagation", json!("rprivate,src=/"), "rprivate,src=/"),
         ("/mounts/0/destination", json!("/"), "root is mounted already"),
         ("/root/path", json!("/no/such/root"), "/no/such/root"),
+        ("/ociVersion", json!("2.0.0"), "ociVersion"),
+        ("/linux/timeOffsets", json!({"boottime": {"secs": 1}}), "linux.timeOffsets"),
+        ("/linux/namespaces/0", json!({"type": "user"}), "linux.uidMappings"),
+        ("/linux/namespaces/0", json!({"type": "mount", "path": "/x"}), "/x"),
+        ("/hooks", json!({"prestart": [{"path": "x"}]}), "hooks.prestart[0].path"),
+        ("/process/apparmorProfile", json!("x"), "process.apparmorProfile"),
+        ("/process/selinuxLabel", json!("x"), "process.selinuxLabel"),
+        (
+            "/process/rlimits",
+            json!([{"type": "RLIMIT_CORE", "soft": 2, "hard": 1}]),
+            "process.rlimits[0].soft",
+        ),
+        (
+            "/process/ioPriority",
+            json!({"class": "IOPRIO_CLASS_BE", "priority": 9}),
+            "process.ioPriority.priority",
+        ),
+        (
+            "/linux/personality",
+            json!({"domain": "LINUX", "flags": ["X"]}),
+            "linux.personality.flags",
+        ),
+        ("/mounts/3/options", json!(["idmap", "bind"]), "mounts[3].options"),
+        (
+            "/mounts/3/uidMappings",
+            json!([{"containerID": 0, "hostID": 1, "size": 1}]),
+            "mounts[3].uidMappings",
+        ),
     ] {
         let error = refusal(changed(path, value));
         assert!(error.contains(words), "{path}: {error}");

@@ -12,7 +12,7 @@ use crate::{Context, descriptors, files, moment};
 
 /// Makes a container whose program waits for `start`, without this process.
 pub(crate) fn create(context: &Context, args: CreateArgs, preserved: u32) -> anyhow::Result<u8> {
-    let (bundle, spec) = configuration(&args, true)?;
+    let (bundle, spec) = configuration(context, &args, true)?;
     let (mut making, prepared) = begin(context, &args, &bundle, &spec, preserved)?;
     let made = prepared
         .and_then(|prepared| prepared.wait_in(making.dir()))
@@ -34,7 +34,7 @@ pub(crate) fn create(context: &Context, args: CreateArgs, preserved: u32) -> any
 /// Makes a container and lets its program run.
 pub(crate) fn run(context: &Context, args: RunArgs, preserved: u32) -> anyhow::Result<u8> {
     let RunArgs { create: args, detach, keep, .. } = args;
-    let (bundle, spec) = configuration(&args, detach)?;
+    let (bundle, spec) = configuration(context, &args, detach)?;
     let (mut making, prepared) = begin(context, &args, &bundle, &spec, preserved)?;
     let started =
         prepared.and_then(Prepared::create).map_err(anyhow::Error::from).and_then(|mut created| {
@@ -45,6 +45,7 @@ pub(crate) fn run(context: &Context, args: RunArgs, preserved: u32) -> anyhow::R
         Ok(running) => running,
         Err(error) => return Err(abandon(making, error)),
     };
+    context.log.warnings(running.warnings());
     let container = making.finish();
     context.log.debug(&format!("container {} runs", container.id()));
     if detach {
@@ -52,15 +53,20 @@ pub(crate) fn run(context: &Context, args: RunArgs, preserved: u32) -> anyhow::R
     }
     let exit = oci_runtime::wait_in_foreground(running);
     if !keep {
-        Recorded::delete(&context.home, container.id(), true)?;
+        context.log.warnings(&Recorded::delete(&context.home, container.id(), true)?);
     }
     // 128 and more than 255 is no status, which no signal's number leads to.
     Ok(u8::try_from(exit?.code()).unwrap_or(u8::MAX))
 }
 
 /// The bundle, once it is clear who gets the terminal.
-fn configuration(args: &CreateArgs, detached: bool) -> anyhow::Result<(std::path::PathBuf, Spec)> {
-    let (bundle, mut spec) = files::bundle(&args.bundle)?;
+fn configuration(
+    context: &Context,
+    args: &CreateArgs,
+    detached: bool,
+) -> anyhow::Result<(std::path::PathBuf, Spec)> {
+    let (bundle, mut spec, warnings) = files::bundle(&args.bundle)?;
+    context.log.warnings(&warnings);
     let terminal = spec.process().as_ref().and_then(|process| process.terminal()).unwrap_or(false);
     match (terminal, detached, &args.console_socket) {
         (true, true, None) => bail!(
@@ -96,8 +102,15 @@ fn begin(
     let terminal = spec.process().as_ref().and_then(|process| process.terminal()).unwrap_or(false);
     let stdio = if terminal { Stdio::null() } else { Stdio::inherit() };
     let prepared = stdio.and_then(|stdio| {
-        let prepared = Prepared::new(bundle, spec, stdio)?.preserve(preserved);
-        Ok(if args.no_new_keyring { prepared.callers_keyring() } else { prepared })
+        let mut prepared = Prepared::new(bundle, spec, stdio)?.preserve(preserved).id(&args.id);
+        context.log.warnings(prepared.warnings());
+        if args.no_new_keyring {
+            prepared = prepared.callers_keyring();
+        }
+        if args.no_pivot {
+            prepared = prepared.no_pivot();
+        }
+        Ok(prepared)
     });
     Ok((making, prepared))
 }

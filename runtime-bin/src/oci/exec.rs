@@ -14,7 +14,11 @@ pub(crate) fn exec(context: &Context, args: ExecArgs, preserved: u32) -> anyhow:
     let container = Recorded::open(&context.home, &args.id)?;
     container.allows_exec(args.ignore_paused)?;
     let process = match &args.process {
-        Some(file) => oci_runtime::load_process(file)?,
+        Some(file) => {
+            let (process, warnings) = oci_runtime::load_process_with_warnings(file)?;
+            context.log.warnings(&warnings);
+            process
+        }
         None => process(&container, &args)?,
     };
     let terminal = process.terminal().unwrap_or(false);
@@ -34,7 +38,13 @@ pub(crate) fn exec(context: &Context, args: ExecArgs, preserved: u32) -> anyhow:
         bail!("container {:?} has stopped", args.id);
     };
     let stdio = if terminal { Stdio::null()? } else { Stdio::inherit()? };
-    let prepared = PreparedExec::new(pidfd, pid, &process, stdio)?.preserve(preserved);
+    let mut prepared = PreparedExec::new(pidfd, pid, &process, stdio)?.preserve(preserved);
+    if let Some(personality) =
+        container.config()?.linux().as_ref().and_then(|linux| linux.personality().as_ref())
+    {
+        prepared = prepared.personality(personality)?;
+    }
+    context.log.warnings(prepared.warnings());
     let mut running = prepared.start()?;
     let announced = announce(&args, &mut running);
     if let Err(error) = announced {

@@ -25,10 +25,10 @@ pub(crate) fn write_pid(path: &Path, pid: rustix::process::Pid) -> anyhow::Resul
         .with_context(|| format!("writing the pid file {}", path.display()))
 }
 
-/// The bundle's absolute path, and its configuration.
-pub(crate) fn bundle(dir: &Path) -> anyhow::Result<(PathBuf, Spec)> {
+/// The bundle's absolute path, its configuration, and what of that is left out.
+pub(crate) fn bundle(dir: &Path) -> anyhow::Result<(PathBuf, Spec, Vec<String>)> {
     let bundle =
         std::path::absolute(dir).with_context(|| format!("naming the bundle {}", dir.display()))?;
-    let spec = oci_runtime::load(&bundle)?;
-    Ok((bundle, spec))
+    let (spec, warnings) = oci_runtime::load_with_warnings(&bundle)?;
+    Ok((bundle, spec, warnings))
 }

@@ -41,6 +41,13 @@ impl Log {
         }
     }
 
+    /// What did not keep anything from being done.
+    pub(crate) fn warnings(&self, messages: &[String]) {
+        for message in messages {
+            self.write("warning", message);
+        }
+    }
+
     /// What ends the program. Engines read the log or standard error: both get it.
     pub(crate) fn error(&self, message: &str) {
         self.write("error", message);

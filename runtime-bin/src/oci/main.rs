@@ -83,7 +83,7 @@ fn act(context: &Context, verb: Verb, preserved: u32) -> anyhow::Result<u8> {
         Verb::Run(args) => create::run(context, args, preserved),
         Verb::Exec(args) => exec::exec(context, args, preserved),
         Verb::Start(args) => {
-            Recorded::start(home, &args.id)?;
+            log.warnings(&Recorded::start(home, &args.id)?);
             log.debug(&format!("started container {}", args.id));
             Ok(0)
         }
@@ -96,7 +96,7 @@ fn act(context: &Context, verb: Verb, preserved: u32) -> anyhow::Result<u8> {
             Ok(0)
         }
         Verb::Delete(args) => {
-            Recorded::delete(home, &args.id, args.force)?;
+            log.warnings(&Recorded::delete(home, &args.id, args.force)?);
             log.debug(&format!("deleted container {}", args.id));
             Ok(0)
         }

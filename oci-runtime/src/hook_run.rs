@@ -1,0 +1,188 @@
+//! One run of a hook: the state on its standard input, its output kept for the error, a time limit.
+
+use std::convert::Infallible;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use ns_core::{Child, Event, Exit, Spawn};
+use rustix::event::{PollFd, PollFlags};
+use rustix::fs::{MemfdFlags, SealFlags, SeekFrom};
+use rustix::io::Errno;
+use rustix::pipe::PipeFlags;
+use rustix::process::DumpableBehavior;
+use rustix::time::Timespec;
+use sys::exec::Program;
+use sys::{Failure, Step};
+
+use crate::{Error, Stdio};
+
+/// Bytes kept of each of a hook's outputs, for the error; what is more is read and forgotten.
+const KEPT: usize = 4096;
+
+/// Where a hook is executed.
+#[derive(Clone, Copy)]
+pub(crate) struct Place<'fd> {
+    /// Becomes its root, where it is not the one that its namespaces give.
+    pub(crate) root: Option<BorrowedFd<'fd>>,
+    /// Its working directory.
+    pub(crate) directory: BorrowedFd<'fd>,
+}
+
+/// The parent's ends of a hook's outputs.
+pub(crate) struct Streams {
+    stdout: OwnedFd,
+    stderr: OwnedFd,
+}
+
+impl Streams {
+    /// Streams for one run that gets `state`, and the hook's ends of them.
+    pub(crate) fn new(state: &[u8]) -> Result<(Self, Stdio), Error> {
+        let io = |op| move |errno: Errno| Error::io(op, "a hook")(errno.into());
+        let input = input(state).map_err(io("making the standard input of"))?;
+        let pipe = || {
+            rustix::pipe::pipe_with(PipeFlags::CLOEXEC)
+                .map_err(io("making a pipe for the output of"))
+        };
+        let ((stdout, out), (stderr, err)) = (pipe()?, pipe()?);
+        Ok((Self { stdout, stderr }, Stdio::new(input, out, err)?))
+    }
+
+    /// Waits for the hook's end, for `timeout` at most; the inner error says how it failed.
+    pub(crate) fn wait(
+        self,
+        child: &Child,
+        timeout: Option<Duration>,
+    ) -> Result<Result<(), String>, Error> {
+        let io = |op| move |errno: Errno| Error::io(op, "a hook")(errno.into());
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let mut outputs = [Output::new(self.stdout), Output::new(self.stderr)];
+        for output in &outputs {
+            rustix::io::ioctl_fionbio(&output.pipe, true).map_err(io("preparing the output of"))?;
+        }
+        let in_time = loop {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                break false;
+            }
+            let mut polled = vec![PollFd::from_borrowed_fd(child.pidfd(), PollFlags::IN)];
+            let open = outputs.iter().filter(|output| !output.ended);
+            polled.extend(open.map(|output| PollFd::new(&output.pipe, PollFlags::IN)));
+            let left = left.and_then(|left| Timespec::try_from(left).ok());
+            match rustix::event::poll(&mut polled, left.as_ref()) {
+                Err(Errno::INTR) => continue,
+                result => result.map_err(io("waiting for"))?,
+            };
+            let ended = !polled[0].revents().is_empty();
+            for output in &mut outputs {
+                output.take().map_err(io("reading the output of"))?;
+            }
+            // What it left in the background may hold the pipes open: they are not waited for.
+            if ended {
+                break true;
+            }
+        };
+        if !in_time {
+            child.kill()?;
+        }
+        let exit = child.wait()?;
+        let [stdout, stderr] = outputs.map(Output::text);
+        let how = match (in_time, exit) {
+            (true, Exit::Status(0)) => return Ok(Ok(())),
+            (true, exit) => exit.to_string(),
+            (false, _) => {
+                let limit = timeout.unwrap_or_default().as_secs();
+                format!("it did not end within its timeout of {limit} s, and was killed")
+            }
+        };
+        Ok(Err(format!("{how}, stdout: {stdout}, stderr: {stderr}")))
+    }
+}
+
+/// One of a hook's outputs.
+struct Output {
+    pipe: OwnedFd,
+    kept: Vec<u8>,
+    ended: bool,
+}
+
+impl Output {
+    fn new(pipe: OwnedFd) -> Self {
+        Self { pipe, kept: Vec::new(), ended: false }
+    }
+
+    /// Reads what is there.
+    fn take(&mut self) -> Result<(), Errno> {
+        let mut part = [0; KEPT];
+        while !self.ended {
+            match rustix::io::read(&self.pipe, &mut part) {
+                Ok(0) => self.ended = true,
+                Ok(count) => {
+                    let room = KEPT - self.kept.len().min(KEPT);
+                    self.kept.extend_from_slice(&part[..count.min(room)]);
+                }
+                Err(Errno::AGAIN) => return Ok(()),
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(())
+    }
+
+    fn text(self) -> String {
+        String::from_utf8_lossy(&self.kept).trim_end().to_owned()
+    }
+}
+
+/// A file in memory that nobody can change, so that its reader may be slow, or not read at all.
+fn input(state: &[u8]) -> Result<OwnedFd, Errno> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let file = rustix::fs::memfd_create(c"state", flags)?;
+    let mut rest = state;
+    while !rest.is_empty() {
+        let count = rustix::io::retry_on_intr(|| rustix::io::write(&file, rest))?;
+        rest = &rest[count..];
+    }
+    rustix::fs::seek(&file, SeekFrom::Start(0))?;
+    rustix::fs::fcntl_add_seals(
+        &file,
+        SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL,
+    )?;
+    Ok(file)
+}
+
+/// Runs `program` by `spawn` at `place`. The inner error says how it failed.
+pub(crate) fn run(
+    program: &Program,
+    spawn: &Spawn<'_>,
+    place: Place<'_>,
+    state: &[u8],
+    timeout: Option<Duration>,
+) -> Result<Result<(), String>, Error> {
+    let (streams, stdio) = Streams::new(state)?;
+    let mut child = spawn.spawn(|_| become_hook(program, place, &stdio))?;
+    drop(stdio);
+    match child.next()? {
+        Event::Executed => streams.wait(&child, timeout),
+        Event::Failed(report) => {
+            child.wait()?;
+            Ok(Err(report.to_string()))
+        }
+        Event::Phase(..) => Err(Error::Process(ns_core::Error::Protocol { bytes: 2 })),
+    }
+}
+
+/// Child side.
+fn become_hook(program: &Program, place: Place<'_>, stdio: &Stdio) -> Result<Infallible, Failure> {
+    // It may be among the container's processes, with the memory of the host's program.
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .step("making the process not dumpable")?;
+    if let Some(root) = place.root {
+        rustix::process::fchdir(root).step("entering the root for hooks")?;
+        rustix::process::chroot(c".").step("taking the root for hooks")?;
+    }
+    rustix::process::fchdir(place.directory).step("entering the hook's working directory")?;
+    stdio.apply()?;
+    sys::process::cloexec_from(3).step("closing the descriptors of the host on exec")?;
+    sys::process::reset_signals().step("resetting the signals")?;
+    Err(program.exec())
+}

@@ -1,0 +1,320 @@
+//! `hooks`: programs that are run at points of a container's life (config.md, "POSIX-platform Hooks";
+//! runtime.md, "Lifecycle").
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ns_core::{Namespaces, Spawn};
+use oci_spec::runtime as oci;
+use rustix::fs::{Mode, OFlags};
+use rustix::process::Pid;
+use sys::exec::Program;
+
+use crate::hook_run::{self, Place};
+use crate::{Error, PreparedExec};
+
+/// When a hook is run, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum HookKind {
+    /// In the runtime's namespaces, when the container's are there; deprecated in favour of the next.
+    Prestart,
+    /// As `prestart`, after those.
+    CreateRuntime,
+    /// A program of the host, in the container's namespaces, before its root is switched.
+    CreateContainer,
+    /// A program of the container, as its user, right before its own program runs.
+    StartContainer,
+    /// In the runtime's namespaces, when the program runs.
+    Poststart,
+    /// In the runtime's namespaces, when the container is deleted.
+    Poststop,
+}
+
+/// A list of hooks of the configuration.
+type Listed = fn(&oci::Hooks) -> &Option<Vec<oci::Hook>>;
+
+impl HookKind {
+    /// All, in the order of a container's life, with the names that the configuration has.
+    pub const ALL: [(Self, &'static str); 6] = [
+        (Self::Prestart, "prestart"),
+        (Self::CreateRuntime, "createRuntime"),
+        (Self::CreateContainer, "createContainer"),
+        (Self::StartContainer, "startContainer"),
+        (Self::Poststart, "poststart"),
+        (Self::Poststop, "poststop"),
+    ];
+
+    fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(kind, _)| *kind == self).map_or("", |(_, name)| name)
+    }
+
+    fn listed(self) -> Listed {
+        match self {
+            Self::Prestart => oci::Hooks::prestart,
+            Self::CreateRuntime => oci::Hooks::create_runtime,
+            Self::CreateContainer => oci::Hooks::create_container,
+            Self::StartContainer => oci::Hooks::start_container,
+            Self::Poststart => oci::Hooks::poststart,
+            Self::Poststop => oci::Hooks::poststop,
+        }
+    }
+}
+
+/// The hooks of one container, and what they are told of it.
+///
+/// [`Prepared::create`](crate::Prepared::create) and [`Created::start`](crate::Created::start) run
+/// theirs themselves. This is for a program whose `start` or `delete` is another process: it makes the
+/// value again, of the same configuration.
+#[derive(Debug)]
+pub struct Hooks {
+    all: Vec<Hook>,
+    id: String,
+    bundle: PathBuf,
+    /// What the hooks are of; none where there is no hook.
+    spec: Option<oci::Spec>,
+}
+
+#[derive(Debug)]
+struct Hook {
+    kind: HookKind,
+    index: usize,
+    program: Program,
+    timeout: Option<Duration>,
+}
+
+impl Hooks {
+    /// The hooks of `spec`, of the container `id` with the bundle directory `bundle`.
+    ///
+    /// # Errors
+    /// A path is not absolute, a string has a NUL byte, a timeout is not above zero; the bundle's
+    /// directory is not there.
+    pub fn prepare(spec: &oci::Spec, id: &str, bundle: &Path) -> Result<Self, Error> {
+        let mut all = Vec::new();
+        for (kind, name) in HookKind::ALL {
+            let listed = spec.hooks().as_ref().and_then(|hooks| (kind.listed())(hooks).as_ref());
+            for (index, hook) in listed.into_iter().flatten().enumerate() {
+                all.push(prepare(kind, index, hook, &format!("hooks.{name}[{index}]"))?);
+            }
+        }
+        let bundle = match all.is_empty() {
+            true => bundle.to_owned(),
+            false => std::fs::canonicalize(bundle)
+                .map_err(Error::io("finding the path of the bundle", bundle))?,
+        };
+        Ok(Self { spec: (!all.is_empty()).then(|| spec.clone()), all, id: id.to_owned(), bundle })
+    }
+
+    pub(crate) fn set_id(&mut self, id: &str) {
+        id.clone_into(&mut self.id);
+    }
+
+    pub(crate) fn has(&self, kinds: &[HookKind]) -> bool {
+        self.all.iter().any(|hook| kinds.contains(&hook.kind))
+    }
+
+    /// The container's state as hooks get it on their standard input (runtime.md, "State"): `status` is
+    /// `creating`, `created`, `running` or `stopped`; a stopped container has no `pid`.
+    fn state(&self, status: &str, pid: Option<Pid>) -> Vec<u8> {
+        let spec = self.spec.as_ref();
+        let mut state = serde_json::json!({
+            "ociVersion": spec.map(oci::Spec::version), "id": self.id, "status": status,
+            "bundle": self.bundle,
+            "annotations": spec.and_then(|spec| spec.annotations().clone()).unwrap_or_default(),
+        });
+        if let Some(pid) = pid {
+            state["pid"] = pid.as_raw_nonzero().get().into();
+        }
+        state.to_string().into_bytes()
+    }
+
+    fn of(&self, kind: HookKind) -> impl Iterator<Item = &Hook> {
+        self.all.iter().filter(move |hook| hook.kind == kind)
+    }
+
+    /// Runs `prestart`, `createRuntime` and `createContainer` hooks, in this order. The container's
+    /// process `pid`, open as `pidfd`, waits before its root is switched, in namespaces of its own of
+    /// the kinds `own`.
+    ///
+    /// # Errors
+    /// One failed ([`Error::Hook`]); the others were not run.
+    pub(crate) fn create(
+        &self,
+        pidfd: BorrowedFd<'_>,
+        pid: Pid,
+        own: Namespaces,
+    ) -> Result<(), Error> {
+        let state = self.state("creating", Some(pid));
+        for kind in [HookKind::Prestart, HookKind::CreateRuntime] {
+            self.run_in_runtime(kind, &state)?;
+        }
+        if !self.has(&[HookKind::CreateContainer]) {
+            return Ok(());
+        }
+        // The root that paths have there: joining the mount namespace alone would lead to the
+        // container's, which lies on it already.
+        let root = directory(Path::new(&format!("/proc/{pid}/root")))?;
+        let spawn = Spawn::new().join(pidfd, own);
+        for hook in self.of(HookKind::CreateContainer) {
+            let place = Place { root: Some(root.as_fd()), directory: root.as_fd() };
+            let run = hook_run::run(&hook.program, &spawn, place, &state, hook.timeout)?;
+            run.map_err(|reason| hook.failed(reason))?;
+        }
+        Ok(())
+    }
+
+    /// Runs the `startContainer` hooks in the container whose process `pid` (open as `pidfd`) is
+    /// created: as its user, with its capabilities, limits and seccomp filter, in its cgroup, whose
+    /// directory `cgroup` is open on.
+    ///
+    /// # Errors
+    /// One failed ([`Error::Hook`]); the others were not run.
+    pub fn start_container(
+        &self,
+        pidfd: BorrowedFd<'_>,
+        pid: Pid,
+        cgroup: Option<BorrowedFd<'_>>,
+    ) -> Result<(), Error> {
+        let Some(spec) = &self.spec else { return Ok(()) };
+        let Some(process) = spec.process() else { return Ok(()) };
+        let state = self.state("created", Some(pid));
+        let copy = |fd: BorrowedFd<'_>| {
+            fd.try_clone_to_owned().map_err(Error::io("copying a descriptor of", "the container"))
+        };
+        for hook in self.of(HookKind::StartContainer) {
+            let (streams, stdio) = hook_run::Streams::new(&state)?;
+            let mut exec = PreparedExec::hook(copy(pidfd)?, pid, process, stdio, &hook.program)?;
+            exec = exec.seccomp(&self.bundle, spec, None)?.id(&self.id);
+            if let Some(cgroup) = cgroup {
+                exec = exec.cgroup(copy(cgroup)?);
+            }
+            let running = exec.start().map_err(|error| hook.failed(error.to_string()))?;
+            streams.wait(running.child(), hook.timeout)?.map_err(|reason| hook.failed(reason))?;
+        }
+        Ok(())
+    }
+
+    /// Runs the `poststart` hooks of the container whose process is `pid`. What fails is a sentence in
+    /// what it returns, and keeps neither the container nor the other hooks from going on.
+    pub fn poststart(&self, pid: Pid) -> Vec<String> {
+        self.all_in_runtime(HookKind::Poststart, &self.state("running", Some(pid)))
+    }
+
+    /// Runs the `poststop` hooks, after the container was destroyed; what fails is a sentence in what
+    /// it returns.
+    pub fn poststop(&self) -> Vec<String> {
+        self.all_in_runtime(HookKind::Poststop, &self.state("stopped", None))
+    }
+
+    fn all_in_runtime(&self, kind: HookKind, state: &[u8]) -> Vec<String> {
+        let run = |hook| self.one_in_runtime(hook, state).err().map(|error| error.to_string());
+        self.of(kind).filter_map(run).collect()
+    }
+
+    fn run_in_runtime(&self, kind: HookKind, state: &[u8]) -> Result<(), Error> {
+        self.of(kind).try_for_each(|hook| self.one_in_runtime(hook, state))
+    }
+
+    fn one_in_runtime(&self, hook: &Hook, state: &[u8]) -> Result<(), Error> {
+        let bundle = directory(&self.bundle)?;
+        let place = Place { root: None, directory: bundle.as_fd() };
+        hook_run::run(&hook.program, &Spawn::new(), place, state, hook.timeout)?
+            .map_err(|reason| hook.failed(reason))
+    }
+}
+
+impl Hook {
+    fn failed(&self, reason: String) -> Error {
+        let path =
+            self.program.candidates().first().map(|path| path.to_string_lossy().into_owned());
+        Error::Hook {
+            kind: self.kind.name(),
+            index: self.index,
+            path: path.unwrap_or_default().into(),
+            reason,
+        }
+    }
+}
+
+fn prepare(kind: HookKind, index: usize, hook: &oci::Hook, field: &str) -> Result<Hook, Error> {
+    let at = |name: &str| format!("{field}.{name}");
+    if !hook.path().is_absolute() {
+        let reason = format!("{:?} is not absolute", hook.path());
+        return Err(Error::field(at("path"), reason));
+    }
+    let text = |name: &str, text: &[u8]| {
+        CString::new(text).map_err(|_| Error::field(at(name), "it has a NUL byte"))
+    };
+    let path = text("path", hook.path().as_os_str().as_encoded_bytes())?;
+    let texts = |name: &str, list: &Option<Vec<String>>| {
+        list.iter().flatten().map(|entry| text(name, entry.as_bytes())).collect::<Result<_, _>>()
+    };
+    let mut args: Vec<CString> = texts("args", hook.args())?;
+    if args.is_empty() {
+        args.push(path.clone());
+    }
+    let timeout = match hook.timeout() {
+        None => None,
+        Some(seconds @ 1..) => Some(Duration::from_secs(seconds.unsigned_abs())),
+        Some(seconds) => {
+            let reason = format!("{seconds} is not above zero; give the seconds it may take");
+            return Err(Error::field(at("timeout"), reason));
+        }
+    };
+    let program = Program::new(vec![path], args, texts("env", hook.env())?);
+    Ok(Hook { kind, index, program, timeout })
+}
+
+fn directory(path: &Path) -> Result<OwnedFd, Error> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty())
+        .map_err(|errno| Error::io("opening, to run hooks there,", path)(errno.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn hooks(hooks: serde_json::Value) -> Result<Hooks, String> {
+        let spec = json!({"ociVersion": "1.2.0", "annotations": {"a": "b"}, "hooks": hooks});
+        let spec: oci::Spec = serde_json::from_value(spec).unwrap();
+        Hooks::prepare(&spec, "id", Path::new("/")).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_is_wrong_names_its_field() {
+        for (value, field) in [
+            (json!({"prestart": [{"path": "x"}]}), "hooks.prestart[0].path"),
+            (
+                json!({"poststop": [{"path": "/x"}, {"path": "/x", "timeout": 0}]}),
+                "hooks.poststop[1].timeout",
+            ),
+            (
+                json!({"startContainer": [{"path": "/x", "args": ["a\u{0}"]}]}),
+                "hooks.startContainer[0].args",
+            ),
+        ] {
+            let error = hooks(value).unwrap_err();
+            assert!(error.starts_with(field), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_state_is_what_the_specification_describes() {
+        let hooks = hooks(json!({"poststop": [{"path": "/x"}]})).unwrap();
+        let state = |status, pid| -> serde_json::Value {
+            serde_json::from_slice(&hooks.state(status, pid)).unwrap()
+        };
+        let common =
+            json!({"ociVersion": "1.2.0", "id": "id", "bundle": "/", "annotations": {"a": "b"}});
+        let mut running = common.clone();
+        running["status"] = "running".into();
+        running["pid"] = 7.into();
+        assert_eq!(state("running", Pid::from_raw(7)), running);
+        let mut stopped = common;
+        stopped["status"] = "stopped".into();
+        assert_eq!(state("stopped", None), stopped);
+    }
+}

@@ -1,0 +1,141 @@
+//! `root`: how the container's root becomes the root of its process.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use ns_core::Namespaces;
+use oci_spec::runtime as oci;
+use pivot::RootPropagation;
+use rustix::fs::{Mode, OFlags};
+use sys::{Failure, Step};
+
+use crate::Error;
+use crate::namespaces::OwnNamespaces;
+
+/// The way to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// In a mount namespace of the container: the root's mount becomes that of the namespace.
+    Pivot,
+    /// The same without pivot_root(2).
+    Move,
+    /// In the caller's mount namespace, where nothing is mounted.
+    Chroot,
+}
+
+/// The container's root, open.
+#[derive(Debug)]
+pub(crate) struct Root {
+    /// A detached clone of the root's mount; the directory itself for [`Way::Chroot`]. By it the root
+    /// can be looked into afterwards too.
+    fd: OwnedFd,
+    way: Way,
+    propagation: RootPropagation,
+    read_only: bool,
+}
+
+impl Root {
+    /// Opens the root at `path`.
+    ///
+    /// # Errors
+    /// It is not there, or cannot be cloned; something is to be mounted, and there is no mount namespace
+    /// for it.
+    pub(crate) fn prepare(
+        path: &Path,
+        root: &oci::Root,
+        spec: &oci::Spec,
+        namespaces: &OwnNamespaces,
+    ) -> Result<Self, Error> {
+        if root.path().as_os_str().is_empty() {
+            return Err(Error::field("root.path", "it is missing; give the root's directory"));
+        }
+        let io = |op| move |errno: rustix::io::Errno| Error::io(op, path)(errno.into());
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = rustix::fs::open(path, flags, Mode::empty())
+            .map_err(io("opening the container's root"))?;
+        let word = spec.linux().as_ref().and_then(|linux| linux.rootfs_propagation().as_deref());
+        let propagation = word
+            .filter(|word| !word.is_empty())
+            .map_or(Ok(RootPropagation::Private), RootPropagation::from_word)?;
+        let read_only = root.readonly().unwrap_or(false);
+        if !namespaces.kinds().contains(Namespaces::MOUNT) {
+            nothing_is_mounted(spec, read_only)?;
+            return Ok(Self { fd: directory, way: Way::Chroot, propagation, read_only });
+        }
+        let fd = sys::mount::clone_tree(&directory, c"", true)
+            .map_err(io("cloning the mount of the container's root"))?;
+        Ok(Self { fd, way: Way::Pivot, propagation, read_only })
+    }
+
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// Whether nodes may be made in its `/dev`: never in one that is the host's directory.
+    pub(crate) fn makes_devices(&self) -> bool {
+        self.way != Way::Chroot
+    }
+
+    pub(crate) fn no_pivot(&mut self) {
+        if self.way == Way::Pivot {
+            self.way = Way::Move;
+        }
+    }
+
+    /// Child side. Gives the root, below which all else is attached; paths still mean the caller's.
+    pub(crate) fn enter(&self) -> Result<OwnedFd, Failure> {
+        match self.way {
+            Way::Pivot | Way::Move => pivot::enter(self.fd.as_fd(), self.propagation),
+            Way::Chroot => {
+                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                rustix::fs::openat(&self.fd, c".", flags, Mode::empty())
+                    .step("opening the container's root")
+            }
+        }
+    }
+
+    /// Child side. Makes `root` the process's root.
+    pub(crate) fn switch(&self, root: BorrowedFd<'_>) -> Result<(), Failure> {
+        match self.way {
+            Way::Pivot => pivot::pivot(root, self.propagation),
+            Way::Move => pivot::stay(root, self.propagation),
+            Way::Chroot => pivot::change_root(root),
+        }
+    }
+
+    /// Child side, after everything else.
+    pub(crate) fn protect(&self, root: BorrowedFd<'_>) -> Result<(), Failure> {
+        match self.read_only {
+            true => pivot::read_only(root),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Without a mount namespace of its own, what a container mounts the whole host would see, and keep.
+fn nothing_is_mounted(spec: &oci::Spec, read_only: bool) -> Result<(), Error> {
+    let linux = spec.linux().as_ref();
+    let any = |list: Option<&Vec<String>>| list.is_some_and(|list| !list.is_empty());
+    let mounts = spec.mounts().as_ref().is_some_and(|mounts| !mounts.is_empty());
+    let masked = any(linux.and_then(|linux| linux.masked_paths().as_ref()));
+    let read_only_paths = any(linux.and_then(|linux| linux.readonly_paths().as_ref()));
+    let devices = linux.and_then(|linux| linux.devices().as_ref());
+    let devices = devices.is_some_and(|devices| !devices.is_empty());
+    let terminal = spec.process().as_ref().and_then(oci::Process::terminal).unwrap_or(false);
+    let asked = [
+        (mounts, "mounts"),
+        (masked, "linux.maskedPaths"),
+        (read_only_paths, "linux.readonlyPaths"),
+        (devices, "linux.devices"),
+        (read_only, "root.readonly"),
+        (terminal, "process.terminal"),
+    ];
+    match asked.iter().find(|(asked, _)| *asked) {
+        Some((_, field)) => {
+            let reason = "it would change the host's own mounts; add {\"type\": \"mount\"} to \
+                          linux.namespaces";
+            Err(Error::field(*field, reason))
+        }
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,210 @@
+//! Hooks: when they are run, where, and what comes of one that fails.
+
+use std::path::{Path, PathBuf};
+
+use oci_runtime::{Error, Hooks, Prepared, Stdio};
+use serde_json::{Value, json};
+
+use crate::{script, spec};
+
+/// A hook that runs a shell script of the host's.
+fn shell(command: &str) -> Value {
+    json!({"path": "/bin/sh", "args": ["hook", "-c", command], "env": ["PATH=/usr/bin:/bin"]})
+}
+
+/// The same, noting `name`, its state and its namespaces in `dir`.
+fn noting(dir: &Path, name: &str) -> Value {
+    let file = dir.join(name);
+    shell(&format!(
+        "cat >{0}; for n in mnt net pid; do readlink /proc/self/ns/$n >>{0}.ns; done; echo {name} >>{1}",
+        file.display(),
+        dir.join("order").display()
+    ))
+}
+
+struct Bundle {
+    dir: tempfile::TempDir,
+}
+
+impl Bundle {
+    fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap() }
+    }
+
+    fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path().join(name)).unwrap_or_default()
+    }
+
+    fn prepared(&self, config: Value) -> Prepared {
+        let stdio = Stdio::null().unwrap();
+        Prepared::new(self.path(), &spec(config), stdio).unwrap().id("the-id")
+    }
+}
+
+#[test]
+fn all_are_run_in_their_order_with_their_state_and_place() {
+    let bundle = Bundle::new();
+    let dir = bundle.path();
+    // The container sees the bundle's directory at /tmp/b.
+    let inside = PathBuf::from("/tmp/b");
+    let mut config = script("echo program >>/tmp/b/order; sleep 1000");
+    config["annotations"] = json!({"a": "b"});
+    config["mounts"].as_array_mut().unwrap().push(json!({
+        "destination": inside, "type": "bind", "source": dir, "options": ["rbind"],
+    }));
+    config["hooks"] = json!({
+        "prestart": [noting(dir, "prestart"), noting(dir, "prestart2")],
+        "createRuntime": [noting(dir, "createRuntime")],
+        "createContainer": [noting(dir, "createContainer")],
+        "startContainer": [noting(&inside, "startContainer")],
+        "poststart": [noting(dir, "poststart")],
+        "poststop": [noting(dir, "poststop")],
+    });
+    std::fs::set_permissions(dir, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+    let created = bundle.prepared(config.clone()).create().unwrap();
+    let order = "prestart\nprestart2\ncreateRuntime\ncreateContainer\n";
+    assert_eq!(bundle.read("order"), order);
+    let pid = created.pid();
+    let running = created.start().unwrap();
+    assert_eq!(running.warnings(), [""; 0]);
+    let namespaces = |process: &str| {
+        ["mnt", "net", "pid"]
+            .map(|kind| std::fs::read_link(format!("/proc/{process}/ns/{kind}")).unwrap())
+            .map(|link| format!("{}\n", link.display()))
+            .concat()
+    };
+    let (host, container) = (namespaces("self"), namespaces(&pid.to_string()));
+    running.kill().unwrap();
+    running.wait().unwrap();
+    assert_eq!(Hooks::prepare(&spec(config), "the-id", dir).unwrap().poststop(), [""; 0]);
+    for (name, status, place) in [
+        ("prestart", "creating", &host),
+        ("prestart2", "creating", &host),
+        ("createRuntime", "creating", &host),
+        ("createContainer", "creating", &container),
+        ("startContainer", "created", &container),
+        ("poststart", "running", &host),
+        ("poststop", "stopped", &host),
+    ] {
+        let state: Value = serde_json::from_str(&bundle.read(name)).unwrap();
+        let mut want = json!({
+            "ociVersion": "1.2.0", "id": "the-id", "status": status, "bundle": dir,
+            "annotations": {"a": "b"},
+        });
+        if status != "stopped" {
+            want["pid"] = pid.as_raw_nonzero().get().into();
+        }
+        assert_eq!(state, want, "{name}");
+        assert_eq!(&bundle.read(&format!("{name}.ns")), place, "{name}");
+    }
+    let order = bundle.read("order");
+    assert!(
+        order.starts_with("prestart\nprestart2\ncreateRuntime\ncreateContainer\nstartContainer\n")
+    );
+    assert!(order.ends_with("poststop\n") && order.contains("program\n"), "{order}");
+}
+
+#[test]
+fn one_that_fails_ends_the_container_with_what_it_wrote() {
+    for kind in ["prestart", "createRuntime", "createContainer", "startContainer"] {
+        let bundle = Bundle::new();
+        let mut config = script("exit 0");
+        config["hooks"] = json!({
+            kind: [shell("exit 0"), shell("echo out; echo why >&2; exit 3"), shell("touch /tmp/never")],
+            "poststop": [noting(bundle.path(), "poststop")],
+        });
+        let created = bundle.prepared(config).create();
+        let error = match kind {
+            "startContainer" => {
+                let created = created.unwrap();
+                let pid = created.pid();
+                let error = created.start().unwrap_err();
+                assert!(!Path::new(&format!("/proc/{pid}")).exists());
+                error
+            }
+            _ => created.unwrap_err(),
+        };
+        let text = error.to_string();
+        let want = format!(
+            "error running {kind} hook #1: /bin/sh: exit status 3, stdout: out, stderr: why"
+        );
+        assert_eq!(text, want);
+        assert!(matches!(error, Error::Hook { index: 1, .. }));
+        assert_eq!(bundle.read("order"), "poststop\n", "{kind}");
+        assert!(!Path::new("/tmp/never").exists());
+    }
+}
+
+#[test]
+fn a_hook_that_is_not_there_or_does_not_end_is_said() {
+    let bundle = Bundle::new();
+    let mut config = script("exit 0");
+    config["hooks"] = json!({"createRuntime": [{"path": "/no/such/hook"}]});
+    let error = bundle.prepared(config).create().unwrap_err().to_string();
+    assert!(error.starts_with("error running createRuntime hook #0: /no/such/hook: "), "{error}");
+    assert!(error.contains("No such file"), "{error}");
+    let mut config = script("exit 0");
+    let mut slow = shell("echo slow; sleep 1000");
+    slow["timeout"] = json!(1);
+    config["hooks"] = json!({"prestart": [slow]});
+    let error = bundle.prepared(config).create().unwrap_err().to_string();
+    assert!(error.contains("timeout of 1 s") && error.contains("stdout: slow"), "{error}");
+}
+
+#[test]
+fn a_failing_poststart_or_poststop_hook_is_a_warning() {
+    let bundle = Bundle::new();
+    let mut config = script("exit 7");
+    config["hooks"] = json!({
+        "poststart": [shell("exit 1"), noting(bundle.path(), "second")],
+        "poststop": [shell("exit 2")],
+    });
+    let running = bundle.prepared(config.clone()).create().unwrap().start().unwrap();
+    assert_eq!(running.warnings().len(), 1);
+    assert!(running.warnings()[0].starts_with("error running poststart hook #0"));
+    assert_eq!(running.wait().unwrap().code(), 7);
+    assert_eq!(bundle.read("order"), "second\n");
+    let warnings = Hooks::prepare(&spec(config), "x", bundle.path()).unwrap().poststop();
+    assert!(warnings[0].contains("poststop hook #0: /bin/sh: exit status 2"), "{warnings:?}");
+}
+
+#[test]
+fn a_start_hook_has_no_more_rights_than_the_container() {
+    let bundle = Bundle::new();
+    let mut config = script("exit 0");
+    config["process"]["user"] = json!({"uid": 12, "gid": 34});
+    config["process"]["noNewPrivileges"] = json!(true);
+    config["hooks"] = json!({"startContainer": [shell(
+        "id -u >&2; id -g >&2; grep -E 'CapEff|CapBnd|NoNewPrivs' /proc/self/status >&2; exit 1"
+    )]});
+    let error = bundle.prepared(config).create().unwrap().start().unwrap_err().to_string();
+    let none = "0000000000000000";
+    let want = format!("stderr: 12\n34\nCapEff:\t{none}\nCapBnd:\t{none}\nNoNewPrivs:\t1");
+    assert!(error.ends_with(&want), "{error}");
+}
+
+#[test]
+fn hooks_know_user_namespaces() {
+    let bundle = Bundle::new();
+    let mut config = script("exit 0");
+    let map = json!([{"containerID": 0, "hostID": 700_000, "size": 10}]);
+    config["linux"]["uidMappings"] = map.clone();
+    config["linux"]["gidMappings"] = map;
+    config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+    let show = "id -u; cat /proc/self/uid_map; exit 1";
+    for kind in ["createContainer", "startContainer"] {
+        config["hooks"] = json!({kind: [shell(show)]});
+        let error = match bundle.prepared(config.clone()).create() {
+            Ok(created) => created.start().unwrap_err(),
+            Err(error) => error,
+        };
+        let error = error.to_string();
+        let words: Vec<&str> = error.split_whitespace().collect();
+        let at = words.iter().position(|word| *word == "stdout:").unwrap();
+        assert_eq!(words[at + 1..at + 4], ["0", "0", "700000"], "{error}");
+    }
+}
