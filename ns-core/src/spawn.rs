@@ -1,6 +1,7 @@
 //! The clone itself.
 
 use std::convert::Infallible;
+use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use rustix::io::Errno;
@@ -18,12 +19,23 @@ const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 /// What [`Error::System`] calls the clone.
 pub(crate) const CLONE: &str = "starting a process (clone3)";
 
+/// What the child does before all else.
+#[derive(Clone, Copy)]
+struct First<'fd>(&'fd dyn Fn() -> Result<(), Failure>);
+
+impl fmt::Debug for First<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("First")
+    }
+}
+
 /// A process to be started: which namespaces are new, which are joined, which cgroup it begins in.
 #[derive(Clone, Debug, Default)]
 pub struct Spawn<'fd> {
     namespaces: Namespaces,
     joins: Vec<(BorrowedFd<'fd>, Namespaces)>,
     cgroup: Option<BorrowedFd<'fd>>,
+    first: Option<First<'fd>>,
     uid_map: Vec<IdMap>,
     gid_map: Vec<IdMap>,
     time_offsets: Vec<u8>,
@@ -63,6 +75,21 @@ impl<'fd> Spawn<'fd> {
     pub fn cgroup(mut self, fd: BorrowedFd<'fd>) -> Self {
         self.cgroup = Some(fd);
         self
+    }
+
+    /// Lets the process do this before all else: as long as it is in the caller's namespaces (but for new
+    /// ones that the clone makes), and before its new cgroup namespace is rooted where it is then. System
+    /// calls only, as in [`Spawn::spawn`].
+    #[must_use]
+    pub fn first(mut self, first: &'fd dyn Fn() -> Result<(), Failure>) -> Self {
+        self.first = Some(First(first));
+        self
+    }
+
+    /// Whether the process enters its cgroup by the clone or after it: the clone would root a new cgroup
+    /// namespace at the caller's.
+    fn leaves_callers_group(&self) -> bool {
+        self.cgroup.is_some() || self.first.is_some()
     }
 
     /// The id maps of the new user namespace, at most 340 lines each (Linux 4.15). They are written
@@ -219,9 +246,10 @@ impl<'fd> Spawn<'fd> {
         // The clone would enter a new time namespace before its clocks can be set.
         let mut namespaces = self.namespaces - Namespaces::TIME;
         let mut flags = 0;
-        if self.cgroup.is_some() {
-            // The clone would root the new namespace at the caller's group, before it enters its own.
+        if self.leaves_callers_group() {
             namespaces -= Namespaces::CGROUP;
+        }
+        if self.cgroup.is_some() {
             flags |= CLONE_INTO_CGROUP;
         }
         if self.way() == Way::Clone {
@@ -244,6 +272,9 @@ impl<'fd> Spawn<'fd> {
         unsafe { libc::close(parent.as_raw_fd()) };
         let gate = Gate::on(child.as_fd());
         let run = || {
+            if let Some(First(first)) = self.first {
+                first()?;
+            }
             match self.way() {
                 Way::Clone => self.enter_after_clone(gate)?,
                 Way::Steps => self.enter_by_steps(gate)?,
@@ -261,7 +292,7 @@ impl<'fd> Spawn<'fd> {
         if self.namespaces.contains(Namespaces::USER) {
             gate.opened()?;
         }
-        if self.cgroup.is_some() && self.namespaces.contains(Namespaces::CGROUP) {
+        if self.leaves_callers_group() && self.namespaces.contains(Namespaces::CGROUP) {
             new_namespaces(Namespaces::CGROUP).step("making the cgroup namespace")?;
         }
         if self.namespaces.contains(Namespaces::TIME) {

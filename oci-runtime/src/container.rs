@@ -5,16 +5,18 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use cgroup::{Join, Location};
 use ns_core::{Child, Door, Event, Gate, Namespaces};
 use oci_spec::runtime as oci;
 use pivot::{Devices, Masks};
 use rustix::process::{DumpableBehavior, Pid};
 use sys::{Failure, Report, Step};
 
+use crate::group::{Made, OwnGroup};
 use crate::hooks::{HookKind, Hooks};
 use crate::mounts::{Mount, Mounts};
 use crate::namespaces::OwnNamespaces;
-use crate::parts::{PART_DEVICES, PART_MASKS, PART_MOUNTS, PART_SYSCTLS, Phase};
+use crate::parts::{PART_DEVICES, PART_GROUP, PART_MASKS, PART_MOUNTS, PART_SYSCTLS, Phase};
 use crate::process::Process;
 use crate::root::Root;
 use crate::seccomp::Seccomp;
@@ -38,6 +40,7 @@ pub struct Prepared {
     process: Option<Process>,
     oom_score_adj: Option<i32>,
     cgroup: Option<OwnedFd>,
+    group: OwnGroup,
     /// Where the process waits for a start by another program than its creator.
     door: Option<Door>,
     hooks: Hooks,
@@ -112,6 +115,7 @@ impl Prepared {
             root,
             namespaces,
             cgroup: None,
+            group: OwnGroup::prepare(&linux)?,
             door: None,
             keyring: true,
             warnings,
@@ -122,6 +126,14 @@ impl Prepared {
     #[must_use]
     pub fn cgroup(mut self, fd: OwnedFd) -> Self {
         self.cgroup = Some(fd);
+        self
+    }
+
+    /// Makes the container's cgroup there, instead of where `linux.cgroupsPath` says: in the hierarchies
+    /// that `location` names and in no other.
+    #[must_use]
+    pub fn group(mut self, location: Location) -> Self {
+        self.group.put_at(location);
         self
     }
 
@@ -186,22 +198,45 @@ impl Prepared {
     /// A step or a hook failed; nothing of the container is left, and its `poststop` hooks were run
     /// where others were.
     pub fn create(self) -> Result<Created, Error> {
-        let mut spawn = self.namespaces.spawn();
-        if let Some(fd) = &self.cgroup {
-            spawn = spawn.cgroup(fd.as_fd());
-        }
-        let mut child = spawn.spawn(|gate| self.in_child(gate))?;
-        match self.attend(&mut child) {
-            Ok(terminal) => Ok(Created { child, terminal, prepared: self }),
+        let group = self.group.make()?;
+        match self.create_in(group.as_ref()) {
+            Ok((child, terminal)) => Ok(Created { child, terminal, prepared: self, group }),
             Err(error) => {
-                end(&child);
+                group.iter().for_each(Made::take_back);
                 Err(self.after_failure(error))
             }
         }
     }
 
+    fn create_in(&self, group: Option<&Made>) -> Result<(Child, Option<OwnedFd>), Error> {
+        let mut spawn = self.namespaces.spawn();
+        if let Some(fd) = &self.cgroup {
+            spawn = spawn.cgroup(fd.as_fd());
+        }
+        let join = group.map(|group| &group.join);
+        let first = || crate::group::enter(join);
+        if let Some(join) = join {
+            spawn = spawn.first(&first);
+            if let Some(fd) = join.unified() {
+                spawn = spawn.cgroup(fd);
+            }
+        }
+        let mut child = spawn.spawn(|gate| self.in_child(gate))?;
+        match self.attend(&mut child, join) {
+            Ok(terminal) => Ok((child, terminal)),
+            Err(error) => {
+                end(&child);
+                Err(error)
+            }
+        }
+    }
+
     /// The parent's part, up to the child's last gate. Gives the master of its terminal.
-    fn attend(&self, child: &mut Child) -> Result<Option<OwnedFd>, Error> {
+    fn attend(
+        &self,
+        child: &mut Child,
+        join: Option<&Join>,
+    ) -> Result<Option<OwnedFd>, Error> {
         let mut terminal = None;
         loop {
             match child.next()? {
@@ -227,6 +262,10 @@ impl Prepared {
                     Some(Phase::Created) => break,
                     None => return Err(ns_core::Error::Protocol { bytes: 2 }.into()),
                 },
+                Event::Failed(report) if report.part == PART_GROUP => {
+                    let what = join.map(|join| join.describe(report.index)).unwrap_or_default();
+                    return Err(Error::Setup { what, report });
+                }
                 // Explained while the container's mounts are still there.
                 Event::Failed(report) => return Err(self.explain(report)),
                 Event::Executed => return Err(Error::Died(child.wait()?)),
@@ -362,6 +401,7 @@ pub struct Created {
     child: Child,
     terminal: Option<OwnedFd>,
     prepared: Prepared,
+    group: Option<Made>,
 }
 
 impl Created {
@@ -395,9 +435,10 @@ impl Created {
     /// A `startContainer` hook failed; the program cannot be executed ([`Error::Command`]), or there
     /// is none ([`Error::NoProcess`]). Nothing of the container is left.
     pub fn start(self) -> Result<Running, Error> {
-        let Self { mut child, terminal, prepared } = self;
-        if let Err(error) = prepared.let_go(&mut child) {
+        let Self { mut child, terminal, prepared, group } = self;
+        if let Err(error) = prepared.let_go(&mut child, group.as_ref()) {
             end(&child);
+            group.iter().for_each(Made::take_back);
             return Err(prepared.after_failure(error));
         }
         let warnings = prepared.hooks.poststart(child.pid());
@@ -406,12 +447,12 @@ impl Created {
 }
 
 impl Prepared {
-    fn let_go(&self, child: &mut Child) -> Result<(), Error> {
+    fn let_go(&self, child: &mut Child, group: Option<&Made>) -> Result<(), Error> {
         if self.process.is_none() {
             return Err(Error::NoProcess);
         }
-        let cgroup = self.cgroup.as_ref().map(OwnedFd::as_fd);
-        self.hooks.start_container(child.pidfd(), child.pid(), cgroup)?;
+        let join = || group.map(Made::join_again).transpose();
+        self.hooks.start_container(child.pidfd(), child.pid(), &join)?;
         child.proceed()?;
         match child.next()? {
             Event::Executed => Ok(()),

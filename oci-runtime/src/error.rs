@@ -55,6 +55,9 @@ pub enum Error {
     /// A seccomp filter that no program can be made of.
     #[error(transparent)]
     Seccomp(seccomp_oci::Error),
+    /// A cgroup.
+    #[error(transparent)]
+    Cgroup(#[from] cgroup::Error),
     /// Starting the process.
     #[error(transparent)]
     Process(#[from] ns_core::Error),

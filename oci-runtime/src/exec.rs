@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use cgroup::Join;
 use ns_core::{Child, Event, Gate, Namespaces, Spawn};
 use oci_spec::runtime as oci;
 use rustix::fs::{Mode, OFlags};
@@ -14,7 +15,7 @@ use rustix::thread::CpuSet;
 use sys::exec::Program;
 use sys::{Failure, Report, Step};
 
-use crate::parts::Phase;
+use crate::parts::{PART_GROUP, Phase};
 use crate::process::Process;
 use crate::scheduling::{self, Affinity};
 use crate::seccomp::Seccomp;
@@ -29,6 +30,7 @@ pub struct PreparedExec {
     affinity: Affinity,
     joined: Namespaces,
     cgroup: Option<OwnedFd>,
+    join: Option<Join>,
     warnings: Vec<String>,
 }
 
@@ -71,7 +73,7 @@ impl PreparedExec {
         let mut warnings = Vec::new();
         let affinity = Affinity::prepare(process)?;
         let process = Process::prepare(process, stdio, in_user, &mut warnings)?;
-        Ok(Self { target: pidfd, root, process, affinity, joined, cgroup: None, warnings })
+        Ok(Self { target: pidfd, root, process, affinity, joined, cgroup: None, join: None, warnings })
     }
 
     /// A hook as a process of the container, with all that `process` has but its program and terminal.
@@ -87,6 +89,13 @@ impl PreparedExec {
         let mut exec = Self::new(pidfd, pid, &process, stdio)?;
         exec.process.program = program.clone();
         Ok(exec)
+    }
+
+    /// Starts the process in a cgroup: the container's.
+    #[must_use]
+    pub fn group(mut self, join: Join) -> Self {
+        self.join = Some(join);
+        self
     }
 
     /// Starts the process in the cgroup (v2) whose directory `fd` is open on: the container's.
@@ -152,6 +161,13 @@ impl PreparedExec {
         if let Some(fd) = &self.cgroup {
             spawn = spawn.cgroup(fd.as_fd());
         }
+        let first = || crate::group::enter(self.join.as_ref());
+        if let Some(join) = &self.join {
+            spawn = spawn.first(&first);
+            if let Some(fd) = join.unified() {
+                spawn = spawn.cgroup(fd);
+            }
+        }
         let started = Pinned::to(self.affinity.initial.as_ref())?;
         let child = spawn.spawn(|gate| self.in_child(gate));
         started.back()?;
@@ -206,6 +222,10 @@ impl PreparedExec {
 
     /// What a report is about.
     fn explain(&self, report: Report) -> Error {
+        if report.part == PART_GROUP {
+            let what = self.join.as_ref().map(|join| join.describe(report.index));
+            return Error::Setup { what: what.unwrap_or_default(), report };
+        }
         self.process.explain(self.root.as_fd(), report).unwrap_or_else(|report| Error::Setup {
             what: "the process in the container".to_owned(),
             report,

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use cgroup::Join;
 use ns_core::{Namespaces, Spawn};
 use oci_spec::runtime as oci;
 use rustix::fs::{Mode, OFlags};
@@ -165,8 +166,8 @@ impl Hooks {
     }
 
     /// Runs the `startContainer` hooks in the container whose process `pid` (open as `pidfd`) is
-    /// created: as its user, with its capabilities, limits and seccomp filter, in its cgroup, whose
-    /// directory `cgroup` is open on.
+    /// created: as its user, with its capabilities, limits and seccomp filter, in its cgroup, which
+    /// `join` opens.
     ///
     /// # Errors
     /// One failed ([`Error::Hook`]); the others were not run.
@@ -174,7 +175,7 @@ impl Hooks {
         &self,
         pidfd: BorrowedFd<'_>,
         pid: Pid,
-        cgroup: Option<BorrowedFd<'_>>,
+        join: &dyn Fn() -> Result<Option<Join>, Error>,
     ) -> Result<(), Error> {
         let Some(spec) = &self.spec else { return Ok(()) };
         let Some(process) = spec.process() else { return Ok(()) };
@@ -186,8 +187,8 @@ impl Hooks {
             let (streams, stdio) = hook_run::Streams::new(&state)?;
             let mut exec = PreparedExec::hook(copy(pidfd)?, pid, process, stdio, &hook.program)?;
             exec = exec.seccomp(&self.bundle, spec, None)?.id(&self.id);
-            if let Some(cgroup) = cgroup {
-                exec = exec.cgroup(copy(cgroup)?);
+            if let Some(join) = join()? {
+                exec = exec.group(join);
             }
             let running = exec.start().map_err(|error| hook.failed(error.to_string()))?;
             streams.wait(running.child(), hook.timeout)?.map_err(|reason| hook.failed(reason))?;

@@ -32,5 +32,6 @@ pub(crate) const PART_COMMAND: u16 = 4;
 pub(crate) const PART_SYSCTLS: u16 = 5;
 pub(crate) const PART_LIMITS: u16 = 6;
 pub(crate) const PART_LABELS: u16 = 7;
+pub(crate) const PART_GROUP: u16 = 8;
 /// From here on, the mounts: part - PART_MOUNTS is the mount's number.
 pub(crate) const PART_MOUNTS: u16 = 16;

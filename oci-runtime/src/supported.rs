@@ -14,8 +14,6 @@ fn unless_given<T>(field: &str, value: &Option<T>) -> Result<(), Error> {
 /// Refuses what is asked for and not done.
 pub(crate) fn check(spec: &oci::Spec) -> Result<(), Error> {
     let Some(linux) = spec.linux() else { return Ok(()) };
-    unless_given("linux.cgroupsPath", linux.cgroups_path())?;
-    unless_given("linux.resources", linux.resources())?;
     unless_given("linux.intelRdt", linux.intel_rdt())?;
     Ok(())
 }
