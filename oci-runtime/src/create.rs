@@ -1,7 +1,9 @@
 //! The way of a container onto the record.
 
 use std::os::fd::BorrowedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+use cgroup::Hierarchies;
 
 use crate::home::Lock;
 use crate::record::Record;
@@ -28,16 +30,17 @@ impl Making {
         spec: &spec::Spec,
         created: String,
     ) -> Result<Self, Error> {
-        let root = spec.root().as_ref().map_or_else(PathBuf::new, |root| bundle.join(root.path()));
+        let rootfs = spec.root().as_ref().map(|root| bundle.join(root.path()));
         let record = Record {
             oci_version: spec.version().clone(),
             pid: 0,
             pid_start: 0,
             bundle: bundle.to_owned(),
-            rootfs: std::path::absolute(&root).map_err(Error::io("naming", &root))?,
+            rootfs: rootfs.unwrap_or_default(),
             created,
             annotations: spec.annotations().clone().unwrap_or_default(),
             uid: rustix::process::geteuid().as_raw(),
+            cgroup: location(spec)?,
         };
         let (place, lock) = home.make(id)?;
         let failed = Error::io("writing the configuration of", place.path());
@@ -81,5 +84,14 @@ impl Making {
     /// Its directory cannot be removed.
     pub fn abandon(self) -> Result<(), Error> {
         self.container.place.remove(self.lock)
+    }
+}
+
+/// Where the container's cgroup is going to lie.
+fn location(spec: &spec::Spec) -> Result<String, Error> {
+    let linux = spec.linux().as_ref();
+    match linux.and_then(|linux| linux.cgroups_path().as_ref()) {
+        None => Ok(String::new()),
+        Some(path) => Ok(Hierarchies::find()?.locate(&path.to_string_lossy())?.to_string()),
     }
 }

@@ -59,6 +59,10 @@ impl Recorded {
         let hooks = container
             .config()
             .and_then(|config| Hooks::prepare(&config, container.id(), container.bundle()));
+        // With what the first process left behind: other processes, and groups made in the container.
+        if let Some(group) = container.group()? {
+            group.destroy()?;
+        }
         container.place.remove(lock)?;
         Ok(hooks.map_or_else(|error| vec![error.to_string()], |hooks| hooks.poststop()))
     }
@@ -66,6 +70,8 @@ impl Recorded {
     /// Ends its first process, if it has not ended.
     pub(crate) fn end(&self) -> Result<(), Error> {
         let Some((_, pidfd)) = self.process()? else { return Ok(()) };
+        // A frozen process of cgroup v1 does not end.
+        self.kill_all(Signal::KILL)?;
         send(pidfd.as_fd(), Signal::KILL)?;
         let ended = sys::process::ended(pidfd.as_fd(), ENDING).map_err(|errno| {
             Error::io("waiting for the process of", self.place.path())(errno.into())

@@ -109,6 +109,18 @@ pub enum Error {
         /// The directory of all containers.
         home: PathBuf,
     },
+    /// A container whose processes are in no group of their own.
+    #[error(
+        "container {id:?} has no cgroup, by which its processes are found; it has stopped, or it was \
+         made where cgroups cannot be"
+    )]
+    NoGroup {
+        /// The container.
+        id: String,
+    },
+    /// A cgroup.
+    #[error(transparent)]
+    Cgroup(#[from] cgroup::Error),
     /// The id is taken.
     #[error(
         "container with given ID already exists: {id:?}; delete that container, or take another id"

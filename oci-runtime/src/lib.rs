@@ -52,6 +52,7 @@ mod bundle;
 mod capabilities;
 mod console;
 mod container;
+mod control;
 mod create;
 mod devices;
 mod end;
@@ -87,6 +88,8 @@ mod symlink;
 mod sysctl;
 mod version;
 
+/// Numbers of a container's cgroup.
+pub use cgroup::{OomWatch, stats};
 /// The types of `config.json`, from the crate oci-spec.
 pub use oci_spec::runtime as spec;
 /// What Docker gives every container: mounts, devices, masked and read-only paths.

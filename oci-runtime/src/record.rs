@@ -27,6 +27,9 @@ pub(crate) struct Record {
     pub(crate) annotations: HashMap<String, String>,
     /// Who created it.
     pub(crate) uid: u32,
+    /// Where its cgroup lies ([`cgroup::Location`]); empty where it has none.
+    #[serde(default)]
+    pub(crate) cgroup: String,
 }
 
 /// How far a container is.
@@ -144,6 +147,9 @@ impl Recorded {
         }
         if self.process()?.is_none() {
             return Ok(Status::Stopped);
+        }
+        if self.is_paused()? {
+            return Ok(Status::Paused);
         }
         Ok(match self.waits()? {
             true => Status::Created,

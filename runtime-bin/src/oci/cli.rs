@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -75,6 +76,14 @@ pub(crate) enum Verb {
     Exec(ExecArgs),
     /// List the containers.
     List(ListArgs),
+    /// Show the processes of a container.
+    Ps(PsArgs),
+    /// Freeze all processes of a container.
+    Pause(IdArgs),
+    /// Let the processes of a paused container go on.
+    Resume(IdArgs),
+    /// Print what a container uses, and when its memory was short, as lines of JSON.
+    Events(EventsArgs),
     /// Write a config.json to begin with.
     Spec(SpecArgs),
     /// Not done: CRIU is needed for it.
@@ -226,6 +235,51 @@ pub(crate) struct ListArgs {
     /// Print ids only.
     #[arg(short, long)]
     pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PsArgs {
+    /// How they are printed.
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub(crate) format: Format,
+    /// The container's id, and what ps gets in place of -ef.
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        required = true,
+        value_names = ["ID", "PS OPTION"],
+        num_args = 1..
+    )]
+    pub(crate) words: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EventsArgs {
+    /// How often the numbers are printed: 5s, 500ms, 1m.
+    #[arg(long, default_value = "5s", value_parser = interval, value_name = "TIME")]
+    pub(crate) interval: Duration,
+    /// Print the numbers once.
+    #[arg(long)]
+    pub(crate) stats: bool,
+    /// The container's id.
+    pub(crate) id: String,
+}
+
+/// A time as Go writes it, of one unit.
+fn interval(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match &text[digits.len()..] {
+        "ms" => 0.001,
+        "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return Err("it ends with ms, s, m or h".to_owned()),
+    };
+    let number = digits.parse::<f64>().map_err(|_| "it begins with a number".to_owned())?;
+    match Duration::try_from_secs_f64(number * unit) {
+        Ok(time) if time > Duration::ZERO => Ok(time),
+        _ => Err("it must be greater than 0".to_owned()),
+    }
 }
 
 #[derive(Debug, Args)]

@@ -8,11 +8,13 @@
 mod cli;
 mod create;
 mod descriptors;
+mod events;
 mod exec;
 mod files;
 mod list;
 mod log;
 mod moment;
+mod ps;
 mod spec;
 
 use std::path::PathBuf;
@@ -92,7 +94,11 @@ fn act(context: &Context, verb: Verb, preserved: u32) -> anyhow::Result<u8> {
             let Some(signal) = oci_runtime::signal(&args.signal) else {
                 anyhow::bail!("unknown signal {:?}; give a number, or a name as TERM", args.signal);
             };
-            Recorded::open(home, &args.id)?.kill(signal)?;
+            let container = Recorded::open(home, &args.id)?;
+            match args.all {
+                true => container.kill_all(signal)?,
+                false => container.kill(signal)?,
+            }
             Ok(0)
         }
         Verb::Delete(args) => {
@@ -101,6 +107,16 @@ fn act(context: &Context, verb: Verb, preserved: u32) -> anyhow::Result<u8> {
             Ok(0)
         }
         Verb::List(args) => list::list(home, &args),
+        Verb::Ps(args) => ps::ps(home, &args),
+        Verb::Pause(args) => {
+            Recorded::pause(home, &args.id)?;
+            Ok(0)
+        }
+        Verb::Resume(args) => {
+            Recorded::resume(home, &args.id)?;
+            Ok(0)
+        }
+        Verb::Events(args) => events::events(home, &args),
         Verb::Spec(args) => spec::spec(&args),
         Verb::Checkpoint(_) | Verb::Restore(_) => {
             anyhow::bail!(

@@ -1,0 +1,96 @@
+//! A container on record and its cgroup: its processes, pause and resume, numbers.
+
+use cgroup::{Group, Hierarchies, Location, OomWatch, Stats};
+use rustix::process::{Pid, Signal};
+
+use crate::{Error, Home, Recorded, Status};
+
+impl Recorded {
+    /// Its group, as far as it is there.
+    pub(crate) fn group(&self) -> Result<Option<Group>, Error> {
+        if self.record.cgroup.is_empty() {
+            return Ok(None);
+        }
+        let location: Location = self.record.cgroup.parse()?;
+        match Hierarchies::find()?.open(&location) {
+            Ok(group) => Ok(Some(group)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Its group, for what cannot be done without it.
+    fn own_group(&self) -> Result<Group, Error> {
+        self.group()?.ok_or_else(|| Error::NoGroup { id: self.id().to_owned() })
+    }
+
+    /// Whether its processes are frozen.
+    pub(crate) fn is_paused(&self) -> Result<bool, Error> {
+        match self.group()? {
+            Some(group) => Ok(group.is_frozen()?),
+            None => Ok(false),
+        }
+    }
+
+    /// All its processes, as the caller sees them.
+    ///
+    /// # Errors
+    /// It has no cgroup ([`Error::NoGroup`]).
+    pub fn processes(&self) -> Result<Vec<Pid>, Error> {
+        Ok(self.own_group()?.processes()?)
+    }
+
+    /// What it uses.
+    ///
+    /// # Errors
+    /// It has no cgroup ([`Error::NoGroup`]).
+    pub fn stats(&self) -> Result<Stats, Error> {
+        Ok(self.own_group()?.stats()?)
+    }
+
+    /// Tells of its processes that are killed for want of memory.
+    ///
+    /// # Errors
+    /// It has no cgroup ([`Error::NoGroup`]), or its memory is not counted.
+    pub fn watch_oom(&self) -> Result<OomWatch, Error> {
+        Ok(self.own_group()?.watch_oom()?)
+    }
+
+    /// Sends all its processes a signal, also those that are left when the first one has ended. One that
+    /// has none left is no error.
+    ///
+    /// # Errors
+    /// The signal may not be sent.
+    pub fn kill_all(&self, signal: Signal) -> Result<(), Error> {
+        match self.group()? {
+            Some(group) if signal == Signal::KILL => Ok(group.kill_all()?),
+            Some(group) => Ok(group.signal_each(signal).map(drop)?),
+            None if self.process()?.is_some() => self.kill(signal),
+            None => Ok(()),
+        }
+    }
+
+    /// Freezes all processes of the container `id`.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchContainer`]; it does not run ([`Error::Refused`]); it has no cgroup.
+    pub fn pause(home: &Home, id: &str) -> Result<(), Error> {
+        let (container, lock) = Self::open_locked(home, id)?;
+        match container.status_locked(&lock)? {
+            Status::Running | Status::Created => Ok(container.own_group()?.freeze()?),
+            status => Err(container.refuse("container not running or created", status)),
+        }
+    }
+
+    /// Lets the processes of the paused container `id` go on.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchContainer`]; it is not paused ([`Error::Refused`]).
+    pub fn resume(home: &Home, id: &str) -> Result<(), Error> {
+        let (container, lock) = Self::open_locked(home, id)?;
+        match container.status_locked(&lock)? {
+            Status::Paused => Ok(container.own_group()?.thaw()?),
+            status => Err(container.refuse("container not paused", status)),
+        }
+    }
+}
