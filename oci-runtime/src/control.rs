@@ -1,6 +1,6 @@
 //! A container on record and its cgroup: its processes, pause and resume, numbers.
 
-use cgroup::{Group, Hierarchies, Location, OomWatch, Stats};
+use cgroup::{Group, Hierarchies, Join, Limits, Location, OomWatch, Stats};
 use rustix::process::{Pid, Signal};
 
 use crate::{Error, Home, Recorded, Status};
@@ -22,6 +22,14 @@ impl Recorded {
     /// Its group, for what cannot be done without it.
     fn own_group(&self) -> Result<Group, Error> {
         self.group()?.ok_or_else(|| Error::NoGroup { id: self.id().to_owned() })
+    }
+
+    /// What a further process of it needs to begin in its cgroup; none where it has none.
+    ///
+    /// # Errors
+    /// The group cannot be opened.
+    pub fn join(&self) -> Result<Option<Join>, Error> {
+        Ok(self.group()?.map(|group| group.join()).transpose()?)
     }
 
     /// Whether its processes are frozen.
@@ -91,6 +99,20 @@ impl Recorded {
         match container.status_locked(&lock)? {
             Status::Paused => Ok(container.own_group()?.thaw()?),
             status => Err(container.refuse("container not paused", status)),
+        }
+    }
+
+    /// Changes the limits of the container `id`: those that are given, and no others.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchContainer`]; it has stopped ([`Error::Refused`]); the kernel refuses a limit.
+    pub fn update(home: &Home, id: &str, limits: &Limits) -> Result<(), Error> {
+        let (container, lock) = Self::open_locked(home, id)?;
+        match container.status_locked(&lock)? {
+            status @ (Status::Stopped | Status::Creating) => {
+                Err(container.refuse("container not running", status))
+            }
+            _ => Ok(container.own_group()?.apply(limits)?),
         }
     }
 }

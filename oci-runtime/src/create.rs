@@ -3,7 +3,7 @@
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 
-use cgroup::Hierarchies;
+use cgroup::{Hierarchies, Location};
 
 use crate::home::Lock;
 use crate::record::Record;
@@ -15,6 +15,7 @@ use crate::{Created, Error, Home, Recorded, spec};
 pub struct Making {
     container: Recorded,
     lock: Lock,
+    location: Location,
 }
 
 impl Making {
@@ -30,6 +31,7 @@ impl Making {
         spec: &spec::Spec,
         created: String,
     ) -> Result<Self, Error> {
+        let location = location(spec, id)?;
         let rootfs = spec.root().as_ref().map(|root| bundle.join(root.path()));
         let record = Record {
             oci_version: spec.version().clone(),
@@ -40,17 +42,22 @@ impl Making {
             created,
             annotations: spec.annotations().clone().unwrap_or_default(),
             uid: rustix::process::geteuid().as_raw(),
-            cgroup: location(spec)?,
+            cgroup: location.to_string(),
         };
         let (place, lock) = home.make(id)?;
         let failed = Error::io("writing the configuration of", place.path());
         let config = serde_json::to_vec(spec).map_err(|error| failed(error.into()))?;
-        let making = Self { container: Recorded { place, record }, lock };
+        let making = Self { container: Recorded { place, record }, lock, location };
         // The record last: what has none is of no use to anybody.
         match making.container.place.write_config(&config).and_then(|()| making.container.write()) {
             Ok(()) => Ok(making),
             Err(error) => making.abandon().and(Err(error)),
         }
+    }
+
+    /// Where its cgroup is to lie ([`Prepared::group`](crate::Prepared::group)).
+    pub fn group(&self) -> Location {
+        self.location.clone()
     }
 
     /// Where its process may wait ([`Prepared::wait_in`](crate::Prepared::wait_in)).
@@ -87,11 +94,12 @@ impl Making {
     }
 }
 
-/// Where the container's cgroup is going to lie.
-fn location(spec: &spec::Spec) -> Result<String, Error> {
-    let linux = spec.linux().as_ref();
-    match linux.and_then(|linux| linux.cgroups_path().as_ref()) {
-        None => Ok(String::new()),
-        Some(path) => Ok(Hierarchies::find()?.locate(&path.to_string_lossy())?.to_string()),
-    }
+/// Where the container's cgroup is going to lie: as `linux.cgroupsPath` says, or else under the container's id
+/// below the caller's own (as runc).
+fn location(spec: &spec::Spec, id: &str) -> Result<Location, Error> {
+    let path = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_ref());
+    let path = path.map(|path| path.to_string_lossy()).filter(|path| !path.is_empty());
+    Hierarchies::find()?
+        .locate(path.as_deref().unwrap_or(id))
+        .map_err(|error| Error::field("linux.cgroupsPath", error.to_string()))
 }

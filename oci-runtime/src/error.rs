@@ -118,9 +118,6 @@ pub enum Error {
         /// The container.
         id: String,
     },
-    /// A cgroup.
-    #[error(transparent)]
-    Cgroup(#[from] cgroup::Error),
     /// The id is taken.
     #[error(
         "container with given ID already exists: {id:?}; delete that container, or take another id"

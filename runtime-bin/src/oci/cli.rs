@@ -82,6 +82,8 @@ pub(crate) enum Verb {
     Pause(IdArgs),
     /// Let the processes of a paused container go on.
     Resume(IdArgs),
+    /// Change a container's limits.
+    Update(UpdateArgs),
     /// Print what a container uses, and when its memory was short, as lines of JSON.
     Events(EventsArgs),
     /// Write a config.json to begin with.
@@ -251,6 +253,83 @@ pub(crate) struct PsArgs {
         num_args = 1..
     )]
     pub(crate) words: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UpdateArgs {
+    /// File with the limits as JSON, as linux.resources of a config.json; - is standard input. All other
+    /// options are ignored then.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) resources: Option<PathBuf>,
+    /// The share of block devices, 10 to 1000.
+    #[arg(long, value_name = "N")]
+    pub(crate) blkio_weight: Option<u16>,
+    /// The period of the processor's quota, µs.
+    #[arg(long, value_name = "N")]
+    pub(crate) cpu_period: Option<u64>,
+    /// The processor's quota in a period, µs.
+    #[arg(long, allow_negative_numbers = true, value_name = "N")]
+    pub(crate) cpu_quota: Option<i64>,
+    /// What may be saved up of the quota, µs.
+    #[arg(long, value_name = "N")]
+    pub(crate) cpu_burst: Option<u64>,
+    /// The share of the processor, of which 1024 is the usual one.
+    #[arg(long, alias = "cpu-shares", value_name = "N")]
+    pub(crate) cpu_share: Option<u64>,
+    /// The period of the quota of real-time processes, µs.
+    #[arg(long, value_name = "N")]
+    pub(crate) cpu_rt_period: Option<u64>,
+    /// The quota of real-time processes in a period, µs.
+    #[arg(long, allow_negative_numbers = true, value_name = "N")]
+    pub(crate) cpu_rt_runtime: Option<i64>,
+    /// The processors, as 0-2,4.
+    #[arg(long, value_name = "LIST")]
+    pub(crate) cpuset_cpus: Option<String>,
+    /// The nodes of memory, as 0-1.
+    #[arg(long, value_name = "LIST")]
+    pub(crate) cpuset_mems: Option<String>,
+    /// 1: run only when nobody else wants to.
+    #[arg(long, value_name = "N")]
+    pub(crate) cpu_idle: Option<i64>,
+    /// The most memory: bytes, or with k, m, g; -1: any.
+    #[arg(long, allow_hyphen_values = true, value_parser = bytes, value_name = "SIZE")]
+    pub(crate) memory: Option<i64>,
+    /// The memory that is left to it longest.
+    #[arg(long, allow_hyphen_values = true, value_parser = bytes, value_name = "SIZE")]
+    pub(crate) memory_reservation: Option<i64>,
+    /// The most of memory and swap together; -1: any.
+    #[arg(long, allow_hyphen_values = true, value_parser = bytes, value_name = "SIZE")]
+    pub(crate) memory_swap: Option<i64>,
+    /// Ignored: the kernel's memory has no limit of its own.
+    #[arg(long, allow_hyphen_values = true, hide = true)]
+    pub(crate) kernel_memory: Option<String>,
+    /// Ignored, as --kernel-memory.
+    #[arg(long, allow_hyphen_values = true, hide = true)]
+    pub(crate) kernel_memory_tcp: Option<String>,
+    /// The most processes and threads; -1: any number.
+    #[arg(long, allow_negative_numbers = true, value_name = "N")]
+    pub(crate) pids_limit: Option<i64>,
+    /// The container's id.
+    pub(crate) id: String,
+}
+
+/// A size as runc takes it: bytes, or with a unit of 1024.
+fn bytes(text: &str) -> Result<i64, String> {
+    let lower = text.to_ascii_lowercase();
+    let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match lower[digits.len()..].trim_end_matches('b').trim_end_matches('i') {
+        "" => 0,
+        "k" => 10,
+        "m" => 20,
+        "g" => 30,
+        "t" => 40,
+        _ => return Err("its unit is none of b, k, m, g, t".to_owned()),
+    };
+    let number = digits.parse::<i64>().map_err(|_| "it is no whole number".to_owned())?;
+    match number.checked_mul(1 << shift) {
+        Some(bytes) if bytes >= -1 => Ok(bytes),
+        _ => Err("it is too large, or negative and not -1".to_owned()),
+    }
 }
 
 #[derive(Debug, Args)]

@@ -102,7 +102,10 @@ fn begin(
     let terminal = spec.process().as_ref().and_then(|process| process.terminal()).unwrap_or(false);
     let stdio = if terminal { Stdio::null() } else { Stdio::inherit() };
     let prepared = stdio.and_then(|stdio| {
-        let mut prepared = Prepared::new(bundle, spec, stdio)?.preserve(preserved).id(&args.id);
+        let mut prepared = Prepared::new(bundle, spec, stdio)?
+            .group(making.group())
+            .preserve(preserved)
+            .id(&args.id);
         context.log.warnings(prepared.warnings());
         if args.no_new_keyring {
             prepared = prepared.callers_keyring();

@@ -45,6 +45,9 @@ pub(crate) fn exec(context: &Context, args: ExecArgs, preserved: u32) -> anyhow:
         prepared = prepared.personality(personality)?;
     }
     context.log.warnings(prepared.warnings());
+    if let Some(join) = container.join()? {
+        prepared = prepared.group(join);
+    }
     let mut running = prepared.start()?;
     let announced = announce(&args, &mut running);
     if let Err(error) = announced {

@@ -16,6 +16,7 @@ mod log;
 mod moment;
 mod ps;
 mod spec;
+mod update;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -116,6 +117,7 @@ fn act(context: &Context, verb: Verb, preserved: u32) -> anyhow::Result<u8> {
             Recorded::resume(home, &args.id)?;
             Ok(0)
         }
+        Verb::Update(args) => update::update(home, &args),
         Verb::Events(args) => events::events(home, &args),
         Verb::Spec(args) => spec::spec(&args),
         Verb::Checkpoint(_) | Verb::Restore(_) => {
