@@ -232,11 +232,7 @@ impl Prepared {
     }
 
     /// The parent's part, up to the child's last gate. Gives the master of its terminal.
-    fn attend(
-        &self,
-        child: &mut Child,
-        join: Option<&Join>,
-    ) -> Result<Option<OwnedFd>, Error> {
+    fn attend(&self, child: &mut Child, join: Option<&Join>) -> Result<Option<OwnedFd>, Error> {
         let mut terminal = None;
         loop {
             match child.next()? {

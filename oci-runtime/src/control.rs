@@ -32,6 +32,54 @@ impl Recorded {
         Ok(self.group()?.map(|group| group.join()).transpose()?)
     }
 
+    /// As [`Recorded::join`], in groups below its own, which must be there: each is `PATH` for all
+    /// hierarchies or `CONTROLLERS:PATH` (as runc's `exec --cgroup`).
+    ///
+    /// # Errors
+    /// A path leads out of the container's group; there is no such group or controller.
+    pub fn join_below(&self, groups: &[String]) -> Result<Option<Join>, Error> {
+        let wrong =
+            |group: &String, reason: String| Error::field(format!("--cgroup {group}"), reason);
+        let mut lines: Vec<String> = self.record.cgroup.lines().map(str::to_owned).collect();
+        for group in groups {
+            let (names, path) = group.split_once(':').unwrap_or(("", group));
+            let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+            if parts.iter().any(|part| matches!(*part, "." | "..")) {
+                return Err(wrong(group, format!("cgroup path {path} is not a sub cgroup path")));
+            }
+            let mut found = false;
+            let own = self.record.cgroup.lines();
+            for (line, own) in lines.iter_mut().zip(own) {
+                let controllers = own.split(':').nth(1).unwrap_or_default();
+                let mut names = names.split(',');
+                if names.clone().eq([""])
+                    || names.any(|name| controllers.split(',').any(|c| c == name))
+                {
+                    *line = [&[own], &parts[..]].concat().join("/");
+                    found = true;
+                }
+            }
+            if !found {
+                return Err(wrong(group, format!("unknown controller {names}")));
+            }
+        }
+        let location: Location = lines.join("\n").parse()?;
+        let group = Hierarchies::find()?.open(&location)?;
+        let there = group.paths();
+        for (line, given) in lines.iter().zip(self.record.cgroup.lines()) {
+            let mut fields = line.splitn(3, ':').skip(1);
+            let (controllers, path) =
+                (fields.next().unwrap_or_default(), fields.next().unwrap_or_default());
+            // What the container's own group does not have needs no group below.
+            if line != given && !there.iter().any(|(name, _)| name == controllers) {
+                let reason =
+                    format!("adding pid to {path}/cgroup.procs: no such file or directory");
+                return Err(wrong(&groups.join(" "), reason));
+            }
+        }
+        Ok(Some(group.join()?))
+    }
+
     /// Whether its processes are frozen.
     pub(crate) fn is_paused(&self) -> Result<bool, Error> {
         match self.group()? {

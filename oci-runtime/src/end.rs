@@ -14,6 +14,17 @@ use crate::{Error, Home, Recorded, Status};
 const ENDING: Duration = Duration::from_secs(10);
 
 impl Recorded {
+    /// Whether its first process is there: signal 0 of kill(2).
+    ///
+    /// # Errors
+    /// It has stopped ([`Error::Refused`]).
+    pub fn has_process(&self) -> Result<(), Error> {
+        match self.process()? {
+            Some(_) => Ok(()),
+            None => Err(self.refuse("container not running", Status::Stopped)),
+        }
+    }
+
     /// Sends its first process a signal.
     ///
     /// # Errors

@@ -73,7 +73,16 @@ impl PreparedExec {
         let mut warnings = Vec::new();
         let affinity = Affinity::prepare(process)?;
         let process = Process::prepare(process, stdio, in_user, &mut warnings)?;
-        Ok(Self { target: pidfd, root, process, affinity, joined, cgroup: None, join: None, warnings })
+        Ok(Self {
+            target: pidfd,
+            root,
+            process,
+            affinity,
+            joined,
+            cgroup: None,
+            join: None,
+            warnings,
+        })
     }
 
     /// A hook as a process of the container, with all that `process` has but its program and terminal.

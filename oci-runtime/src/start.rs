@@ -52,7 +52,7 @@ impl Recorded {
             return Err(Error::NoProcess);
         }
         let hooks = Hooks::prepare(&config, container.id(), container.bundle())?;
-        if let Err(error) = hooks.start_container(pidfd.as_fd(), pid, None) {
+        if let Err(error) = hooks.start_container(pidfd.as_fd(), pid, &|| container.join()) {
             container.end()?;
             return Err(error);
         }

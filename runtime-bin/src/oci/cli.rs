@@ -86,6 +86,8 @@ pub(crate) enum Verb {
     Update(UpdateArgs),
     /// Print what a container uses, and when its memory was short, as lines of JSON.
     Events(EventsArgs),
+    /// Print what can be asked for, as JSON (features.md of the specification).
+    Features,
     /// Write a config.json to begin with.
     Spec(SpecArgs),
     /// Not done: CRIU is needed for it.
@@ -212,6 +214,9 @@ pub(crate) struct ExecArgs {
     /// Leave the descriptors 3 to 2 + N open for the program.
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub(crate) preserve_fds: u32,
+    /// Run it in a group below the container's cgroup, which must be there.
+    #[arg(long, value_name = "[CONTROLLERS:]PATH")]
+    pub(crate) cgroup: Vec<String>,
     /// Run it in a paused container too.
     #[arg(long)]
     pub(crate) ignore_paused: bool,

@@ -39,13 +39,19 @@ pub(crate) fn exec(context: &Context, args: ExecArgs, preserved: u32) -> anyhow:
     };
     let stdio = if terminal { Stdio::null()? } else { Stdio::inherit()? };
     let mut prepared = PreparedExec::new(pidfd, pid, &process, stdio)?.preserve(preserved);
+    let config = container.config()?;
     if let Some(personality) =
-        container.config()?.linux().as_ref().and_then(|linux| linux.personality().as_ref())
+        config.linux().as_ref().and_then(|linux| linux.personality().as_ref())
     {
         prepared = prepared.personality(personality)?;
     }
+    prepared = prepared.seccomp(container.bundle(), &config, None)?.id(&args.id);
     context.log.warnings(prepared.warnings());
-    if let Some(join) = container.join()? {
+    let join = match &args.cgroup[..] {
+        [] => container.join()?,
+        groups => container.join_below(groups)?,
+    };
+    if let Some(join) = join {
         prepared = prepared.group(join);
     }
     let mut running = prepared.start()?;

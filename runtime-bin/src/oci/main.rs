@@ -92,13 +92,16 @@ fn act(context: &Context, verb: Verb, preserved: u32) -> anyhow::Result<u8> {
         }
         Verb::State(args) => list::state(home, &args.id),
         Verb::Kill(args) => {
-            let Some(signal) = oci_runtime::signal(&args.signal) else {
-                anyhow::bail!("unknown signal {:?}; give a number, or a name as TERM", args.signal);
-            };
             let container = Recorded::open(home, &args.id)?;
-            match args.all {
-                true => container.kill_all(signal)?,
-                false => container.kill(signal)?,
+            match (oci_runtime::signal(&args.signal), args.all) {
+                (Some(signal), true) => container.kill_all(signal)?,
+                (Some(signal), false) => container.kill(signal)?,
+                (None, true) if args.signal == "0" => {}
+                (None, false) if args.signal == "0" => container.has_process()?,
+                (None, _) => anyhow::bail!(
+                    "unknown signal {:?}; give a number, or a name as TERM",
+                    args.signal
+                ),
             }
             Ok(0)
         }
@@ -119,6 +122,10 @@ fn act(context: &Context, verb: Verb, preserved: u32) -> anyhow::Result<u8> {
         }
         Verb::Update(args) => update::update(home, &args),
         Verb::Events(args) => events::events(home, &args),
+        Verb::Features => {
+            files::print_json(&oci_runtime::features())?;
+            Ok(0)
+        }
         Verb::Spec(args) => spec::spec(&args),
         Verb::Checkpoint(_) | Verb::Restore(_) => {
             anyhow::bail!(

@@ -43,8 +43,7 @@ fn configuration(rootless: bool) -> Value {
         "mounts": mounts(rootless),
         "linux": {
             "namespaces": [
-                {"type": "pid"}, {"type": "ipc"}, {"type": "uts"}, {"type": "mount"},
-                {"type": "cgroup"}
+                {"type": "pid"}, {"type": "ipc"}, {"type": "uts"}, {"type": "mount"}
             ],
             "maskedPaths": [
                 "/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
@@ -68,8 +67,18 @@ fn configuration(rootless: bool) -> Value {
     if let Some(namespaces) = linux["namespaces"].as_array_mut() {
         // A user's own network namespace would have no way out.
         namespaces.push(json!({"type": if rootless { "user" } else { "network" }}));
+        if is_unified() {
+            namespaces.push(json!({"type": "cgroup"}));
+        }
     }
     spec
+}
+
+/// Whether the machine has cgroup v2 alone.
+fn is_unified() -> bool {
+    /// CGROUP2_SUPER_MAGIC of linux/magic.h.
+    const MAGIC: u64 = 0x6367_7270;
+    rustix::fs::statfs("/sys/fs/cgroup").is_ok_and(|found| found.f_type as u64 == MAGIC)
 }
 
 fn mounts(rootless: bool) -> Value {

@@ -40,7 +40,8 @@ fn read(file: &Path) -> anyhow::Result<Value> {
 /// The options, as the configuration has them.
 fn given(args: &UpdateArgs) -> Value {
     let with = |pairs: &[(&str, Option<Value>)]| -> Option<Value> {
-        let given = pairs.iter().filter_map(|(name, value)| Some(((*name).to_owned(), value.clone()?)));
+        let given =
+            pairs.iter().filter_map(|(name, value)| Some(((*name).to_owned(), value.clone()?)));
         let given: serde_json::Map<_, _> = given.collect();
         (!given.is_empty()).then(|| given.into())
     };
