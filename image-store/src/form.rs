@@ -1,10 +1,11 @@
 //! The two forms that an image can have in the store, and which one it gets.
 
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use overlay::Overlay;
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use sys::Report;
+use sys::{Report, Step};
 
 use crate::Error;
 use crate::erofs;
@@ -47,6 +48,27 @@ impl std::str::FromStr for LayerForm {
 #[error("there is no layer form {0:?}; use auto, dir or index")]
 pub struct ParseLayerFormError(String);
 
+impl Store {
+    /// Lays an overlay over a detached mount, nowhere.
+    fn stack(&self, tree: &OwnedFd) -> Result<(), sys::Failure> {
+        let below = format!("/proc/self/fd/{}", tree.as_raw_fd());
+        let overlay = || Overlay::new().lower(&below).lower(self.dirs().staging.path()).detached();
+        if overlay().is_ok() {
+            return Ok(());
+        }
+        // Before 6.15 an overlay takes no mount that is attached nowhere: where nobody sees it, over the root, which
+        // hides nothing from who is there already.
+        let done = sys::process::in_own_mounts(|| {
+            let root = rustix::fs::open(c"/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+                .step("opening the root")?;
+            sys::mount::attach(tree, root).step("attaching EROFS")?;
+            let stacked = overlay().map(drop);
+            stacked.map_err(|_| sys::Failure::new("stacking an overlay on EROFS", Errno::INVAL))
+        });
+        done.step("making a mount namespace")?
+    }
+}
+
 /// Whether images get an index. `probe` says why it cannot be mounted, where that is so.
 ///
 /// # Errors
@@ -81,12 +103,11 @@ impl Store {
         image_unpack::Merge::new("an empty index").write(&[512], [0; 16], &mut index)?;
         match erofs::mount(index.as_fd(), None, &[device.as_fd()]) {
             Ok(tree) => {
-                let below = format!("/proc/self/fd/{}", tree.as_raw_fd());
-                let above = self.dirs().staging.path();
                 // The kernel limits how high file systems can be stacked.
-                let overlay = Overlay::new().lower(below).lower(above).detached();
-                let stacking = || sys::Failure::new("stacking an overlay on EROFS", Errno::INVAL);
-                Ok(overlay.err().map(|_| stacking().into()))
+                match self.stack(&tree) {
+                    Ok(()) => Ok(None),
+                    Err(failure) => Ok(Some(failure.into())),
+                }
             }
             // EROFS may not be there, or not for this user, or not with blocks of 512 bytes (before 6.4), or wants block
             // devices where there are none. Directories do in all cases.

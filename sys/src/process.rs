@@ -9,6 +9,8 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal};
 
+use crate::mount::{Change, Propagation};
+
 /// The errno that the last libc call of this thread left: for who makes calls that neither this crate
 /// nor rustix has.
 pub fn last_errno() -> Errno {
@@ -211,6 +213,31 @@ pub fn ended(pidfd: BorrowedFd<'_>, limit: Duration) -> Result<bool, Errno> {
     }
 }
 
+/// Runs `work` on a thread with a copy of the mounts (unshare(2) with CLONE_NEWNS; allocates): what it mounts is seen by
+/// nobody else, and ends with it, also where the process is killed. Its directories are those of the copy; descriptors
+/// that were opened before still lead to the others. Needs CAP_SYS_ADMIN.
+pub fn in_own_mounts<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, Errno> {
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            // SAFETY: only this thread's mounts and file system attributes become its own; descriptors stay shared, so
+            // no owner loses one.
+            unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS) }?;
+            let root = rustix::fs::open(c"/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+            // Else what is mounted would go on to the mounts that these are copies of.
+            let propagation = Some(Propagation::Private);
+            crate::mount::change(
+                root,
+                &Change { propagation, recursive: true, ..Change::default() },
+            )?;
+            Ok(work())
+        });
+        match thread.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}
+
 /// The file descriptor's number, for messages and `/proc/self/fd/N`.
 pub fn proc_path(fd: impl AsFd) -> std::path::PathBuf {
     format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd()).into()
@@ -220,6 +247,23 @@ pub fn proc_path(fd: impl AsFd) -> std::path::PathBuf {
 mod tests {
     use super::*;
     use rustix::fs::{Mode, OFlags};
+
+    #[test]
+    fn a_thread_has_its_own_mounts() {
+        let place = tempfile::tempdir().unwrap();
+        let seen = in_own_mounts(|| {
+            let tmpfs = crate::fscontext::FsContext::open(c"tmpfs").unwrap();
+            let tmpfs = tmpfs.mount(rustix::mount::MountAttrFlags::empty()).unwrap();
+            let at = rustix::fs::open(place.path(), OFlags::PATH, Mode::empty()).unwrap();
+            crate::mount::attach(&tmpfs, &at).unwrap();
+            std::fs::write(place.path().join("file"), "x").unwrap();
+            std::fs::read_to_string("/proc/thread-self/mountinfo").unwrap()
+        });
+        let shown = place.path().to_str().unwrap();
+        assert!(seen.unwrap().contains(shown));
+        assert!(!std::fs::read_to_string("/proc/self/mountinfo").unwrap().contains(shown));
+        assert!(!place.path().join("file").exists());
+    }
 
     #[test]
     fn a_thread_has_its_own_directory() {

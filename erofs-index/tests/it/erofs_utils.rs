@@ -17,7 +17,9 @@ fn root() -> PathBuf {
         return root.into();
     }
     let below = |dir: &Path| dir.join("erofs-utils");
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).ancestors().map(below);
+    // The tests are below the target directory.
+    let own = std::env::current_exe().unwrap();
+    let target = own.ancestors().map(below);
     let workspace = [Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/erofs-utils")];
     let found = target.chain(workspace).find(|dir| dir.join("usr/bin/fsck.erofs").is_file());
     found.expect("erofs-utils 1.8 below target/erofs-utils (`cargo xtask erofs-utils` fetches it) or in EROFS_UTILS")
