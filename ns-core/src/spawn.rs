@@ -1,6 +1,7 @@
 //! The clone itself.
 
 use std::convert::Infallible;
+use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use rustix::io::Errno;
@@ -17,12 +18,23 @@ const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 /// What [`Error::System`] calls the clone.
 pub(crate) const CLONE: &str = "starting a process (clone3)";
 
+/// What the child does before all else.
+#[derive(Clone, Copy)]
+struct First<'fd>(&'fd dyn Fn() -> Result<(), Failure>);
+
+impl fmt::Debug for First<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("First")
+    }
+}
+
 /// A process to be started: which namespaces are new, which are joined, which cgroup it begins in.
 #[derive(Clone, Debug, Default)]
 pub struct Spawn<'fd> {
     namespaces: Namespaces,
     joins: Vec<(BorrowedFd<'fd>, Namespaces)>,
     cgroup: Option<BorrowedFd<'fd>>,
+    first: Option<First<'fd>>,
     uid_map: Vec<IdMap>,
     gid_map: Vec<IdMap>,
 }
@@ -60,6 +72,21 @@ impl<'fd> Spawn<'fd> {
     pub fn cgroup(mut self, fd: BorrowedFd<'fd>) -> Self {
         self.cgroup = Some(fd);
         self
+    }
+
+    /// Lets the process do this before all else: as long as it is in the caller's namespaces (but for new
+    /// ones that the clone makes), and before its new cgroup namespace is rooted where it is then. System
+    /// calls only, as in [`Spawn::spawn`].
+    #[must_use]
+    pub fn first(mut self, first: &'fd dyn Fn() -> Result<(), Failure>) -> Self {
+        self.first = Some(First(first));
+        self
+    }
+
+    /// Whether the process enters its cgroup by the clone or after it: the clone would root a new cgroup
+    /// namespace at the caller's.
+    fn leaves_callers_group(&self) -> bool {
+        self.cgroup.is_some() || self.first.is_some()
     }
 
     /// The id maps of the new user namespace, at most 340 lines each (Linux 4.15). They are written
@@ -149,9 +176,10 @@ impl<'fd> Spawn<'fd> {
         let mut pidfd: libc::c_int = -1;
         let mut namespaces = self.namespaces;
         let mut flags = libc::CLONE_PIDFD as u64;
-        if self.cgroup.is_some() {
-            // The clone would root the new namespace at the caller's group, before it enters its own.
+        if self.leaves_callers_group() {
             namespaces -= Namespaces::CGROUP;
+        }
+        if self.cgroup.is_some() {
             flags |= CLONE_INTO_CGROUP;
         }
         flags |= u64::from(namespaces.bits());
@@ -200,10 +228,13 @@ impl<'fd> Spawn<'fd> {
         unsafe { libc::close(parent.as_raw_fd()) };
         let gate = Gate::new(child.as_fd());
         let run = || {
+            if let Some(First(first)) = self.first {
+                first()?;
+            }
             if self.namespaces.contains(Namespaces::USER) {
                 gate.opened()?;
             }
-            if self.cgroup.is_some() && self.namespaces.contains(Namespaces::CGROUP) {
+            if self.leaves_callers_group() && self.namespaces.contains(Namespaces::CGROUP) {
                 new_cgroup_namespace().step("making the cgroup namespace")?;
             }
             for (fd, kinds) in &self.joins {

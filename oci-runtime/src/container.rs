@@ -5,6 +5,7 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use cgroup::{Join, Location};
 use ns_core::{Child, Event, Exit, Gate, Namespaces};
 use oci_spec::runtime as oci;
 use pivot::{Device, DeviceKind, Devices, Masks, Nodes, RootPropagation};
@@ -12,6 +13,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::process::{DumpableBehavior, Pid};
 use sys::{Failure, Report, Step};
 
+use crate::group::{Made, OwnGroup};
 use crate::mounts::Mount;
 use crate::namespaces::OwnNamespaces;
 use crate::process::Process;
@@ -34,6 +36,7 @@ const PART_MASKS: u16 = 2;
 pub(crate) const PART_CWD: u16 = 3;
 pub(crate) const PART_COMMAND: u16 = 4;
 const PART_SYSCTLS: u16 = 5;
+pub(crate) const PART_GROUP: u16 = 6;
 /// From here on, the mounts: part - PART_MOUNTS is the mount's number.
 const PART_MOUNTS: u16 = 16;
 
@@ -54,7 +57,7 @@ pub struct Prepared {
     domainname: Option<CString>,
     process: Process,
     oom_score_adj: Option<i32>,
-    cgroup: Option<OwnedFd>,
+    group: OwnGroup,
 }
 
 impl Prepared {
@@ -99,15 +102,16 @@ impl Prepared {
             domainname: namespaces.name("domainname", text("domainname", spec.domainname())?)?,
             process: Process::prepare(process, stdio, None)?,
             oom_score_adj: process.oom_score_adj(),
+            group: OwnGroup::prepare(&linux)?,
             namespaces,
-            cgroup: None,
         })
     }
 
-    /// Starts the process in the cgroup (v2) whose directory `fd` is open on.
+    /// Makes the container's cgroup there, instead of where `linux.cgroupsPath` says: in the hierarchies
+    /// that `location` names and in no other.
     #[must_use]
-    pub fn cgroup(mut self, fd: OwnedFd) -> Self {
-        self.cgroup = Some(fd);
+    pub fn group(mut self, location: Location) -> Self {
+        self.group.put_at(location);
         self
     }
 
@@ -116,9 +120,25 @@ impl Prepared {
     /// # Errors
     /// A step failed; nothing of the container is left.
     pub fn create(self) -> Result<Created, Error> {
+        let group = self.group.make()?;
+        match self.create_in(group.as_ref()) {
+            Ok((child, terminal)) => Ok(Created { child, terminal, prepared: self, group }),
+            Err(error) => {
+                group.iter().for_each(Made::take_back);
+                Err(error)
+            }
+        }
+    }
+
+    fn create_in(&self, group: Option<&Made>) -> Result<(Child, Option<OwnedFd>), Error> {
         let mut spawn = self.namespaces.spawn();
-        if let Some(fd) = &self.cgroup {
-            spawn = spawn.cgroup(fd.as_fd());
+        let join = group.map(|group| &group.join);
+        let first = || enter(join);
+        if let Some(join) = join {
+            spawn = spawn.first(&first);
+            if let Some(fd) = join.unified() {
+                spawn = spawn.cgroup(fd);
+            }
         }
         let mut child = spawn.spawn(|gate| self.in_child(gate))?;
         let mut terminal = None;
@@ -126,6 +146,11 @@ impl Prepared {
             match child.next()? {
                 Event::Phase(phase, master) if phase == Phase::Terminal as u8 => terminal = master,
                 Event::Phase(..) => break,
+                Event::Failed(report) if report.part == PART_GROUP => {
+                    child.wait()?;
+                    let what = join.map(|join| join.describe(report.index)).unwrap_or_default();
+                    return Err(Error::Setup { what, report });
+                }
                 Event::Failed(report) => {
                     // Explained while the container's mounts are still there.
                     let error = self.explain(report);
@@ -142,7 +167,7 @@ impl Prepared {
             child.wait()?;
             return Err(error);
         }
-        Ok(Created { child, terminal, prepared: self })
+        Ok((child, terminal))
     }
 
     /// The child's life up to the exec: system calls only.
@@ -217,6 +242,7 @@ pub struct Created {
     child: Child,
     terminal: Option<OwnedFd>,
     prepared: Prepared,
+    group: Option<Made>,
 }
 
 impl Created {
@@ -230,13 +256,14 @@ impl Created {
     /// # Errors
     /// It cannot be executed ([`Error::Command`]); nothing of the container is left.
     pub fn start(self) -> Result<Running, Error> {
-        let Self { mut child, terminal, prepared } = self;
+        let Self { mut child, terminal, prepared, group } = self;
         child.proceed()?;
         match child.next()? {
             Event::Executed => Ok(Running { child, terminal }),
             Event::Failed(report) => {
                 let error = prepared.explain(report);
                 child.wait()?;
+                group.iter().for_each(Made::take_back);
                 Err(error)
             }
             Event::Phase(..) => Err(Error::Process(ns_core::Error::Protocol { bytes: 2 })),
@@ -286,6 +313,12 @@ impl Running {
     pub fn kill(&self) -> Result<(), Error> {
         Ok(self.child.kill()?)
     }
+}
+
+/// Child side: joins the cgroups that a process joins by itself.
+pub(crate) fn enter(join: Option<&Join>) -> Result<(), Failure> {
+    let of_group = |failure: Failure| failure.of(PART_GROUP, failure.index);
+    join.map_or(Ok(()), |join| join.apply().map_err(of_group))
 }
 
 /// A detached copy of the mount that the root lies in.

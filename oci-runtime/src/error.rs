@@ -52,6 +52,9 @@ pub enum Error {
     /// A bind mount.
     #[error(transparent)]
     Bind(#[from] bindvol::Error),
+    /// A cgroup.
+    #[error(transparent)]
+    Cgroup(#[from] cgroup::Error),
     /// Starting the process.
     #[error(transparent)]
     Process(#[from] ns_core::Error),

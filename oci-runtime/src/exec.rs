@@ -3,13 +3,14 @@
 use std::convert::Infallible;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use cgroup::Join;
 use ns_core::{Event, Gate, Namespaces, Spawn};
 use oci_spec::runtime as oci;
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{DumpableBehavior, Pid};
 use sys::{Failure, Report, Step};
 
-use crate::container::{PART_COMMAND, PART_CWD};
+use crate::container::{PART_COMMAND, PART_CWD, PART_GROUP, enter};
 use crate::process::Process;
 use crate::{Error, Running, Stdio, explain, supported};
 
@@ -19,7 +20,7 @@ pub struct PreparedExec {
     target: OwnedFd,
     root: OwnedFd,
     process: Process,
-    cgroup: Option<OwnedFd>,
+    join: Option<Join>,
 }
 
 /// All that a container can have of its own; what it shares with the caller is joined as well.
@@ -52,13 +53,13 @@ impl PreparedExec {
             return Err(Error::io("finding the container's process at", path)(errno.into()));
         }
         let process = Process::prepare(process, stdio, None)?;
-        Ok(Self { target: pidfd, root, process, cgroup: None })
+        Ok(Self { target: pidfd, root, process, join: None })
     }
 
-    /// Starts the process in the cgroup (v2) whose directory `fd` is open on: the container's.
+    /// Starts the process in a cgroup: the container's.
     #[must_use]
-    pub fn cgroup(mut self, fd: OwnedFd) -> Self {
-        self.cgroup = Some(fd);
+    pub fn group(mut self, join: Join) -> Self {
+        self.join = Some(join);
         self
     }
 
@@ -68,8 +69,12 @@ impl PreparedExec {
     /// A step failed, or the program cannot be executed ([`Error::Command`]).
     pub fn start(self) -> Result<Running, Error> {
         let mut spawn = Spawn::new().join(self.target.as_fd(), JOINED);
-        if let Some(fd) = &self.cgroup {
-            spawn = spawn.cgroup(fd.as_fd());
+        let first = || enter(self.join.as_ref());
+        if let Some(join) = &self.join {
+            spawn = spawn.first(&first);
+            if let Some(fd) = join.unified() {
+                spawn = spawn.cgroup(fd);
+            }
         }
         let mut child = spawn.spawn(|gate| self.in_child(gate))?;
         let mut terminal = None;
@@ -107,6 +112,10 @@ impl PreparedExec {
                 what: format!("the working directory {}", self.process.cwd.to_string_lossy()),
                 report,
             },
+            PART_GROUP => {
+                let what = self.join.as_ref().map(|join| join.describe(report.index));
+                Error::Setup { what: what.unwrap_or_default(), report }
+            }
             _ => Error::Setup { what: "the process in the container".to_owned(), report },
         }
     }

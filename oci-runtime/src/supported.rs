@@ -31,8 +31,6 @@ pub(crate) fn check(spec: &oci::Spec) -> Result<(), Error> {
     unless_empty("linux.uidMappings", linux.uid_mappings())?;
     unless_empty("linux.gidMappings", linux.gid_mappings())?;
     unless_given("linux.timeOffsets", linux.time_offsets())?;
-    unless_given("linux.cgroupsPath", linux.cgroups_path())?;
-    unless_given("linux.resources", linux.resources())?;
     unless_given("linux.seccomp", linux.seccomp())?;
     unless_given("linux.intelRdt", linux.intel_rdt())?;
     unless_given("linux.personality", linux.personality())?;

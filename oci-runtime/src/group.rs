@@ -1,0 +1,83 @@
+//! A container's cgroup, from the configuration to its process in it.
+
+use cgroup::{Group, Hierarchies, Join, Limits, Location};
+use oci_spec::runtime as oci;
+
+use crate::{Error, resources};
+
+/// Where limits are in the configuration.
+const FIELD: &str = "linux.resources";
+
+/// A group that is to be made: where, and with which limits.
+#[derive(Debug)]
+pub(crate) struct OwnGroup {
+    location: Option<Location>,
+    limits: Limits,
+    /// Whether the configuration asks for limits.
+    limited: bool,
+}
+
+impl OwnGroup {
+    pub(crate) fn prepare(linux: &oci::Linux) -> Result<Self, Error> {
+        let path = linux.cgroups_path().as_ref().map(|path| path.to_string_lossy());
+        let path = path.filter(|path| !path.is_empty());
+        let location = match path {
+            Some(path) => Some(
+                Hierarchies::find()?
+                    .locate(&path)
+                    .map_err(|error| Error::field("linux.cgroupsPath", error.to_string()))?,
+            ),
+            None => None,
+        };
+        let resources = linux.resources().as_ref();
+        let limits = resources::limits(resources)?;
+        let limited = resources.map(resources::given).transpose()?;
+        let limited = limited.is_some_and(|limits| limits != Limits::default());
+        Ok(Self { location, limits, limited })
+    }
+
+    pub(crate) fn put_at(&mut self, location: Location) {
+        self.location = Some(location);
+    }
+
+    /// Makes it, with its limits; none where the configuration asks for no group and no limits.
+    pub(crate) fn make(&self) -> Result<Option<Made>, Error> {
+        let Some(location) = &self.location else {
+            return match self.limited {
+                true => Err(Error::field(
+                    "linux.cgroupsPath",
+                    "it is missing, and linux.resources asks for limits, which a cgroup has; give the path",
+                )),
+                false => Ok(None),
+            };
+        };
+        let group = Hierarchies::find()?.create(location)?;
+        let prepare = || {
+            group.apply(&self.limits).map_err(|error| error.below(FIELD))?;
+            group.join()
+        };
+        match prepare() {
+            Ok(join) => Ok(Some(Made { group, join })),
+            Err(error) => {
+                // What made it fail is told.
+                let _ = group.remove();
+                Err(error.into())
+            }
+        }
+    }
+}
+
+/// A group that was made for a process that is not there yet.
+#[derive(Debug)]
+pub(crate) struct Made {
+    group: Group,
+    pub(crate) join: Join,
+}
+
+impl Made {
+    /// Takes it away again, after its process has ended: with what another may have in it, it stays.
+    pub(crate) fn take_back(&self) {
+        // The caller tells of another error.
+        let _ = self.group.remove();
+    }
+}
