@@ -31,11 +31,11 @@ pub(crate) fn recorded(value: &str) -> Result<String, Error> {
     if matches!(value, UNCONFINED | BUILTIN) {
         return Ok(format!("{PREFIX}{value}"));
     }
-    let failed = |error| Error::system("read the seccomp profile", value, error);
+    let wrong = |why: String| Error::SeccompProfile { file: shorten(value), why };
+    let failed = |error: std::io::Error| wrong(format!("it cannot be read: {error}"));
     let mut text = String::new();
     let file = File::open(value).map_err(failed)?;
     file.take(MAX_PROFILE + 1).read_to_string(&mut text).map_err(failed)?;
-    let wrong = |why: String| Error::SeccompProfile { file: shorten(value), why };
     if text.len() as u64 > MAX_PROFILE {
         return Err(wrong(format!("it is larger than {MAX_PROFILE} bytes")));
     }
