@@ -9,7 +9,7 @@ use overlay::Overlay;
 use rustix::fs::{Mode, OFlags};
 
 use crate::dir::{Dir, Root};
-use crate::{Container, Error, attach, etc, group, shared, spec, volumes};
+use crate::{Container, Error, attach, etc, group, seccomp, shared, spec, volumes};
 
 /// Mounts what a container's image needs to be mounted, for as long as the value lives: its index, if it has one. It
 /// comes before [`mount`], and outlives what that mounts.
@@ -80,7 +80,10 @@ pub(crate) fn prepare(
     dir.write("config.json", &spec)?;
     // That of the last run, where this is a further one.
     group::remove(dir)?;
-    Ok(Prepared::new(dir.path(), &spec, stdio)?.cgroup(group::make(dir, container)?))
+    let cache = seccomp::cache(dir);
+    let cache = cache.as_ref().map(AsFd::as_fd);
+    let prepared = Prepared::with_cache(dir.path(), &spec, stdio, cache)?;
+    Ok(prepared.cgroup(group::make(dir, container)?))
 }
 
 /// Gives a process's terminal the size of the starter's.

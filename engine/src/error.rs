@@ -192,6 +192,14 @@ pub enum Error {
         /// what is wrong, and what to write
         why: &'static str,
     },
+    /// A seccomp profile that no filter can be made of.
+    #[error("cannot use the seccomp profile {file:?} of --security-opt: {why}")]
+    SeccompProfile {
+        /// its file, cut, or the name of the container that has it
+        file: String,
+        /// what is wrong, and where in it
+        why: String,
+    },
     /// An option asks for something that is to come.
     #[error("{option} {value:?} needs {what}, and that is not there yet: leave it out")]
     NotYet {

@@ -13,7 +13,7 @@ use crate::session::Watch;
 use crate::target::Target;
 use crate::{
     Container, Engine, Error, ExecRequest, Session, State, attach, bundle, group, output, process,
-    view,
+    seccomp, view,
 };
 
 impl Engine {
@@ -82,5 +82,9 @@ pub(crate) fn prepare(
     let mut process = process::exec(container, request, root.as_fd())?;
     bundle::set_size(&mut process);
     let prepared = PreparedExec::new(target.pidfd, target.pid, &process, stdio)?;
+    // The filter is the container's, whatever else the process has (as in Docker).
+    let spec = oci_runtime::load(dir.path())?;
+    let cache = seccomp::cache(dir);
+    let prepared = prepared.seccomp(dir.path(), &spec, cache.as_ref().map(AsFd::as_fd))?;
     Ok(prepared.cgroup(group::open(dir)?))
 }

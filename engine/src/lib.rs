@@ -82,6 +82,7 @@ mod request;
 mod restart;
 mod rotated;
 mod run;
+mod seccomp;
 mod session;
 mod shared;
 mod signal;

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use crate::config::IdOf;
 use crate::error::shorten;
 use crate::record::{DeviceMapping, Ulimit};
-use crate::{Error, HostConfig, Network, log_options};
+use crate::{Error, HostConfig, Network, log_options, seccomp};
 
 pub(crate) use values::bytes;
 
@@ -117,12 +117,10 @@ fn security(typed: &[String]) -> Result<(Vec<String>, bool), Error> {
         };
         match (key, value) {
             ("no-new-privileges", None | Some("true" | "false"))
-            | ("seccomp" | "apparmor", Some("unconfined"))
+            | ("apparmor", Some("unconfined"))
             | ("label", Some("disable")) => kept.push(text.clone()),
             ("systempaths", Some("unconfined")) => unmasked = true,
-            ("seccomp", _) => {
-                return Err(Error::not_yet("--security-opt", text, "seccomp filters"));
-            }
+            ("seccomp", Some(value)) if !value.is_empty() => kept.push(seccomp::recorded(value)?),
             ("apparmor" | "label" | "writable-cgroups", _) => {
                 return Err(Error::not_yet(
                     "--security-opt",
@@ -131,8 +129,9 @@ fn security(typed: &[String]) -> Result<(Vec<String>, bool), Error> {
                 ));
             }
             _ => {
-                let why = "there are no-new-privileges, seccomp=unconfined, apparmor=unconfined, \
-                           label=disable and systempaths=unconfined";
+                let why = "there are no-new-privileges, seccomp=FILE, seccomp=unconfined, \
+                           seccomp=builtin, apparmor=unconfined, label=disable and \
+                           systempaths=unconfined";
                 return Err(Error::option("--security-opt", text, why));
             }
         }

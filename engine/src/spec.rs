@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use crate::shared::Shared;
 use crate::volumes::{Subpaths, depth};
-use crate::{Container, Error, MountKind, MountPoint, devices, etc, init_binary, process};
+use crate::{Container, Error, MountKind, MountPoint, devices, etc, init_binary, process, seccomp};
 
 /// Where the standard mounts have the cgroup file systems: behind this one, as in Docker.
 const BEFORE_CGROUP: &str = "/sys";
@@ -66,11 +66,13 @@ pub(crate) fn build(
     linux.set_readonly_paths(hides.then_some(read_only));
     let sysctls = host.sysctls.clone();
     linux.set_sysctl(sysctls.map(|sysctls| sysctls.into_iter().collect()));
+    let process = process::first(container, args, merged)?;
+    linux.set_seccomp(seccomp::filter(container, &process)?);
     let mut spec = SpecBuilder::default()
         .version(oci_spec::runtime::VERSION)
         .root(root)
         .mounts(mounts)
-        .process(process::first(container, args, merged)?)
+        .process(process)
         .linux(linux)
         .build()?;
     spec.set_annotations(None);

@@ -59,8 +59,8 @@ pub(crate) struct HostArgs {
     /// Give extended privileges to this container
     #[arg(long)]
     privileged: bool,
-    /// Security options: no-new-privileges, seccomp=unconfined, apparmor=unconfined, label=disable,
-    /// systempaths=unconfined
+    /// Security options: no-new-privileges, seccomp=FILE, seccomp=unconfined, apparmor=unconfined,
+    /// label=disable, systempaths=unconfined
     #[arg(long, value_name = "list")]
     security_opt: Vec<String>,
     /// Size of /dev/shm

@@ -8,6 +8,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use x32::BIT as X32_BIT;
+
 /// Changes with the tables of numbers, so that programs of other tables are not taken from a cache.
 pub(crate) const TABLES: &str = "syscalls 0.8.1";
 

@@ -3,14 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::arch::Arch;
+use crate::arch::{Arch, X32_BIT};
 use crate::{Action, Condition, Error, Filter, Op, multiplex};
 
 /// "Ends the thread", which libseccomp answers for calls of an architecture that is not named.
 pub(crate) const BAD_ARCH: u32 = 0;
 const ENOSYS: u32 = 38;
-/// Where the numbers of x32 begin.
-const X32_BIT: u32 = 0x4000_0000;
 /// The number of a call that a tracer has cancelled.
 const CANCELLED: u32 = u32::MAX;
 

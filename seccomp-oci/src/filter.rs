@@ -138,7 +138,7 @@ pub enum Flag {
     /// Leaves the mitigation of speculative store bypass off (Linux 4.17).
     #[serde(rename = "SECCOMP_FILTER_FLAG_SPEC_ALLOW")]
     SpecAllow,
-    /// Who waits for an answer of the listener is woken by fatal signals only (Linux 6.0). Without
+    /// Who waits for an answer of the listener is woken by fatal signals only (Linux 5.19). Without
     /// a listener it means nothing.
     #[serde(rename = "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV")]
     WaitKillableRecv,

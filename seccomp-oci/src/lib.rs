@@ -20,7 +20,8 @@
 //!
 //! All conditions of a rule must hold; where two of them are about one argument, one of all is enough
 //! (as runc). On architectures of 32 bits a value above 32 bits is never met, but for those that are
-//! negative numbers.
+//! negative numbers (libseccomp takes the lower half of every value). x32 has registers of 64 bits,
+//! which are compared whole (libseccomp compares the lower halves).
 //!
 //! **What the filter does not name.** Calls of an architecture that is neither the machine's nor named
 //! end the thread (as libseccomp); so do calls of x32 where it is not named. Calls with a number above

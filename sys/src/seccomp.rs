@@ -32,7 +32,7 @@ bitflags::bitflags! {
         const SPEC_ALLOW = 1 << 2;
         /// Gives a descriptor on which calls are put to whoever holds it (Linux 5.0).
         const NEW_LISTENER = 1 << 3;
-        /// Who waits for the listener is woken by fatal signals only (Linux 6.0; with
+        /// Who waits for the listener is woken by fatal signals only (Linux 5.19; with
         /// [`Flags::NEW_LISTENER`]).
         const WAIT_KILLABLE_RECV = 1 << 5;
     }

@@ -62,7 +62,8 @@ fn a_container_as_docker_makes_it() {
     assert_eq!(linux["rootfsPropagation"], "private");
     assert!(linux["maskedPaths"].as_array().unwrap().contains(&json!("/proc/kcore")));
     assert_eq!(linux["readonlyPaths"], json!(standard::READ_ONLY));
-    assert!(linux.get("resources").is_none() && linux.get("seccomp").is_none());
+    assert!(linux.get("resources").is_none());
+    assert_eq!(linux["seccomp"]["defaultAction"], "SCMP_ACT_ERRNO");
     assert!(spec.get("annotations").is_none());
     assert_eq!(spec["ociVersion"].as_str().unwrap().split('.').count(), 3);
     // The specification's own types take it back.

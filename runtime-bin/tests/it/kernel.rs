@@ -65,6 +65,7 @@ fn what_has_none_is_said_and_leaves_nothing() {
         (libc::SYS_mount_setattr, "mount_setattr"),
         (libc::SYS_close_range, "close_range"),
         (libc::SYS_pivot_root, "pivot_root"),
+        (libc::SYS_seccomp, "seccomp"),
     ] {
         let out = without(&root, &[call], &run);
         assert_eq!(out.code, 125, "{words}: {}", out.stderr);

@@ -38,6 +38,7 @@ mod options;
 mod own_program;
 mod pipes;
 mod review;
+mod seccomp;
 mod shell;
 mod sources;
 mod store;

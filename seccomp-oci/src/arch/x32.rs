@@ -2,7 +2,7 @@
 //! for the calls whose structures have pointers in them, which are its own
 //! (arch/x86/entry/syscalls/syscall_64.tbl).
 
-/// The bit that marks a number as one of x32 (__X32_SYSCALL_BIT).
+/// The bit that marks a number as one of x32 (__X32_SYSCALL_BIT): all from it on are taken for such.
 pub(crate) const BIT: u32 = 0x4000_0000;
 
 /// The calls of its own, from number 512 on.
