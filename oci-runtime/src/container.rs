@@ -297,9 +297,8 @@ impl Prepared {
         let root = self.root.enter()?;
         let root = root.as_fd();
         self.fill_root(root)?;
-        match &self.process {
-            Some(process) => process.open_terminal(root, gate, true)?,
-            None => {}
+        if let Some(process) = &self.process {
+            process.open_terminal(root, gate, true)?;
         }
         if self.hooks.has(&[HookKind::Prestart, HookKind::CreateRuntime, HookKind::CreateContainer])
         {

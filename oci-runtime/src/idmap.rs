@@ -10,10 +10,13 @@ use sys::Failure;
 
 use crate::Error;
 
+/// Of users, and of groups.
+type Maps = (Vec<IdMap>, Vec<IdMap>);
+
 /// The namespaces that were made, each once.
 #[derive(Debug, Default)]
 pub(crate) struct IdMaps {
-    made: Vec<((Vec<IdMap>, Vec<IdMap>), OwnedFd)>,
+    made: Vec<(Maps, OwnedFd)>,
 }
 
 impl IdMaps {

@@ -20,7 +20,7 @@ impl Strings {
     fn new(owned: Vec<CString>) -> Self {
         let mut pointers: Vec<_> = owned.iter().map(|string| string.as_ptr()).collect();
         pointers.push(std::ptr::null());
-        Self { pointers, owned: owned }
+        Self { pointers, owned }
     }
 }
 
@@ -119,7 +119,11 @@ mod tests {
     use super::*;
 
     fn program(candidates: &[&CStr]) -> Program {
-        Program::new(candidates.iter().map(|c| (*c).toowned()).collect(), vec![c"x".into()], vec![])
+        Program::new(
+            candidates.iter().map(|c| (*c).to_owned()).collect(),
+            vec![c"x".into()],
+            vec![],
+        )
     }
 
     #[test]

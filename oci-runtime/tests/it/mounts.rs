@@ -174,7 +174,7 @@ fn propagation_is_that_of_the_words() {
             line.unwrap_or_else(|| panic!("{target}: {printed}")).to_owned()
         };
         assert!(line("/").contains(word), "{root}: {printed}");
-        assert!(word != "" || !line("/").contains("shared"), "{printed}");
+        assert!(!word.is_empty() || !line("/").contains("shared"), "{printed}");
         assert!(line("/tmp/shared").contains("shared:"), "{printed}");
         assert!(line("/tmp/un").contains("unbindable"), "{printed}");
     }

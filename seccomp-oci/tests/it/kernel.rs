@@ -56,7 +56,8 @@ fn sixty_four_bits_of_an_argument_are_compared() {
     let memory = rustix::fs::memfd_create("x", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
     const VALUES: [u64; 9] =
         [0, 1, 5, 0xffff_ffff, 0x1_0000_0000, 0x1_0000_0005, 0x1_0000_0006, 0x5_0000_0001, 1 << 60];
-    let ops: [(Op, fn(u64, u64) -> bool); 7] = [
+    type Holds = fn(u64, u64) -> bool;
+    let ops: [(Op, Holds); 7] = [
         (Op::Equal, |a, b| a == b),
         (Op::NotEqual, |a, b| a != b),
         (Op::Less, |a, b| a < b),
