@@ -102,7 +102,7 @@ impl Prepared {
                 linux.masked_paths().as_deref().unwrap_or_default(),
                 linux.readonly_paths().as_deref().unwrap_or_default(),
             )?,
-            sysctls: Sysctls::prepare(linux.sysctl().as_ref(), namespaces.new, in_user)?,
+            sysctls: Sysctls::prepare(linux.sysctl().as_ref(), namespaces.apart, in_user)?,
             hostname: namespaces.name("hostname", hostname)?,
             domainname: namespaces.name("domainname", domainname)?,
             process,

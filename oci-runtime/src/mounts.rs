@@ -1,5 +1,6 @@
 //! The mounts of a specification, each with the crate whose kind it is.
 
+use std::borrow::Cow;
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -26,6 +27,8 @@ const OF_NAMESPACES: [(&str, Namespaces, &str); 3] = [
 ];
 /// The host's, for the same.
 const CGROUPS: &str = "/sys/fs/cgroup";
+/// What a tmpfs has by itself (tmpfs(5)).
+const DEFAULT_MODE: u32 = 0o1777;
 /// File systems that take no SELinux context as an option: they have one for all mounts.
 const UNLABELLED: [&str; 5] = ["proc", "sysfs", "mqueue", "cgroup", "cgroup2"];
 
@@ -94,7 +97,8 @@ impl<'a> Mounts<'a> {
     ) -> Result<Vec<Mount>, Error> {
         let mut all: Vec<Mount> = Vec::new();
         for (index, mount) in spec.mounts().iter().flatten().enumerate() {
-            let Mount { mut kind, target } = self.one(index, mount)?;
+            let mount = like_covered(mount, &all, root)?;
+            let Mount { mut kind, target } = self.one(index, &mount)?;
             if let Kind::Filesystem(filesystem) = kind {
                 let filled = match filesystem.copy_up() {
                     true => fill(&filesystem, &target, &all, root)?,
@@ -299,6 +303,37 @@ fn fill(
             .map_err(|(path, failure)| Failed(path, failure))
     };
     filesystem.filled(copy).map(Some).map_err(|Failed(path, failure)| failed(path, failure))
+}
+
+/// A tmpfs whose mode nobody says has that of the directory that it covers, as runc makes it: what an image
+/// lets everybody write to stays so, and nothing else.
+fn like_covered<'m>(
+    mount: &'m oci::Mount,
+    before: &[Mount],
+    root: BorrowedFd<'_>,
+) -> Result<Cow<'m, oci::Mount>, Error> {
+    let options = mount.options().clone().unwrap_or_default();
+    let words = MountWords::parse(&options);
+    let has_mode = words.data.iter().any(|datum| datum.key == "mode");
+    let target = mount.destination().to_string_lossy();
+    if mount.typ().as_deref() != Some("tmpfs") || has_mode || words.remount {
+        return Ok(Cow::Borrowed(mount));
+    }
+    let stat = match covered(&target, before, root) {
+        Ok(Some(covered)) => rustix::fs::fstat(covered),
+        // What is not there, or no directory, the mount itself finds out.
+        Ok(None) | Err(_) => return Ok(Cow::Borrowed(mount)),
+    };
+    let stat =
+        stat.map_err(|errno| Error::io("looking at what a tmpfs covers,", &*target)(errno.into()))?;
+    let mode = stat.st_mode & 0o7777;
+    if mode == DEFAULT_MODE {
+        return Ok(Cow::Borrowed(mount));
+    }
+    let mode = format!("mode={mode:o}");
+    let mut mount = mount.clone();
+    mount.set_options(Some([options, vec![mode]].concat()));
+    Ok(Cow::Owned(mount))
 }
 
 /// What is at `target` before it is mounted on: of the last mount that it lies in, or of the root. A new

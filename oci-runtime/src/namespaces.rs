@@ -15,6 +15,8 @@ use crate::Error;
 #[derive(Debug)]
 pub(crate) struct OwnNamespaces {
     pub(crate) new: Namespaces,
+    /// New, or another's than the caller's: what is changed in them is not changed for the caller.
+    pub(crate) apart: Namespaces,
     /// Others', open.
     joined: Vec<(OwnedFd, Namespaces)>,
     uid_map: Vec<IdMap>,
@@ -47,6 +49,7 @@ impl OwnNamespaces {
     pub(crate) fn prepare(linux: &oci::Linux) -> Result<Self, Error> {
         let mut own = Self {
             new: Namespaces::empty(),
+            apart: Namespaces::empty(),
             joined: Vec::new(),
             uid_map: Vec::new(),
             gid_map: Vec::new(),
@@ -60,8 +63,15 @@ impl OwnNamespaces {
                 return Err(Error::field(field("type"), "this kind stands there twice"));
             }
             match namespace.path().as_deref().filter(|path| !path.as_os_str().is_empty()) {
-                None => own.new |= kind,
-                Some(path) => own.joined.push((open(path, kind, &field("path"))?, kind)),
+                None => {
+                    own.new |= kind;
+                    own.apart |= kind;
+                }
+                Some(path) => {
+                    let file = open(path, kind, &field("path"))?;
+                    own.apart.set(kind, !is_callers(&file, kind, path)?);
+                    own.joined.push((file, kind));
+                }
             }
         }
         own.map_ids(linux)?;
@@ -145,19 +155,19 @@ impl OwnNamespaces {
         self.joined.iter().fold(spawn, |spawn, (fd, kind)| spawn.join(fd.as_fd(), *kind))
     }
 
-    /// A host or domain name, which only a UTS namespace of the container may get.
+    /// A host or domain name, which only a UTS namespace other than the caller's may get.
     ///
     /// # Errors
-    /// It would be the name of the host, or of another container.
+    /// It would be the name of the host.
     pub(crate) fn name(
         &self,
         field: &str,
         name: Option<CString>,
     ) -> Result<Option<CString>, Error> {
         match name {
-            Some(_) if !self.new.contains(Namespaces::UTS) => {
-                let reason = "it would be that of the host, or of another container: leave it out, \
-                              or add {\"type\": \"uts\"} to linux.namespaces";
+            Some(_) if !self.apart.contains(Namespaces::UTS) => {
+                let reason = "it would be that of the host: leave it out, or add {\"type\": \
+                              \"uts\"} to linux.namespaces";
                 Err(Error::field(field, reason))
             }
             name => Ok(name),
@@ -185,13 +195,26 @@ pub(crate) fn id_map(
     mappings.unwrap_or_default().iter().enumerate().map(line).collect()
 }
 
+/// As below `/proc/PID/ns`.
+fn name(kind: Namespaces) -> &'static str {
+    Namespaces::NAMES.iter().find(|(known, _)| *known == kind).map_or("", |(_, name)| name)
+}
+
+/// Whether the namespace is the one that the calling process is in.
+fn is_callers(file: &OwnedFd, kind: Namespaces, path: &Path) -> Result<bool, Error> {
+    let own = format!("/proc/self/ns/{}", name(kind));
+    let own = rustix::fs::stat(&own).map_err(|errno| Error::io("looking at", own)(errno.into()))?;
+    let other = rustix::fs::fstat(file)
+        .map_err(|errno| Error::io("looking at the namespace", path)(errno.into()))?;
+    Ok((own.st_dev, own.st_ino) == (other.st_dev, other.st_ino))
+}
+
 /// Opens a namespace, and checks that it is one of this kind.
 fn open(path: &Path, kind: Namespaces, field: &str) -> Result<OwnedFd, Error> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let file = rustix::fs::open(path, flags, Mode::empty())
         .map_err(|errno| Error::io("opening the namespace", path)(errno.into()))?;
-    let name =
-        Namespaces::NAMES.iter().find(|(known, _)| *known == kind).map_or("", |(_, name)| name);
+    let name = name(kind);
     // A namespace's file reads as a link to `net:[4026531840]` (namespaces(7)).
     let link =
         std::fs::read_link(sys::process::proc_path(&file)).map_err(Error::io("reading", path))?;

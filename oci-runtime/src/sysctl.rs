@@ -41,7 +41,7 @@ struct Entry {
 }
 
 impl Sysctls {
-    /// Prepares what `wanted` says for a container with `own` namespaces.
+    /// Prepares what `wanted` says for a container with `own` namespaces, which are not the caller's.
     ///
     /// # Errors
     /// A parameter that is not one of these namespaces would be the whole host's (CVE-2022-0811); a

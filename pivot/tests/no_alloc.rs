@@ -6,7 +6,9 @@
 use std::alloc::System;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use pivot::{Cgroups, Devices, Filesystem, Masks, Nodes, RootPropagation, console, standard};
+use pivot::{
+    Cgroups, Devices, Filesystem, Masks, Nodes, Remount, RootPropagation, console, standard,
+};
 use rustix::io::Errno;
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 use sys::Failure;
@@ -33,6 +35,7 @@ fn without_heap(apply: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failu
 fn everything(nodes: Nodes, tree: BorrowedFd<'_>) -> Result<harness::Container, sys::Report> {
     let mounts: Vec<_> = standard::MOUNTS.iter().map(|mount| mount.prepare().unwrap()).collect();
     let run = Filesystem::new("tmpfs", "/var/run/a/b", None, &["mode=700", "rshared"]).unwrap();
+    let remount = Remount::new("/var/run/a/b", &["remount", "noexec", "size=1m"]).unwrap();
     let cgroups = Cgroups::prepare(standard::CGROUP.target, standard::CGROUP.options).unwrap();
     let devices = Devices::prepare(&standard::devices(), nodes).unwrap();
     let masks = Masks::prepare(&standard::masked_paths(), &standard::READ_ONLY).unwrap();
@@ -42,6 +45,7 @@ fn everything(nodes: Nodes, tree: BorrowedFd<'_>) -> Result<harness::Container, 
             let root = root.as_fd();
             mounts.iter().try_for_each(|mount| mount.apply(root))?;
             run.apply(root)?;
+            remount.apply(root)?;
             cgroups.apply(root)?;
             devices.apply(root)?;
             let pty = console::open_pty(root)?;

@@ -178,7 +178,11 @@ fn namespaces_of_another_container_are_joined() {
     assert_eq!(lines[..3], of_first);
     assert_eq!(lines[3], link("self", "net"), "what is not named is the caller's");
     assert_ne!(lines[4], "1", "it is not the first process there");
+    // The name is that of both then; the host's would be refused.
     config["hostname"] = json!("x");
+    config["process"]["args"] = json!(["hostname"]);
+    assert_eq!(run(config.clone()).unwrap().0, "x\n");
+    config["linux"]["namespaces"].as_array_mut().unwrap().retain(|kind| kind["type"] != "uts");
     let error = run(config).unwrap_err().to_string();
     assert!(error.starts_with("hostname of the container's configuration"), "{error}");
     first.kill().unwrap();

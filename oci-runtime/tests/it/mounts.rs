@@ -96,6 +96,21 @@ fn a_tmpfs_starts_with_what_it_covers() {
 }
 
 #[test]
+fn a_tmpfs_has_the_mode_of_what_it_covers() {
+    let dir = source();
+    std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o2750))
+        .unwrap();
+    let mounts = json!([
+        {"destination": "/tmp/s", "type": "bind", "source": dir.path(), "options": ["bind"]},
+        {"destination": "/tmp/s", "type": "tmpfs"},
+        {"destination": "/tmp/new", "type": "tmpfs"},
+        {"destination": "/etc", "type": "tmpfs", "options": ["mode=711"]},
+    ]);
+    let (printed, _) = run(with("stat -c %a /tmp/s /tmp/new /etc", mounts)).unwrap();
+    assert_eq!(printed, "2750\n1777\n711\n");
+}
+
+#[test]
 fn owners_are_translated() {
     let dir = source();
     let map = json!([{"containerID": 0, "hostID": 5000, "size": 10}]);
