@@ -84,7 +84,7 @@ mod tests {
             // proc_pid_stat(5): nice is field 19, policy 41; the first here is 3.
             assert_eq!((fields[16], fields[38]), ("5", "3"));
             set_io_priority(3, 0).unwrap();
-            assert_eq!(set_io_priority(9, 0), Err(Errno::INVAL));
+            assert_eq!(set_io_priority(5, 0), Err(Errno::INVAL));
             let wrong = Attributes { policy: 77, ..Attributes::default() };
             assert_eq!(set_attributes(&wrong), Err(Errno::INVAL));
         })
