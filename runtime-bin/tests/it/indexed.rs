@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::harness::{Root, arg, busybox, image, wait_until};
+use crate::harness::{BIN, Root, Started, arg, busybox, image, wait_until};
 use crate::host;
 
 const NAME: &str = "localhost/busybox:latest";
@@ -123,6 +124,64 @@ fn the_next_command_takes_the_mount_of_a_killed_supervisor_away() {
     root.ok(["start", "box"]);
     assert_eq!(mounts(&root).len(), 1);
     root.ok(["rm", "-f", "box"]);
+    root.assert_nothing_left();
+}
+
+/// What the mounts of images are of.
+fn sources(root: &Root) -> Vec<String> {
+    let all = host::mounts_below(&root.store().join("mounts")).into_iter();
+    all.map(|mount| mount.source).collect()
+}
+
+/// As before Linux 6.12: EROFS does not read files in memory itself. Each container's root is an overlay over it.
+#[test]
+fn a_store_in_memory_is_mounted_by_loop_devices() {
+    let Some(_) = root() else { return };
+    let root = Root::new();
+    fs::create_dir(root.store()).unwrap();
+    let flags = rustix::mount::MountFlags::empty();
+    rustix::mount::mount("memory", root.store(), "tmpfs", flags, None).unwrap();
+    let file = image("busybox", "docker-legacy");
+    root.ok(["run", "-d", "--name", "box", arg(&file), "sleep", "1000"]);
+    let source = sources(&root);
+    assert!(matches!(&source[..], [one] if one.starts_with("/dev/loop")), "{source:?}");
+    root.ok(["run", "--rm", arg(&file), "sh", "-c", "rm /bin/true && echo x > /new"]);
+    assert_eq!(root.ok(["exec", "box", "sh", "-c", "true && echo there"]), "there");
+    let backing = source[0].replace("/dev/", "/sys/block/") + "/loop/backing_file";
+    let of_store = || {
+        let file = fs::read_to_string(&backing).unwrap_or_default();
+        PathBuf::from(file.trim_end()).starts_with(root.store())
+    };
+    assert!(of_store());
+    // The device goes with the mount, which the next command takes away.
+    kill_process(Pid::from_raw(host::parent(root.pid("box"))).unwrap(), Signal::KILL).unwrap();
+    wait_until("the mount is gone", || {
+        root.ok(["ps", "-q"]);
+        mounts(&root).is_empty()
+    });
+    wait_until("the device is gone", || !of_store());
+    root.ok(["rm", "box"]);
+    rustix::mount::unmount(root.store(), rustix::mount::UnmountFlags::DETACH).unwrap();
+    root.assert_nothing_left();
+}
+
+#[test]
+fn a_store_that_was_moved_is_used_where_it_is() {
+    let Some(root) = root() else { return };
+    root.ok(["create", "--name", "box", NAME, "echo", "from the container"]);
+    let moved = root.dir().join("moved");
+    fs::rename(root.store(), &moved).unwrap();
+    let call = |args: &[&str]| {
+        let mut command = Command::new(BIN);
+        command.arg("--root").arg(&moved).args(args);
+        Started::new(command, None).wait()
+    };
+    let out = call(&["run", "--rm", NAME, "echo", "there"]);
+    assert_eq!((out.code, out.stdout.trim_end()), (0, "there"), "{out:?}");
+    let out = call(&["start", "-a", "box"]);
+    assert_eq!((out.code, out.stdout.trim_end()), (0, "from the container"), "{out:?}");
+    fs::rename(&moved, root.store()).unwrap();
+    root.ok(["rm", "box"]);
     root.assert_nothing_left();
 }
 

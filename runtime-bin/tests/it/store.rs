@@ -32,6 +32,25 @@ fn damage_of_an_indexed_image_is_told_and_its_remedy_is_one() {
     }
 }
 
+/// The place of an image's mount is there, also where nothing can be mounted on it.
+#[test]
+fn a_container_whose_indexed_image_is_gone_is_told() {
+    if !indexed::is_possible() {
+        return;
+    }
+    let root = Root::new();
+    root.ok(["create", "--name", "box", INDEX, arg(&busybox()), "true"]);
+    let images = root.store().join("images");
+    let image = std::fs::read_dir(&images).unwrap().next().unwrap().unwrap().path();
+    std::fs::remove_dir_all(image).unwrap();
+    let out = root.call(["check", "-q"]);
+    assert_eq!(out.code, 1, "{out:?}");
+    for words in ["lacks layers of its image sha256:", "remove the container box"] {
+        assert!(out.stdout.contains(words), "no {words:?} in {out:?}");
+    }
+    root.ok(["rm", "box"]);
+}
+
 /// Damages the configuration of the only image, and takes its only layer away, which is in this directory.
 fn damage(form: &str, layers: &str, lacks: &str) {
     let root = Root::new();
