@@ -50,12 +50,13 @@ impl Home {
         &self.path
     }
 
-    /// Where the compiled programs of seccomp filters are kept ([`Prepared::with_cache`]); `None` where
-    /// there is no place for them, which costs time alone.
+    /// Where the compiled program of the seccomp filter of `spec` is kept ([`Prepared::with_cache`]);
+    /// `None` where there is no filter, or no place for it, which costs time alone.
     ///
     /// [`Prepared::with_cache`]: crate::Prepared::with_cache
     #[must_use]
-    pub fn programs(&self) -> Option<OwnedFd> {
+    pub fn programs(&self, spec: &crate::spec::Spec) -> Option<OwnedFd> {
+        spec.linux().as_ref()?.seccomp().as_ref()?;
         let path = self.path.join(PROGRAMS);
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let open = || rustix::fs::open(&path, flags, Mode::empty()).ok();
