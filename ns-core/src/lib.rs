@@ -53,6 +53,7 @@ mod enter;
 mod error;
 mod idmap;
 mod namespaces;
+mod older_clone;
 mod spawn;
 mod split;
 

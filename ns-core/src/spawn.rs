@@ -11,7 +11,7 @@ use sys::{Failure, Step};
 
 use crate::channel::{Gate, Message};
 use crate::enter::{Entered, Way, become_root, enter, enter_time, new_namespaces, set_ns};
-use crate::{Child, Error, IdMap, Namespaces, idmap};
+use crate::{Child, Error, IdMap, Namespaces, idmap, older_clone};
 
 /// linux/sched.h; libc's constant is too narrow for it.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
@@ -380,7 +380,11 @@ fn clone3(
         libc::syscall(libc::SYS_clone3, &raw const arguments, size_of::<libc::clone_args>())
     };
     match result {
-        -1 => Err(last_errno()),
+        -1 => match last_errno() {
+            // It may be hidden by a seccomp filter that allows clone.
+            Errno::NOSYS if cgroup.is_none() => older_clone::clone(flags, exit_signal),
+            errno => Err(errno),
+        },
         0 => Ok(None),
         pid => {
             // SAFETY: the kernel stored a new descriptor of the parent there (CLONE_PIDFD).

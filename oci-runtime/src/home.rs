@@ -8,6 +8,8 @@
 //! | `start` | the socket at which a created container's process waits |
 //! | `lock` | held by whoever changes something |
 //!
+//! Beside them is `@seccomp`, which is no id: a cache of compiled filters.
+//!
 //! The lock is one of fcntl(2), which a child does not inherit: a container's process never holds it, and
 //! it dies with its holder. A directory without `state.json` is one whose making or removal was
 //! interrupted, and is made or removed by the next who wants to.
@@ -26,6 +28,8 @@ use crate::Error;
 const STATE: &str = "state.json";
 const CONFIG: &str = "config.json";
 const LOCK: &str = "lock";
+/// No container's id.
+const PROGRAMS: &str = "@seccomp";
 /// Bytes of an id: those of a file's name (NAME_MAX of linux/limits.h).
 const LONGEST_ID: usize = 255;
 
@@ -44,6 +48,23 @@ impl Home {
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Where the compiled program of the seccomp filter of `spec` is kept ([`Prepared::with_cache`]);
+    /// `None` where there is no filter, or no place for it, which costs time alone.
+    ///
+    /// [`Prepared::with_cache`]: crate::Prepared::with_cache
+    #[must_use]
+    pub fn programs(&self, spec: &crate::spec::Spec) -> Option<OwnedFd> {
+        spec.linux().as_ref()?.seccomp().as_ref()?;
+        let path = self.path.join(PROGRAMS);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let open = || rustix::fs::open(&path, flags, Mode::empty()).ok();
+        open().or_else(|| {
+            // Another one may be at it, too.
+            let _ = DirBuilder::new().mode(0o700).create(&path);
+            open()
+        })
     }
 
     /// Makes the place for a new container, and locks it.

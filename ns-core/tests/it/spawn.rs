@@ -180,3 +180,34 @@ fn a_cgroup_descriptor_that_is_none_is_an_error() {
     let error = Spawn::new().cgroup(root.as_fd()).spawn(|_| done()).unwrap_err();
     assert!(error.to_string().starts_with("starting a process"), "{error}");
 }
+
+/// As in a container of Docker's seccomp profile, which hides clone3.
+#[test]
+fn without_clone3_a_child_is_made_by_clone() {
+    let _turn = turn();
+    let filtered = || {
+        let hidden = sys::seccomp::answer(&[libc::SYS_clone3], Errno::NOSYS);
+        sys::seccomp::install(&hidden).unwrap();
+        let mut child = Spawn::new()
+            .namespaces(Namespaces::UTS | Namespaces::PID)
+            .spawn(|gate| {
+                gate.wait(1)?;
+                done()
+            })
+            .unwrap();
+        assert!(matches!(child.next().unwrap(), Event::Phase(1, None)));
+        let own = std::process::id() as i32;
+        let pid = child.pid().as_raw_nonzero().get();
+        assert_ne!(namespace(pid, "uts"), namespace(own, "uts"));
+        assert_eq!(namespace(pid, "mnt"), namespace(own, "mnt"));
+        child.proceed().unwrap();
+        assert!(matches!(child.next().unwrap(), Event::Failed(_)));
+        assert_eq!(child.wait().unwrap(), Exit::Status(1));
+        // There is no such call for what only clone3 has.
+        let group = rustix::fs::open("/", rustix::fs::OFlags::PATH, rustix::fs::Mode::empty());
+        let group = group.unwrap();
+        let error = Spawn::new().cgroup(group.as_fd()).spawn(|_| done()).unwrap_err();
+        assert!(error.to_string().contains("clone3"), "{error}");
+    };
+    std::thread::spawn(filtered).join().unwrap();
+}

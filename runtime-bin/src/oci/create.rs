@@ -102,7 +102,9 @@ fn begin(
     let terminal = spec.process().as_ref().and_then(|process| process.terminal()).unwrap_or(false);
     let stdio = if terminal { Stdio::null() } else { Stdio::inherit() };
     let prepared = stdio.and_then(|stdio| {
-        let mut prepared = Prepared::new(bundle, spec, stdio)?
+        let programs = context.home.programs(spec);
+        let programs = programs.as_ref().map(|dir| dir.as_fd());
+        let mut prepared = Prepared::with_cache(bundle, spec, stdio, programs)?
             .group(making.group())
             .preserve(preserved)
             .id(&args.id);

@@ -45,7 +45,9 @@ pub(crate) fn exec(context: &Context, args: ExecArgs, preserved: u32) -> anyhow:
     {
         prepared = prepared.personality(personality)?;
     }
-    prepared = prepared.seccomp(container.bundle(), &config, None)?.id(&args.id);
+    let programs = context.home.programs(&config);
+    let programs = programs.as_ref().map(|dir| dir.as_fd());
+    prepared = prepared.seccomp(container.bundle(), &config, programs)?.id(&args.id);
     context.log.warnings(prepared.warnings());
     let join = match &args.cgroup[..] {
         [] => container.join()?,

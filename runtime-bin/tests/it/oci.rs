@@ -4,6 +4,7 @@ mod bad_input;
 mod exec;
 mod lifecycle;
 mod options;
+mod seccomp;
 mod terminal;
 
 use std::fs::File;
