@@ -80,7 +80,7 @@ pub(crate) fn prepare(
     dir.write("config.json", &spec)?;
     // That of the last run, where this is a further one.
     group::remove(dir)?;
-    Ok(Prepared::new(dir.path(), &spec, stdio)?.cgroup(group::make(dir, container)?))
+    Ok(Prepared::new(dir.path(), &spec, stdio)?.group(group::locate(dir, container)?))
 }
 
 /// Gives a process's terminal the size of the starter's.

@@ -82,5 +82,9 @@ pub(crate) fn prepare(
     let mut process = process::exec(container, request, root.as_fd())?;
     bundle::set_size(&mut process);
     let prepared = PreparedExec::new(target.pidfd, target.pid, &process, stdio)?;
-    Ok(prepared.cgroup(group::open(dir)?))
+    let group = group::of_running(dir, container)?;
+    if group.is_frozen()? {
+        return Err(Error::paused(container, "a command in it would not run"));
+    }
+    Ok(prepared.group(group.join()?))
 }

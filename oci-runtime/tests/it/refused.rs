@@ -26,7 +26,6 @@ fn changed(path: &str, value: Value) -> Value {
 fn what_is_not_done_is_named() {
     for (path, value, field) in [
         ("/linux/timeOffsets", json!({"boottime": {"secs": 1}}), "linux.timeOffsets"),
-        ("/linux/cgroupsPath", json!("/x"), "linux.cgroupsPath"),
         ("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_ALLOW"}), "linux.seccomp"),
         ("/linux/namespaces/0", json!({"type": "user"}), "linux.namespaces[0].type"),
         ("/linux/namespaces/0", json!({"type": "mount", "path": "/x"}), "linux.namespaces[0].path"),
