@@ -86,7 +86,8 @@ fn main() -> ExitCode {
                 Some(
                     engine::Error::NoSuchContainer { .. }
                     | engine::Error::AmbiguousContainer { .. }
-                    | engine::Error::NotRunning { .. },
+                    | engine::Error::NotRunning { .. }
+                    | engine::Error::Paused { .. },
                 ) if is_exec => 1,
                 // Docker's daemon says these, and they are told as those of any other verb.
                 Some(error) if is_create && !error.is_of_option() => 1,

@@ -3,6 +3,7 @@
 mod command;
 mod container;
 mod exec;
+mod group;
 mod refused;
 
 use std::io::Read;

@@ -128,6 +128,7 @@ fn a_paused_container_stands_still_is_shown_so_and_ends() {
     assert_eq!(root.ok(["ps", "-q", "-f", "status=paused"]).lines().count(), 1);
     root.fails(1, &["is paused", "unpause it"], ["pause", "box"]);
     root.fails(1, &["is paused", "unpause it"], ["exec", "box", "true"]);
+    root.fails(1, &["is paused", "unpause it"], ["start", "box"]);
     root.ok(["unpause", "box"]);
     assert_eq!(root.inspect("box")["State"]["Status"], "running");
     assert_eq!(root.ok(["exec", "box", "echo", "goes on"]), "goes on");
