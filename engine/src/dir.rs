@@ -397,13 +397,13 @@ impl Dir {
         Ok(self.read(STATE)?.unwrap_or_default())
     }
 
-    /// The path of the container's cgroup below the hierarchy; `None` where it has none (yet).
-    pub(crate) fn group(&self) -> Result<Option<PathBuf>, Error> {
+    /// Where the container's cgroup lies ([`cgroup::Location`]); `None` where it has none (yet).
+    pub(crate) fn group(&self) -> Result<Option<String>, Error> {
         self.read(GROUP)
     }
 
-    pub(crate) fn write_group(&self, path: &Path) -> Result<(), Error> {
-        self.write(GROUP, &path)
+    pub(crate) fn write_group(&self, location: &str) -> Result<(), Error> {
+        self.write(GROUP, &location)
     }
 
     pub(crate) fn write_state(&self, state: &State) -> Result<(), Error> {

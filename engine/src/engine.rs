@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::dir::{Dir, Root};
 use crate::target::Target;
 use crate::{
-    Container, Error, ImageArg, MountView, State, inspect, mounts, names, reference, tidy,
+    Container, Error, ImageArg, MountView, State, inspect, mounts, names, pause, reference, tidy,
 };
 
 /// Everything below one root directory. Two roots never meet.
@@ -175,7 +175,9 @@ impl Engine {
         for dir in self.root.dirs()? {
             // One that is just being made or removed has no record.
             if let Some(container) = dir.container()? {
-                all.push((container, dir.state()?));
+                let state = dir.state()?;
+                let status = pause::status(state.status, &dir);
+                all.push((container, State { status, ..state }));
             }
         }
         all.sort_by(|(a, _), (b, _)| b.created.cmp(&a.created));
@@ -196,7 +198,10 @@ impl Engine {
     /// There is no such container.
     pub fn inspect(&self, container: &str) -> Result<Value, Error> {
         let (dir, container) = self.find(container)?;
-        Ok(inspect::value(&container, &dir.state()?, dir.path(), self.root.path()))
+        let state = dir.state()?;
+        let status = pause::status(state.status, &dir);
+        let state = State { status, ..state };
+        Ok(inspect::value(&container, &state, dir.path(), self.root.path()))
     }
 
     /// The mounts of a running container, with where each comes from.

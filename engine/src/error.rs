@@ -46,6 +46,27 @@ pub enum Error {
     /// The overlay of the image's layers cannot be mounted.
     #[error(transparent)]
     Overlay(#[from] overlay::Error),
+    /// A container's cgroup.
+    #[error(transparent)]
+    Cgroup(#[from] cgroup::Error),
+    /// What cannot be done with a container that is paused.
+    #[error("container {name} ({id}) is paused: {why}; unpause it before")]
+    Paused {
+        /// its name
+        name: String,
+        /// its id
+        id: String,
+        /// what cannot be done
+        why: &'static str,
+    },
+    /// A container that must be paused is not.
+    #[error("container {name} ({id}) is not paused")]
+    NotPaused {
+        /// its name
+        name: String,
+        /// its id
+        id: String,
+    },
     /// The container, or a program in it, cannot be made or started.
     #[error(transparent)]
     Runtime(#[from] oci_runtime::Error),

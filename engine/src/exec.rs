@@ -86,5 +86,9 @@ pub(crate) fn prepare(
     let spec = oci_runtime::load(dir.path())?;
     let cache = seccomp::cache(dir);
     let prepared = prepared.seccomp(dir.path(), &spec, cache.as_ref().map(AsFd::as_fd))?;
-    Ok(prepared.cgroup(group::open(dir)?))
+    let group = group::of_running(dir, container)?;
+    if group.is_frozen()? {
+        return Err(Error::paused(container, "a command in it would not run"));
+    }
+    Ok(prepared.group(group.join()?))
 }

@@ -9,7 +9,7 @@ use crate::{Container, HostConfig, LogConfig, MountPoint, State, Status};
 
 /// What `inspect` prints of a container: Docker's keys with what is true here. `dir` is the
 /// container's directory and `root` the store's, both absolute. The keys of things that there are
-/// not (limits, networks with addresses) have Docker's value for "none".
+/// not (networks with addresses) have Docker's value for "none".
 pub(crate) fn value(container: &Container, state: &State, dir: &Path, root: &Path) -> Value {
     let in_dir = |name: &str| path(&dir.join(name));
     // As Docker: that of a form that others read.
@@ -25,9 +25,9 @@ pub(crate) fn value(container: &Container, state: &State, dir: &Path, root: &Pat
         "State": {
             "Status": state.status.as_str(),
             "Running": state.status.runs(),
-            "Paused": false,
+            "Paused": state.status == Status::Paused,
             "Restarting": state.status == Status::Restarting,
-            "OOMKilled": false,
+            "OOMKilled": state.oom_killed,
             "Dead": false,
             "Pid": state.pid,
             "ExitCode": state.exit_code,
@@ -101,6 +101,7 @@ fn host_config(varying: &HostConfig) -> Value {
         "GroupAdd": null,
         "IpcMode": "private",
         "Cgroup": "",
+        "DeviceRequests": null,
         "Links": null,
         "OomScoreAdj": 0,
         "PidMode": "",
@@ -118,9 +119,10 @@ fn host_config(varying: &HostConfig) -> Value {
     let HostConfig { privileged, unmasked, .. } = *varying;
     let varying = serde_json::to_value(varying).unwrap_or_default();
     if let Some(all) = all.as_object_mut() {
-        for (key, value) in [limits(), varying].into_iter().flat_map(into_map) {
+        for (key, value) in into_map(varying) {
             // Docker has the one only where it is asked for, and not the other.
-            if (key != "Init" || value == Value::Bool(true)) && key != "Unmasked" {
+            let unsaid = key == "CgroupnsMode" && value == "";
+            if !unsaid && (key != "Init" || value == Value::Bool(true)) && key != "Unmasked" {
                 all.insert(key, value);
             }
         }
@@ -137,30 +139,6 @@ fn into_map(value: Value) -> Map<String, Value> {
         Value::Object(map) => map,
         _ => Map::new(),
     }
-}
-
-/// The part of `.HostConfig` that limits resources: nothing does.
-fn limits() -> Value {
-    json!({
-        "CpuShares": 0,
-        "Memory": 0,
-        "NanoCpus": 0,
-        "CgroupParent": "",
-        "BlkioWeight": 0,
-        "CpuPeriod": 0,
-        "CpuQuota": 0,
-        "CpusetCpus": "",
-        "CpusetMems": "",
-        "Devices": [],
-        "DeviceCgroupRules": null,
-        "DeviceRequests": null,
-        "MemoryReservation": 0,
-        "MemorySwap": 0,
-        "MemorySwappiness": null,
-        "OomKillDisable": null,
-        "PidsLimit": null,
-        "Ulimits": [],
-    })
 }
 
 /// One network, with no address: `none` and `host` have none of the container's own.

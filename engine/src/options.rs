@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use crate::config::IdOf;
 use crate::error::shorten;
 use crate::record::{DeviceMapping, Ulimit};
-use crate::{Error, HostConfig, Network, log_options, seccomp};
+use crate::{Error, HostConfig, LimitOptions, Limits, Network, log_options, seccomp};
 
 pub(crate) use values::bytes;
 
@@ -52,6 +52,8 @@ pub struct HostOptions {
     pub volumes_from: Vec<String>,
     /// `--oom-score-adj`
     pub oom_score_adj: i32,
+    /// What it may use.
+    pub limits: LimitOptions,
     /// `--cidfile`, which whoever calls writes.
     pub id_file: Option<PathBuf>,
 }
@@ -93,6 +95,7 @@ pub(crate) fn host_config(
         uts_mode: if uts == "private" { String::new() } else { uts },
         oom_score_adj: oom_score_adj(options.oom_score_adj)?,
         volumes_from: some(options.volumes_from.clone()),
+        limits: Limits::default().with(&options.limits)?,
         container_id_file: options
             .id_file
             .as_ref()
@@ -206,10 +209,6 @@ fn device(text: &str) -> Result<DeviceMapping, Error> {
     }
     if !is_mode(mode) {
         return Err(bad("what may be done with it is a word of the letters r, w and m"));
-    }
-    if !b"rwm".iter().all(|letter| mode.as_bytes().contains(letter)) {
-        let what = "a device that may be read only, or not be made";
-        return Err(Error::not_yet("--device", text, what));
     }
     Ok(DeviceMapping {
         path_on_host: source.to_owned(),

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use image_store::Digest;
 use serde::{Deserialize, Serialize};
 
-use crate::{Health, HealthStatus, Healthcheck, RestartPolicy};
+use crate::{Health, HealthStatus, Healthcheck, Limits, RestartPolicy};
 
 /// Docker's zero time: when what has not happened yet happened.
 pub const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
@@ -165,6 +165,9 @@ pub struct HostConfig {
     /// `--cidfile`
     #[serde(rename = "ContainerIDFile")]
     pub container_id_file: String,
+    /// What it may use.
+    #[serde(flatten)]
+    pub limits: Limits,
 }
 
 /// A limit on a resource; -1 is none.
@@ -270,6 +273,8 @@ pub enum Status {
     Created,
     /// Its process runs.
     Running,
+    /// Its processes are frozen. Never written: the cgroup knows it.
+    Paused,
     /// Its process has ended, and is about to be started again.
     Restarting,
     /// Its process has ended.
@@ -281,7 +286,7 @@ pub enum Status {
 impl Status {
     /// Whether its process runs, or is about to be started again: what Docker counts as running.
     pub fn runs(self) -> bool {
-        matches!(self, Status::Running | Status::Restarting)
+        matches!(self, Status::Running | Status::Paused | Status::Restarting)
     }
 
     /// Docker's word for it, `.State.Status`. Docker has no `creating`: it is `created`.
@@ -290,6 +295,7 @@ impl Status {
             Status::Creating | Status::Created => "created",
             Status::Restarting => "restarting",
             Status::Running => "running",
+            Status::Paused => "paused",
             Status::Exited => "exited",
             Status::Removing => "removing",
         }
@@ -317,6 +323,9 @@ pub struct State {
     /// How often its policy has started it again since it was started.
     #[serde(default)]
     pub restart_count: u32,
+    /// Whether a process of it was killed for want of memory, in its last run.
+    #[serde(default)]
+    pub oom_killed: bool,
     /// Its health, where that is checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<Health>,
@@ -333,6 +342,7 @@ impl Default for State {
             started_at: ZERO_TIME.to_owned(),
             finished_at: ZERO_TIME.to_owned(),
             restart_count: 0,
+            oom_killed: false,
             health: None,
         }
     }

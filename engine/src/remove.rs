@@ -23,7 +23,7 @@ pub(crate) fn remove(
     with_volumes: bool,
 ) -> Result<(), Error> {
     let state = dir.state()?;
-    end(&state)?;
+    end(dir, &state)?;
     release(dir)?;
     if dir.path().exists() {
         let removing = State { status: Status::Removing, pid: 0, pid_start: 0, ..state };
@@ -82,13 +82,14 @@ pub(crate) fn release(dir: &Dir) -> Result<(), Error> {
 }
 
 /// Ends the process that a state names, if there is one, and waits until it is gone.
-pub(crate) fn end(state: &State) -> Result<(), Error> {
-    Target::of(state)?.as_ref().map_or(Ok(()), kill)
+pub(crate) fn end(dir: &Dir, state: &State) -> Result<(), Error> {
+    Target::of(state)?.map_or(Ok(()), |target| kill(dir, &target))
 }
 
-/// Ends a process by SIGKILL, and waits until it is gone.
-pub(crate) fn kill(target: &Target) -> Result<(), Error> {
+/// Ends a container's process by SIGKILL, also a frozen one, and waits until it is gone.
+pub(crate) fn kill(dir: &Dir, target: &Target) -> Result<(), Error> {
     target.signal(Signal::KILL)?;
+    group::thaw(dir)?;
     match target.wait(KILL_LIMIT)? {
         true => Ok(()),
         false => Err(Error::Unkillable { pid: target.pid.as_raw_nonzero().get() }),

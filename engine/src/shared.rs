@@ -63,7 +63,7 @@ impl Shared {
             (Kind::Mount, true),
             (Kind::Ipc, matches!(&host.ipc_mode[..], "" | "none" | "private" | "shareable")),
             (Kind::Uts, host.uts_mode.is_empty()),
-            (Kind::Cgroup, true),
+            (Kind::Cgroup, host.limits.cgroupns_mode != "host"),
             (Kind::Network, !container.is_host_network()),
         ];
         let mut namespaces = Vec::new();

@@ -12,7 +12,9 @@ use rustix::io::Errno;
 
 use crate::shared::Shared;
 use crate::volumes::{Subpaths, depth};
-use crate::{Container, Error, MountKind, MountPoint, devices, etc, init_binary, process, seccomp};
+use crate::{
+    Container, Error, MountKind, MountPoint, devices, etc, group, init_binary, process, seccomp,
+};
 
 /// Where the standard mounts have the cgroup file systems: behind this one, as in Docker.
 const BEFORE_CGROUP: &str = "/sys";
@@ -59,7 +61,7 @@ pub(crate) fn build(
         .rootfs_propagation("private")
         .devices(devices::list(container)?)
         .build()?;
-    linux.set_resources(None);
+    linux.set_resources(Some(group::resources(container)?));
     let hides = !host.privileged && !host.unmasked;
     let read_only = standard::READ_ONLY.iter().map(|&path| path.to_owned()).collect();
     linux.set_masked_paths(hides.then(standard::masked_paths));

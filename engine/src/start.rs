@@ -9,7 +9,7 @@ use crate::session::Watch;
 use crate::stop::Standing;
 use crate::supervise::{Starter, Supervisor};
 use crate::tidy::abandoned;
-use crate::{Container, Engine, Error, Session, attach, bundle, output};
+use crate::{Container, Engine, Error, Session, attach, bundle, group, output};
 
 /// Who gets the input and output of a container that is started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,6 +31,9 @@ impl Engine {
         let (dir, found) = self.find(container)?;
         let lock = match self.standing(&dir)? {
             Standing::Rests(lock) => lock,
+            Standing::Runs(_) if group::is_frozen(&dir) => {
+                return Err(Error::paused(&found, "it cannot be started"));
+            }
             Standing::Runs(_) | Standing::Waits => return Ok(None),
             Standing::Gone => return Err(self.gone(&found)),
         };

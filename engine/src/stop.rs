@@ -8,7 +8,7 @@ use crate::dir::{Attempt, Dir, Lock};
 use crate::remove::{kill, remove};
 use crate::target::Target;
 use crate::tidy::abandoned;
-use crate::{Container, Engine, Error, Status, signal};
+use crate::{Container, Engine, Error, Status, group, signal};
 
 /// How long `stop` waits before it kills, if nothing is said, neither here nor by `--stop-timeout`: as Docker.
 const STOP: Duration = Duration::from_secs(10);
@@ -56,9 +56,10 @@ impl Engine {
         // Before it is sent: the container's end comes after it.
         events.signal(&container, signal);
         target.signal(signal)?;
+        group::thaw(&dir)?;
         if !target.wait(timeout.unwrap_or_else(|| own_timeout(&container)))? {
             events.signal(&container, Signal::KILL);
-            kill(&target)?;
+            kill(&dir, &target)?;
         }
         // Its supervisor tidies up, and lets go.
         dir.lock()?;
@@ -73,13 +74,16 @@ impl Engine {
     pub fn kill(&self, container: &str, signal: &str) -> Result<(), Error> {
         let signal = signal::parse(signal)?;
         let (dir, container) = self.find(container)?;
-        if signal == Signal::KILL || signal == signal::stop(&container)? {
-            dir.mark_stopped()?; // as Docker
+        // As Docker: what is to end it also wakes it.
+        let ends = signal == Signal::KILL || signal == signal::stop(&container)?;
+        if ends {
+            dir.mark_stopped()?;
         }
         let not_running = || Error::not_running(&container);
         let target = Target::of(&dir.state()?)?.ok_or_else(not_running)?;
         self.root.events().signal(&container, signal);
         match target.signal(signal)? {
+            true if ends => group::thaw(&dir),
             true => Ok(()),
             false => Err(not_running()),
         }
@@ -100,7 +104,7 @@ impl Engine {
                 dir.mark_stopped()?;
                 if let Standing::Runs(target) = standing {
                     self.root.events().signal(&container, Signal::KILL);
-                    kill(&target)?;
+                    kill(&dir, &target)?;
                 }
                 match dir.lock()? {
                     Attempt::Taken(lock) => lock,

@@ -15,6 +15,7 @@ use crate::dir::{Dir, Lock, Root};
 use crate::health::Checks;
 use crate::hub::Hub;
 use crate::log::Log;
+use crate::oom::Oom;
 use crate::output::Pipes;
 use crate::record::now;
 use crate::remove::{end, release, remove};
@@ -125,7 +126,7 @@ fn begin(
 /// Writes down that a container that was there before could not be started.
 fn not_started(dir: &Dir, error: &Error) -> Result<(), Error> {
     let state = dir.state()?;
-    end(&state)?;
+    end(dir, &state)?;
     release(dir)?;
     dir.write_state(&State { error: error.to_string(), ..state.exited(error.exit_code().into()) })
 }
@@ -179,7 +180,9 @@ fn live(
     loop {
         let since = started.since;
         let mut state = watcher.watch(started, pipes)?;
-        let policy = container.host_config.restart_policy;
+        // `update` may have changed it.
+        let now = dir.container()?;
+        let policy = now.as_ref().unwrap_or(container).host_config.restart_policy;
         if dir.is_stopped() || !policy.again(state.exit_code, state.restart_count) {
             return Ok(state);
         }
@@ -232,18 +235,24 @@ impl Watcher<'_> {
         let stop = signal::stop(self.container).unwrap_or(Signal::TERM);
         self.hub.begin(pipes, terminal, self.container.config.open_stdin)?;
         let checks = Checks::begin(self.dir, self.container, &state);
+        let mut oom = Oom::begin(self.dir, self.container);
         loop {
-            let ready = self.hub.turn(&[running.pidfd(), self.signals.as_fd()], None)?;
+            let mut fds = vec![running.pidfd(), self.signals.as_fd()];
+            fds.extend(oom.fd());
+            let ready = self.hub.turn(&fds, oom.timeout())?;
+            oom.look(ready.get(2) == Some(&true));
             if ready[1] && self.is_told_to_stop()? {
                 self.dir.mark_stopped()?;
                 self.dir.events().signal(&self.dir.as_it_is_now(self.container), stop);
                 target::send(running.pidfd(), stop)?;
+                group::thaw(self.dir)?;
             }
             if ready[0] {
                 break;
             }
         }
         let exit = running.wait()?;
+        let oom_killed = oom.end();
         if !self.container.host_config.pid_mode.is_empty() {
             // In a PID namespace of its own, they are gone by now.
             group::remove(self.dir)?;
@@ -251,7 +260,7 @@ impl Watcher<'_> {
         // All writers are gone: what is there is all.
         self.hub.rest();
         self.dir.tell_end(self.container, exit.code(), since.elapsed());
-        Ok(checks.end(state).exited(exit.code()))
+        Ok(State { oom_killed, ..checks.end(state).exited(exit.code()) })
     }
 
     /// Waits before the next start; whether the container is to be stopped meanwhile.

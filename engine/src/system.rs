@@ -196,7 +196,9 @@ impl Engine {
     /// A record is damaged; a system call fails.
     pub fn info(&self) -> Result<Value, Error> {
         let containers = self.list()?;
-        let running = containers.iter().filter(|(_, state)| state.status.runs()).count();
+        let paused = |(_, state): &&(_, State)| state.status == Status::Paused;
+        let paused = containers.iter().filter(paused).count();
+        let active = containers.iter().filter(|(_, state)| state.status.runs()).count();
         let uname = rustix::system::uname();
         let text = |text: &std::ffi::CStr| text.to_string_lossy().into_owned();
         let system =
@@ -208,9 +210,9 @@ impl Engine {
         Ok(json!({
             "ID": "",
             "Containers": containers.len(),
-            "ContainersRunning": running,
-            "ContainersPaused": 0,
-            "ContainersStopped": containers.len() - running,
+            "ContainersRunning": active - paused,
+            "ContainersPaused": paused,
+            "ContainersStopped": containers.len() - active,
             "Images": self.images()?.len(),
             "Driver": "overlay2",
             "DriverStatus": [["Backing Filesystem", backing(self.root.path())]],

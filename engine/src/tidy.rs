@@ -22,7 +22,7 @@ fn look_at(root: &Root, dir: &Dir) -> Result<(), Error> {
         Status::Created | Status::Exited => return Ok(()),
         // Somebody may just be between making it and locking it.
         Status::Creating => root.settle()?,
-        Status::Running | Status::Restarting | Status::Removing => {}
+        Status::Running | Status::Paused | Status::Restarting | Status::Removing => {}
     }
     if !dir.path().exists() {
         return Ok(());
@@ -39,7 +39,7 @@ pub(crate) fn abandoned(root: &Root, dir: &Dir) -> Result<(), Error> {
     let state = dir.state()?;
     let container = dir.container()?;
     if let (Status::Running, Some(container)) = (state.status, &container) {
-        end(&state)?;
+        end(dir, &state)?;
         dir.tell_end(container, 137, Duration::ZERO);
     }
     match (state.status, container) {
@@ -47,7 +47,7 @@ pub(crate) fn abandoned(root: &Root, dir: &Dir) -> Result<(), Error> {
         (Status::Running | Status::Restarting, Some(container))
             if !container.host_config.auto_remove =>
         {
-            end(&state)?;
+            end(dir, &state)?;
             release(dir)?;
             dir.write_state(&State {
                 error: "the supervising process was killed, and the container was ended after it"

@@ -69,9 +69,9 @@ impl Wait {
                     self.state = state;
                     continue;
                 }
-                Status::Running | Status::Restarting if supervised => {}
+                Status::Running | Status::Paused | Status::Restarting if supervised => {}
                 // Its supervisor was killed.
-                Status::Running | Status::Restarting => return Ok(137),
+                Status::Running | Status::Paused | Status::Restarting => return Ok(137),
             }
             std::thread::sleep(PAUSE);
         }

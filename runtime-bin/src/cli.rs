@@ -20,11 +20,13 @@ use crate::exec::ExecArgs;
 use crate::image::{ImageVerb, RmiArgs, TagArgs};
 use crate::images::{HistoryArgs, ImagesArgs};
 use crate::inspect::InspectArgs;
+use crate::limits::UpdateArgs;
 use crate::log::{Level, LogFormat};
 use crate::mount::{MountArgs, UmountArgs};
 use crate::ps::PsArgs;
 use crate::pull::PullArgs;
 use crate::run::RunArgs;
+use crate::stats::StatsArgs;
 use crate::system::{InfoArgs, SystemVerb};
 use crate::volume::VolumeVerb;
 use crate::{help, later, log};
@@ -137,6 +139,14 @@ pub(crate) enum Verb {
     Events(EventsArgs),
     /// Rename a container
     Rename(RenameArgs),
+    /// Pause all processes within one or more containers
+    Pause(PauseArgs),
+    /// Unpause all processes within one or more containers
+    Unpause(PauseArgs),
+    /// Update configuration of one or more containers
+    Update(UpdateArgs),
+    /// Display a live stream of container(s) resource usage statistics
+    Stats(StatsArgs),
     /// List port mappings for the container
     Port(PortArgs),
     /// Display the running processes of a container
@@ -282,6 +292,15 @@ pub(crate) struct StopArgs {
         value_parser = clap::value_parser!(i64).range(-1..=i64::from(u32::MAX))
     )]
     pub(crate) timeout: Option<i64>,
+    /// Names or ids of containers
+    #[arg(required = true, value_name = "CONTAINER")]
+    pub(crate) containers: Vec<String>,
+}
+
+/// `pause` and `unpause`
+#[derive(Debug, Args)]
+#[command(args_override_self = true)]
+pub(crate) struct PauseArgs {
     /// Names or ids of containers
     #[arg(required = true, value_name = "CONTAINER")]
     pub(crate) containers: Vec<String>,

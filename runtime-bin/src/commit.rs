@@ -69,8 +69,8 @@ pub(crate) struct ImportArgs {
 pub(crate) fn commit(root: &Path, args: &CommitArgs) -> anyhow::Result<u8> {
     if args.pause == Some(true) && !args.no_pause {
         anyhow::bail!(
-            "--pause is not there yet (it needs the freezer of cgroups): leave it out to commit while the container \
-             goes on, or stop the container before"
+            "--pause is not there yet: leave it out to commit while the container goes on, or pause or stop the \
+             container before"
         );
     }
     let request = CommitRequest {

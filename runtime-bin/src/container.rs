@@ -8,18 +8,22 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::archive::ExportArgs;
-use crate::cli::{AttachArgs, KillArgs, LogsArgs, MountsArgs, RmArgs, StartArgs, StopArgs, Verb};
+use crate::cli::{
+    AttachArgs, KillArgs, LogsArgs, MountsArgs, PauseArgs, RmArgs, StartArgs, StopArgs, Verb,
+};
 use crate::commit::CommitArgs;
 use crate::cp::CpArgs;
 use crate::diff::DiffArgs;
 use crate::exec::ExecArgs;
 use crate::filter::Filters;
 use crate::inspect::{self, InspectContainerArgs};
+use crate::limits::UpdateArgs;
 use crate::mount::{MountArgs, UmountArgs};
 use crate::output::{self, printable};
 use crate::prune::{self, Confirm};
 use crate::ps::PsArgs;
 use crate::run::RunArgs;
+use crate::stats::StatsArgs;
 use crate::table::aligned_by;
 
 /// The narrowest column of `top`, as in Docker.
@@ -53,6 +57,14 @@ pub(crate) enum ContainerVerb {
     Mount(MountArgs),
     /// Show where each mount of a container comes from
     Mounts(MountsArgs),
+    /// Pause all processes within one or more containers
+    Pause(PauseArgs),
+    /// Display a live stream of container(s) resource usage statistics
+    Stats(StatsArgs),
+    /// Unpause all processes within one or more containers
+    Unpause(PauseArgs),
+    /// Update configuration of one or more containers
+    Update(UpdateArgs),
     /// List port mappings for the container
     Port(PortArgs),
     /// Remove all stopped containers
@@ -95,6 +107,10 @@ impl ContainerVerb {
             ContainerVerb::Logs(args) => Verb::Logs(args),
             ContainerVerb::Mount(args) => Verb::Mount(args),
             ContainerVerb::Mounts(args) => Verb::Mounts(args),
+            ContainerVerb::Pause(args) => Verb::Pause(args),
+            ContainerVerb::Stats(args) => Verb::Stats(args),
+            ContainerVerb::Unpause(args) => Verb::Unpause(args),
+            ContainerVerb::Update(args) => Verb::Update(args),
             ContainerVerb::Port(args) => Verb::Port(args),
             ContainerVerb::Rename(args) => Verb::Rename(args),
             ContainerVerb::Restart(args) => Verb::Restart(args),

@@ -2,16 +2,12 @@
 
 use clap::error::{ContextKind, ContextValue};
 
-const VERBS: [(&str, &str); 9] = [
+const VERBS: [(&str, &str); 5] = [
     ("build", "a builder; build elsewhere, `docker save`, and run that here"),
     ("login", "a keeper of passwords; what `docker login` and `podman login` have written is used"),
     ("logout", "a keeper of passwords; use `docker logout` or `podman logout`"),
     ("network", "networks of containers; there are --network none and host"),
-    ("pause", "the freezer of cgroups"),
     ("push", "the other half of `pull`; use `save` and `skopeo copy`"),
-    ("stats", "the counters of cgroups"),
-    ("unpause", "the freezer of cgroups"),
-    ("update", "the limits of cgroups"),
 ];
 
 /// What to say of a command line that fails for such a verb.

@@ -25,6 +25,7 @@ mod image;
 mod images;
 mod inspect;
 mod later;
+mod limits;
 mod listing;
 mod load;
 mod log;
@@ -41,6 +42,7 @@ mod pull;
 mod run;
 mod several;
 mod start;
+mod stats;
 mod system;
 mod table;
 mod template;
@@ -84,7 +86,8 @@ fn main() -> ExitCode {
                 Some(
                     engine::Error::NoSuchContainer { .. }
                     | engine::Error::AmbiguousContainer { .. }
-                    | engine::Error::NotRunning { .. },
+                    | engine::Error::NotRunning { .. }
+                    | engine::Error::Paused { .. },
                 ) if is_exec => 1,
                 // Docker's daemon says these, and they are told as those of any other verb.
                 Some(error) if is_create && !error.is_of_option() => 1,
@@ -125,6 +128,10 @@ fn act(cli: Cli) -> anyhow::Result<u8> {
         Verb::Image(verb) => image::only(root, &verb),
         Verb::Mounts(args) => mounts::mounts(root, &args),
         Verb::Rename(args) => container::rename(root, &args),
+        Verb::Pause(args) => several::pause(root, &args),
+        Verb::Unpause(args) => several::unpause(root, &args),
+        Verb::Update(args) => several::update(root, &args),
+        Verb::Stats(args) => stats::stats(root, &args),
         Verb::Port(args) => container::port(root, &args),
         Verb::Top(args) => container::top(root, &args),
         Verb::Events(args) => events::events(root, &args),

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use engine::HostOptions;
 
+use crate::limits::FixedLimitArgs;
+
 /// Docker's options about the host.
 #[derive(Debug, Default, Args)]
 pub(crate) struct HostArgs {
@@ -87,6 +89,8 @@ pub(crate) struct HostArgs {
     #[arg(long, value_name = "list")]
     volumes_from: Vec<String>,
     #[command(flatten)]
+    limits: FixedLimitArgs,
+    #[command(flatten)]
     later: LaterArgs,
 }
 
@@ -116,42 +120,20 @@ impl HostArgs {
             uts: self.uts.clone(),
             volumes_from: self.volumes_from.clone(),
             oom_score_adj: self.oom_score_adj,
+            limits: self.limits.options(),
             id_file: self.cidfile.clone(),
         })
     }
 }
 
-const LIMITS: &str = "limits of resources are not there yet";
 const NETWORKS: &str = "networks of a container's own are not there yet";
 
 /// Docker's options that are to come, or will not: name, letter, whether they take a value, and why
 /// they are refused.
 const LATER: &[(&str, Option<char>, bool, &str)] = &[
     ("annotation", None, true, "annotations are not there yet"),
-    ("blkio-weight", None, true, LIMITS),
-    ("blkio-weight-device", None, true, LIMITS),
-    ("cgroup-parent", None, true, LIMITS),
-    (
-        "cgroupns",
-        None,
-        true,
-        "a container has a cgroup namespace of its own, and no other is there yet",
-    ),
     ("cpu-count", None, true, "it is for Windows only"),
     ("cpu-percent", None, true, "it is for Windows only"),
-    ("cpu-period", None, true, LIMITS),
-    ("cpu-quota", None, true, LIMITS),
-    ("cpu-rt-period", None, true, LIMITS),
-    ("cpu-rt-runtime", None, true, LIMITS),
-    ("cpu-shares", Some('c'), true, LIMITS),
-    ("cpus", None, true, LIMITS),
-    ("cpuset-cpus", None, true, LIMITS),
-    ("cpuset-mems", None, true, LIMITS),
-    ("device-cgroup-rule", None, true, LIMITS),
-    ("device-read-bps", None, true, LIMITS),
-    ("device-read-iops", None, true, LIMITS),
-    ("device-write-bps", None, true, LIMITS),
-    ("device-write-iops", None, true, LIMITS),
     (
         "disable-content-trust",
         None,
@@ -165,17 +147,11 @@ const LATER: &[(&str, Option<char>, bool, &str)] = &[
     ("ip", None, true, NETWORKS),
     ("ip6", None, true, NETWORKS),
     ("isolation", None, true, "it is for Windows only"),
-    ("kernel-memory", None, true, LIMITS),
+    ("kernel-memory", None, true, "the kernel has no such limit any more; use --memory"),
     ("link", None, true, NETWORKS),
     ("link-local-ip", None, true, NETWORKS),
     ("mac-address", None, true, NETWORKS),
-    ("memory", Some('m'), true, LIMITS),
-    ("memory-reservation", None, true, LIMITS),
-    ("memory-swap", None, true, LIMITS),
-    ("memory-swappiness", None, true, LIMITS),
     ("network-alias", None, true, NETWORKS),
-    ("oom-kill-disable", None, false, LIMITS),
-    ("pids-limit", None, true, LIMITS),
     ("publish", Some('p'), true, NETWORKS),
     ("publish-all", Some('P'), false, NETWORKS),
     ("runtime", None, true, "there is one runtime, this program"),

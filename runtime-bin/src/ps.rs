@@ -242,7 +242,7 @@ fn status(state: &State, now: OffsetDateTime) -> String {
         Status::Restarting => {
             format!("Restarting ({}) {}", state.exit_code, ago(&state.finished_at, now))
         }
-        Status::Running => {
+        Status::Running | Status::Paused => {
             let seconds = seconds_since(&state.started_at, now).unwrap_or(0);
             let health = match state.health.as_ref().map(|health| health.status) {
                 None => "",
@@ -250,7 +250,8 @@ fn status(state: &State, now: OffsetDateTime) -> String {
                 Some(HealthStatus::Healthy) => " (healthy)",
                 Some(HealthStatus::Unhealthy) => " (unhealthy)",
             };
-            format!("Up {}{health}", duration(seconds))
+            let paused = if state.status == Status::Paused { " (Paused)" } else { "" };
+            format!("Up {}{health}{paused}", duration(seconds))
         }
         Status::Exited => {
             format!("Exited ({}) {}", state.exit_code, ago(&state.finished_at, now))

@@ -1,11 +1,12 @@
-//! `stop`, `kill` and `rm`: the same for each of several containers.
+//! `stop`, `kill`, `rm`, `pause`, `unpause` and `update`: the same for each of several containers.
 
 use std::path::Path;
 use std::time::Duration;
 
 use engine::{Engine, Error};
 
-use crate::cli::{KillArgs, RmArgs, StopArgs};
+use crate::cli::{KillArgs, PauseArgs, RmArgs, StopArgs};
+use crate::limits::UpdateArgs;
 use crate::output;
 
 pub(crate) fn stop(root: &Path, args: &StopArgs) -> anyhow::Result<u8> {
@@ -28,6 +29,23 @@ fn timeout(seconds: i64) -> Duration {
 pub(crate) fn kill(root: &Path, args: &KillArgs) -> anyhow::Result<u8> {
     let engine = Engine::open(root)?;
     each(&args.containers, |container| engine.kill(container, &args.signal))
+}
+
+pub(crate) fn pause(root: &Path, args: &PauseArgs) -> anyhow::Result<u8> {
+    let engine = Engine::open(root)?;
+    each(&args.containers, |container| engine.pause(container))
+}
+
+pub(crate) fn unpause(root: &Path, args: &PauseArgs) -> anyhow::Result<u8> {
+    let engine = Engine::open(root)?;
+    each(&args.containers, |container| engine.unpause(container))
+}
+
+pub(crate) fn update(root: &Path, args: &UpdateArgs) -> anyhow::Result<u8> {
+    let engine = Engine::open(root)?;
+    let limits = args.limits.options();
+    let restart = args.restart.as_deref().map(str::parse).transpose()?;
+    each(&args.containers, |container| engine.update(container, &limits, restart))
 }
 
 pub(crate) fn rm(root: &Path, args: &RmArgs) -> anyhow::Result<u8> {

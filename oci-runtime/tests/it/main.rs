@@ -3,6 +3,7 @@
 mod command;
 mod container;
 mod exec;
+mod group;
 mod hooks;
 mod mounts;
 mod process;

@@ -71,7 +71,13 @@ fn each_option_of_run_is_there_as_the_table_says() {
             continue;
         }
         let example = example.replace("FILE", file.to_str().unwrap());
-        let words = ["run"].into_iter().chain(example.split(' ')).chain(["no/such/image"]);
+        // What stands in quotes is one word.
+        let quoted = example.split('\'').enumerate();
+        let words = quoted.flat_map(|(number, part)| match number % 2 {
+            0 => part.split(' ').filter(|word| !word.is_empty()).collect(),
+            _ => vec![part],
+        });
+        let words = ["run"].into_iter().chain(words).chain(["no/such/image"]);
         let out = root.call(words);
         let is_there = match &option[..] {
             "--help" => out.code == 0 && out.stdout.contains("--volume"),

@@ -202,7 +202,9 @@ fn no_check_begins_in_what_is_frozen() {
     };
     wait_for(&root, "box", "healthy");
     let groups = host::own_cgroups(root.pid("box"));
-    let group = Path::new(groups.iter().find(|group| group.contains(&id)).unwrap());
+    let frozen_by = |group: &&String| Path::new(group).join("cgroup.freeze").exists();
+    let mut groups = groups.iter().filter(|group| group.contains(&id));
+    let group = Path::new(groups.find(frozen_by).unwrap());
     fs::write(group.join("cgroup.freeze"), "1").unwrap();
     let before = begun();
     std::thread::sleep(std::time::Duration::from_secs(4));
@@ -230,7 +232,9 @@ fn what_is_frozen_is_not_checked() {
     );
     wait_for(&root, "box", "healthy");
     let groups = host::own_cgroups(root.pid("box"));
-    let group = Path::new(groups.iter().find(|group| group.contains(&id)).unwrap());
+    let frozen_by = |group: &&String| Path::new(group).join("cgroup.freeze").exists();
+    let mut groups = groups.iter().filter(|group| group.contains(&id));
+    let group = Path::new(groups.find(frozen_by).unwrap());
     fs::write(group.join("cgroup.freeze"), "1").unwrap();
     wait_until("it is frozen", || {
         fs::read_to_string(group.join("cgroup.events")).unwrap().contains("frozen 1")

@@ -30,6 +30,7 @@ mod init;
 mod isolation;
 mod kernel;
 mod lifecycle;
+mod limits;
 mod lists;
 mod log_options;
 mod namespace;

@@ -1,0 +1,93 @@
+//! A container's cgroup, as `linux.cgroupsPath` and `linux.resources` ask for it.
+
+use cgroup::{Group, Hierarchies, Location};
+use oci_runtime::{Error, Exit, PreparedExec, Stdio};
+use serde_json::{Value, json};
+
+use crate::{config, run, script, spec, start, text};
+
+fn path(test: &str) -> String {
+    format!("/oci-runtime-test-{test}-{}", std::process::id())
+}
+
+fn group(path: &str) -> Result<Group, cgroup::Error> {
+    let hierarchies = Hierarchies::find().unwrap();
+    hierarchies.open(&hierarchies.locate(path).unwrap())
+}
+
+fn limited(mut config: Value, path: &str, resources: Value) -> Value {
+    config["linux"]["cgroupsPath"] = json!(path);
+    config["linux"]["resources"] = resources;
+    config
+}
+
+#[test]
+fn a_container_and_its_execs_begin_in_their_group_with_its_limits() {
+    let path = path("life");
+    let resources = json!({
+        "devices": [{"allow": false, "access": "rwm"}],
+        "memory": {"limit": 64 << 20}, "pids": {"limit": 33}, "cpu": {"quota": 50_000},
+    });
+    let sleeper = limited(config(&["sleep", "1000"]), &path, resources);
+    let (running, _output) = start(sleeper.clone()).unwrap();
+    let group = group(&path).unwrap();
+    let stats = group.stats().unwrap();
+    assert_eq!(stats.memory.unwrap().limit, Some(64 << 20));
+    assert_eq!(stats.pids.unwrap().limit, Some(33));
+    let groups = Location::of_process(&running.pid().as_raw_nonzero().to_string()).unwrap();
+    for (controllers, _) in group.paths() {
+        let of = match &controllers[..] {
+            "" => groups.unified(),
+            names => groups.legacy(names),
+        };
+        assert_eq!(of, Some(&path[..]), "{controllers}");
+    }
+    // Its own groups are the roots of what it sees, in every hierarchy; so is what it may open.
+    let seen = "cat /proc/self/cgroup; for d in null zero full; do (: < /dev/$d) || exit 1; done; \
+                mknod /tmp/kmsg c 1 11; (: > /tmp/kmsg) 2>/dev/null && exit 2; exit 0";
+    let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+    let stdio = Stdio::new(Stdio::null_device().unwrap(), &write, &write).unwrap();
+    let process = spec(script(seen)).process().clone().unwrap();
+    let pidfd = running.pidfd().try_clone_to_owned().unwrap();
+    let exec = PreparedExec::new(pidfd, running.pid(), &process, stdio).unwrap();
+    let exec = exec.group(group.join().unwrap()).start().unwrap();
+    drop(write);
+    let printed = text(read);
+    assert_eq!(exec.wait().unwrap(), Exit::Status(0), "{printed}");
+    let own = printed.lines().filter(|line| line.contains(':'));
+    assert!(own.clone().count() > 0 && own.clone().all(|line| line.ends_with(":/")), "{printed}");
+    running.kill().unwrap();
+    running.wait().unwrap();
+    group.destroy().unwrap();
+}
+
+#[test]
+fn of_what_fails_no_group_is_left() {
+    let path = path("fails");
+    let missing = limited(config(&["/no/such/program"]), &path, json!({"pids": {"limit": 5}}));
+    assert!(matches!(run(missing), Err(Error::Command { .. })));
+    assert!(group(&path).unwrap_err().is_not_found());
+    for (resources, field) in [
+        (json!({"cpu": {"idle": 7}}), "linux.resources.cpu.idle: "),
+        (json!({"memory": {"limit": -5}}), "linux.resources.memory.limit: "),
+        (json!({"unified": {"no.such": "1"}}), "linux.resources.unified[\"no.such\"] needs"),
+        (
+            json!({"devices": [{"allow": true, "access": "q"}]}),
+            "linux.resources.devices[0].access ",
+        ),
+    ] {
+        let error = run(limited(config(&["true"]), &path, resources)).unwrap_err().to_string();
+        assert!(error.starts_with(field), "{error}");
+        assert!(group(&path).unwrap_err().is_not_found());
+    }
+    let error = run(limited(config(&["true"]), "/", json!({}))).unwrap_err().to_string();
+    assert!(error.starts_with("linux.cgroupsPath "), "{error}");
+}
+
+#[test]
+fn limits_without_a_group_are_refused() {
+    let mut config = config(&["true"]);
+    config["linux"]["resources"] = json!({"pids": {"limit": 5}});
+    let error = run(config).unwrap_err().to_string();
+    assert!(error.starts_with("linux.cgroupsPath "), "{error}");
+}
