@@ -64,8 +64,11 @@ impl Recorded {
             }
         }
         let location: Location = lines.join("\n").parse()?;
-        let group = Hierarchies::find()?.open(&location)?;
-        let there = group.paths();
+        let group = match Hierarchies::find()?.open(&location) {
+            Err(error) if error.is_not_found() => None,
+            group => Some(group?),
+        };
+        let there = group.as_ref().map(Group::paths).unwrap_or_default();
         for (line, given) in lines.iter().zip(self.record.cgroup.lines()) {
             let mut fields = line.splitn(3, ':').skip(1);
             let (controllers, path) =
@@ -77,7 +80,7 @@ impl Recorded {
                 return Err(wrong(&groups.join(" "), reason));
             }
         }
-        Ok(Some(group.join()?))
+        Ok(group.map(|group| group.join()).transpose()?)
     }
 
     /// Whether its processes are frozen.

@@ -45,6 +45,9 @@ impl Making {
             cgroup: location.to_string(),
         };
         let (place, lock) = home.make(id)?;
+        if let Err(error) = refuse_others_group(&location) {
+            return place.remove(lock).and(Err(error));
+        }
         let failed = Error::io("writing the configuration of", place.path());
         let config = serde_json::to_vec(spec).map_err(|error| failed(error.into()))?;
         let making = Self { container: Recorded { place, record }, lock, location };
@@ -85,11 +88,14 @@ impl Making {
         self.container
     }
 
-    /// Takes it off the record: it came to nothing.
+    /// Takes it off the record, and its cgroup away with what is left in it: it came to nothing.
     ///
     /// # Errors
-    /// Its directory cannot be removed.
+    /// Its group or its directory cannot be removed.
     pub fn abandon(self) -> Result<(), Error> {
+        if let Some(group) = self.container.group()? {
+            group.destroy()?;
+        }
         self.container.place.remove(self.lock)
     }
 }
@@ -102,4 +108,22 @@ fn location(spec: &spec::Spec, id: &str) -> Result<Location, Error> {
     Hierarchies::find()?
         .locate(path.as_deref().unwrap_or(id))
         .map_err(|error| Error::field("linux.cgroupsPath", error.to_string()))
+}
+
+/// A group with processes in it is somebody else's, which would be paused and killed with the container's.
+fn refuse_others_group(location: &Location) -> Result<(), Error> {
+    let group = match Hierarchies::find()?.open(location) {
+        Err(error) if error.is_not_found() => return Ok(()),
+        group => group?,
+    };
+    match group.processes()?.len() {
+        0 => Ok(()),
+        count => {
+            let reason = format!(
+                "container's cgroup is not empty: {count} process(es) found in it; give another path, \
+                 or end them"
+            );
+            Err(Error::field("linux.cgroupsPath", reason))
+        }
+    }
 }

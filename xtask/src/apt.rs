@@ -13,6 +13,9 @@ use crate::sh;
 const PROGRAMS: &[(&str, &str)] = &[
     ("apt-get", "apt"),
     ("busybox", "busybox-static"),
+    ("ctr", "containerd"),
+    ("docker", "docker.io"),
+    ("dockerd", "docker.io"),
     ("dpkg-deb", "dpkg"),
     ("findmnt", "util-linux"),
     ("getcap", "libcap2-bin"),

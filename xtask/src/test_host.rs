@@ -14,9 +14,13 @@ pub(crate) struct Args {
     cargo: Vec<String>,
 }
 
+/// Container engines that tests let call `runtime-oci`.
+const CLIENTS: [&str; 5] = ["podman", "docker", "dockerd", "containerd", "ctr"];
+
 /// Installs or fetches the programs that tests call, makes the images, and runs the tests.
 pub(crate) fn run(args: Args) -> Result<()> {
     apt::ensure(&testvm::PROGRAMS)?;
+    apt::ensure(&CLIENTS)?;
     let own = std::env::current_exe().context("finding xtask's own path")?;
     sh::run(Command::new(&own).arg("images"))?;
     sh::run(Command::new(own).arg("erofs-utils"))?;

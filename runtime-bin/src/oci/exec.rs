@@ -45,10 +45,13 @@ pub(crate) fn exec(context: &Context, args: ExecArgs, preserved: u32) -> anyhow:
     {
         prepared = prepared.personality(personality)?;
     }
+    context.log.warnings(prepared.warnings());
+    let told = prepared.warnings().len();
     let programs = context.home.programs(&config);
     let programs = programs.as_ref().map(|dir| dir.as_fd());
     prepared = prepared.seccomp(container.bundle(), &config, programs)?.id(&args.id);
-    context.log.warnings(prepared.warnings());
+    // Of the filter they were told when the container was created.
+    prepared.warnings().iter().skip(told).for_each(|warning| context.log.debug(warning));
     let join = match &args.cgroup[..] {
         [] => container.join()?,
         groups => container.join_below(groups)?,

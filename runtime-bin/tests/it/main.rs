@@ -2,6 +2,7 @@
 //! Each test has a `--root` of its own and leaves nothing on the machine.
 #![forbid(unsafe_code)]
 
+mod clients;
 mod harness;
 mod host;
 mod image;
@@ -11,6 +12,9 @@ mod pull;
 mod attach;
 mod bad_archive;
 mod bad_input;
+mod clients_containerd;
+mod clients_docker;
+mod clients_podman;
 mod compat;
 mod copy_more;
 mod day;

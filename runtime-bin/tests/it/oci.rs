@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod exec;
+mod groups;
 mod lifecycle;
 mod options;
 mod seccomp;
@@ -52,8 +53,30 @@ impl Oci {
     /// Writes config.json with what `change` makes of the usual one.
     fn configure(&self, change: impl FnOnce(&mut Value), args: &[&str]) {
         let mut config = config(args);
+        // An id is a name for one test only, and a group one for all.
+        config["linux"]["cgroupsPath"] = self.group().into();
         change(&mut config);
         self.write_config(config.to_string().as_bytes());
+    }
+
+    /// The path of the cgroup.
+    fn group(&self) -> String {
+        format!("/{}", self.dir.path().file_name().unwrap().display())
+    }
+
+    /// The directories of that cgroup, and of those whose paths begin with it.
+    fn groups(&self) -> Vec<PathBuf> {
+        let base = Path::new("/sys/fs/cgroup");
+        let below = std::fs::read_dir(base).unwrap().map(|entry| entry.unwrap().path());
+        let name = &self.group()[1..];
+        let mut found = Vec::new();
+        for hierarchy in below.chain([base.to_owned()]) {
+            let entries = std::fs::read_dir(hierarchy).into_iter().flatten();
+            let paths = entries.map(|entry| entry.unwrap());
+            let own = paths.filter(|path| path.file_name().to_string_lossy().starts_with(name));
+            found.extend(own.map(|path| path.path()));
+        }
+        found
     }
 
     fn write_config(&self, bytes: &[u8]) {
@@ -139,10 +162,15 @@ impl Drop for Oci {
         for (pid, _) in &processes {
             let _ = Pid::from_raw(*pid).map(|pid| kill_process(pid, Signal::KILL));
         }
-        let clean = left.is_empty() && mounts.is_empty() && processes.is_empty();
+        let groups = self.groups();
+        for group in &groups {
+            let _ = std::fs::remove_dir(group);
+        }
+        let clean =
+            left.is_empty() && mounts.is_empty() && processes.is_empty() && groups.is_empty();
         assert!(
             clean || std::thread::panicking(),
-            "left behind: {left:?} {processes:?}, and {} mounts",
+            "left behind: {left:?} {processes:?} {groups:?}, and {} mounts",
             mounts.len()
         );
     }

@@ -200,6 +200,8 @@ fn list_shows_all_containers_as_runc_does() {
     let oci = Oci::new(&WAITS);
     assert_eq!(oci.ok(&["list", "--format", "json"]), "[]\n");
     oci.create(&["b"]);
+    let other = format!("{}-other", oci.group());
+    oci.configure(|config| config["linux"]["cgroupsPath"] = other.into(), &WAITS);
     oci.create(&["a"]);
     oci.ok(&["start", "a"]);
     assert_eq!(oci.ok(&["list", "-q"]), "a\nb\n");

@@ -19,6 +19,8 @@ fn options_stand_before_and_after_the_id() {
         command.status().unwrap().success()
     };
     assert!(elsewhere(&["create", "a", "--bundle", bundle, "--pid-file", "a.pid"]));
+    let other = format!("{}-other", oci.group());
+    oci.configure(|config| config["linux"]["cgroupsPath"] = other.into(), &WAITS);
     assert!(elsewhere(&["create", "-b", "bundle", "--no-pivot", "--no-new-keyring", "b"]));
     // Relative to the caller's directory, not to the bundle.
     let pid = std::fs::read_to_string(oci.dir.path().join("a.pid")).unwrap();
