@@ -39,7 +39,6 @@ pub struct Prepared {
     /// None where the configuration has none: such a container can be created, and never started.
     process: Option<Process>,
     oom_score_adj: Option<i32>,
-    cgroup: Option<OwnedFd>,
     group: OwnGroup,
     /// Where the process waits for a start by another program than its creator.
     door: Option<Door>,
@@ -114,19 +113,11 @@ impl Prepared {
             )?,
             root,
             namespaces,
-            cgroup: None,
             group: OwnGroup::prepare(&linux)?,
             door: None,
             keyring: true,
             warnings,
         })
-    }
-
-    /// Starts the process in the cgroup (v2) whose directory `fd` is open on.
-    #[must_use]
-    pub fn cgroup(mut self, fd: OwnedFd) -> Self {
-        self.cgroup = Some(fd);
-        self
     }
 
     /// Makes the container's cgroup there, instead of where `linux.cgroupsPath` says: in the hierarchies
@@ -210,9 +201,6 @@ impl Prepared {
 
     fn create_in(&self, group: Option<&Made>) -> Result<(Child, Option<OwnedFd>), Error> {
         let mut spawn = self.namespaces.spawn();
-        if let Some(fd) = &self.cgroup {
-            spawn = spawn.cgroup(fd.as_fd());
-        }
         let join = group.map(|group| &group.join);
         let first = || crate::group::enter(join);
         if let Some(join) = join {

@@ -29,7 +29,6 @@ pub struct PreparedExec {
     process: Process,
     affinity: Affinity,
     joined: Namespaces,
-    cgroup: Option<OwnedFd>,
     join: Option<Join>,
     warnings: Vec<String>,
 }
@@ -73,16 +72,7 @@ impl PreparedExec {
         let mut warnings = Vec::new();
         let affinity = Affinity::prepare(process)?;
         let process = Process::prepare(process, stdio, in_user, &mut warnings)?;
-        Ok(Self {
-            target: pidfd,
-            root,
-            process,
-            affinity,
-            joined,
-            cgroup: None,
-            join: None,
-            warnings,
-        })
+        Ok(Self { target: pidfd, root, process, affinity, joined, join: None, warnings })
     }
 
     /// A hook as a process of the container, with all that `process` has but its program and terminal.
@@ -104,13 +94,6 @@ impl PreparedExec {
     #[must_use]
     pub fn group(mut self, join: Join) -> Self {
         self.join = Some(join);
-        self
-    }
-
-    /// Starts the process in the cgroup (v2) whose directory `fd` is open on: the container's.
-    #[must_use]
-    pub fn cgroup(mut self, fd: OwnedFd) -> Self {
-        self.cgroup = Some(fd);
         self
     }
 
@@ -167,9 +150,6 @@ impl PreparedExec {
     /// A step failed, or the program cannot be executed ([`Error::Command`]).
     pub fn start(self) -> Result<Running, Error> {
         let mut spawn = Spawn::new().join(self.target.as_fd(), self.joined);
-        if let Some(fd) = &self.cgroup {
-            spawn = spawn.cgroup(fd.as_fd());
-        }
         let first = || crate::group::enter(self.join.as_ref());
         if let Some(join) = &self.join {
             spawn = spawn.first(&first);
