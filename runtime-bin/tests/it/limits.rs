@@ -226,7 +226,7 @@ fn the_group_lies_where_it_is_asked_for() {
     let id = root.sleeper("box", &["--cgroup-parent", &parent, "--cgroupns", "host"]);
     let groups = host::own_cgroups(root.pid("box"));
     let below = format!("{parent}/runtime-bin-{id}");
-    assert!(groups.len() > 0 && groups.iter().all(|group| group.ends_with(&below)), "{groups:?}");
+    assert!(!groups.is_empty() && groups.iter().all(|group| group.ends_with(&below)), "{groups:?}");
     // Without a namespace of its own, it sees where it is.
     let seen = root.ok(["exec", "box", "cat", "/proc/self/cgroup"]);
     assert!(seen.contains(&below), "{seen}");
