@@ -22,16 +22,17 @@ fn memory_and_swap_grow_and_shrink_in_one_call() {
         let stats = group.stats().unwrap().memory.unwrap();
         (stats.limit, stats.swap_limit)
     };
+    type Given = (Option<i64>, Option<i64>);
+    type Limits = (Option<u64>, Option<u64>);
     // What is given: memory alone, and memory and swap together.
-    type Set = (Option<i64>, Option<i64>, (Option<u64>, Option<u64>));
-    let sets: [Set; 5] = [
-        (Some(32 * MIB), Some(48 * MIB), (Some(32 << 20), Some(16 << 20))),
-        (Some(64 * MIB), Some(64 * MIB), (Some(64 << 20), Some(0))),
-        (Some(16 * MIB), Some(20 * MIB), (Some(16 << 20), Some(4 << 20))),
-        (None, Some(-1), (Some(16 << 20), None)),
-        (Some(-1), None, (None, None)),
+    let sets: [(Given, Limits); 5] = [
+        ((Some(32 * MIB), Some(48 * MIB)), (Some(32 << 20), Some(16 << 20))),
+        ((Some(64 * MIB), Some(64 * MIB)), (Some(64 << 20), Some(0))),
+        ((Some(16 * MIB), Some(20 * MIB)), (Some(16 << 20), Some(4 << 20))),
+        ((None, Some(-1)), (Some(16 << 20), None)),
+        ((Some(-1), None), (None, None)),
     ];
-    for (alone, together, (memory_is, swap_is)) in sets {
+    for ((alone, together), (memory_is, swap_is)) in sets {
         let given = Memory { limit: alone, swap: together, ..Memory::default() };
         group.apply(&memory(given)).unwrap();
         let (memory, swap) = limit(&group);
