@@ -1,5 +1,6 @@
 //! What this runtime can do, as a document (features.md, features-linux.md).
 
+use seccomp_oci::{Action, Arch, Flag, Op};
 use serde_json::{Value, json};
 
 use crate::hooks::HookKind;
@@ -20,6 +21,7 @@ pub fn features() -> Value {
             "cgroup": {
                 "v1": true, "v2": true, "systemd": true, "systemdUser": false, "rdma": true,
             },
+            "seccomp": seccomp(),
             "apparmor": {"enabled": true},
             "selinux": {"enabled": true},
             "intelRdt": {"enabled": false},
@@ -27,6 +29,36 @@ pub fn features() -> Value {
         },
         "annotations": {},
         "potentiallyUnsafeConfigAnnotations": [],
+    })
+}
+
+/// What filters may say (features-linux.md, "Seccomp").
+fn seccomp() -> Value {
+    let actions = [
+        Action::Kill,
+        Action::KillProcess,
+        Action::KillThread,
+        Action::Trap,
+        Action::Errno,
+        Action::Trace,
+        Action::Allow,
+        Action::Log,
+        Action::Notify,
+    ];
+    let operators = [
+        Op::NotEqual,
+        Op::Less,
+        Op::LessOrEqual,
+        Op::Equal,
+        Op::GreaterOrEqual,
+        Op::Greater,
+        Op::MaskedEqual,
+    ];
+    let flags = [Flag::Tsync, Flag::Log, Flag::SpecAllow, Flag::WaitKillableRecv];
+    let architectures = Arch::ALL.iter().map(|arch| arch.name());
+    json!({
+        "enabled": Arch::native().is_some(), "actions": actions, "operators": operators,
+        "archs": architectures.collect::<Vec<_>>(), "knownFlags": flags, "supportedFlags": flags,
     })
 }
 
@@ -46,6 +78,9 @@ mod tests {
         let document = features();
         let read: oci_spec::runtime::Features = serde_json::from_value(document.clone()).unwrap();
         assert_eq!(read.hooks().as_ref().unwrap().len(), 6);
+        let actions = &document["linux"]["seccomp"]["actions"];
+        assert_eq!(actions.as_array().unwrap().len(), 9);
+        assert!(actions.as_array().unwrap().iter().any(|action| action == "SCMP_ACT_NOTIFY"));
         let linux = read.linux().as_ref().unwrap();
         assert_eq!(linux.namespaces().as_ref().unwrap().len(), 8);
         let capabilities = linux.capabilities().as_ref().unwrap();

@@ -40,7 +40,7 @@ pub struct Home {
 }
 
 impl Home {
-    /// The one at `path`; made by the first [`Home::make`].
+    /// The one at `path`; made by the first container.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into() }
     }

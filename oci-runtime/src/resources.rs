@@ -40,7 +40,7 @@ pub(crate) fn limits(resources: Option<&oci::LinuxResources>) -> Result<Limits, 
 /// The limits that are given, for a container that has some already.
 ///
 /// # Errors
-/// As [`limits`].
+/// A value has no meaning; the error names the field.
 pub fn given(resources: &oci::LinuxResources) -> Result<Limits, Error> {
     let rules = resources.devices().iter().flatten().enumerate();
     let rules = rules.map(|(index, rule)| device(index, rule)).collect::<Result<Vec<_>, _>>()?;
