@@ -51,7 +51,14 @@ pub(crate) fn events(home: &Home, args: &EventsArgs) -> anyhow::Result<u8> {
 /// Waits; whether memory was short meanwhile.
 fn wait(oom: &mut Option<OomWatch>, time: Duration) -> bool {
     match oom {
-        Some(watch) => watch.wait(time).is_some(),
+        Some(watch) => match watch.wait(time) {
+            Some(kills) => kills > 0,
+            // The group is gone.
+            None => {
+                *oom = None;
+                false
+            }
+        },
         None => {
             std::thread::sleep(time);
             false
