@@ -18,7 +18,7 @@ pub fn features() -> Value {
             "namespaces": KINDS.map(|(.., name)| name),
             "capabilities": capabilities(),
             "cgroup": {
-                "v1": true, "v2": true, "systemd": true, "systemdUser": false, "rdma": true,
+                "v1": true, "v2": true, "systemd": false, "systemdUser": false, "rdma": true,
             },
             "apparmor": {"enabled": true},
             "selinux": {"enabled": true},

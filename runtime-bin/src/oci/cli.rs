@@ -27,10 +27,10 @@ pub(crate) struct Cli {
     /// Write more messages.
     #[arg(long, global = true)]
     pub(crate) debug: bool,
-    /// Let systemd make the cgroups; cgroupsPath is slice:prefix:name then.
+    /// Refused by create and run: cgroups are made by this program itself.
     #[arg(long, global = true)]
     pub(crate) systemd_cgroup: bool,
-    /// Ignore that cgroups may not be made: true, false or auto.
+    /// Taken as runc's, and changes nothing: true, false or auto.
     #[arg(long, value_enum, default_value = "auto", value_name = "WHEN")]
     pub(crate) rootless: Rootless,
     /// Taken as runc's; checkpoints are not made.
@@ -50,7 +50,7 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-/// Whether missing rights over cgroups are ignored.
+/// Whether missing rights over cgroups would be ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Rootless {
     True,
