@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 use oci_runtime::stats::{IoStats, Pressure, Stats};
 use oci_runtime::{Home, OomWatch, Recorded, Status};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::cli::EventsArgs;
@@ -66,12 +67,19 @@ fn wait(oom: &mut Option<OomWatch>, time: Duration) -> bool {
     }
 }
 
+/// One line, in the order of runc's.
+#[derive(Serialize)]
+struct Event<'a> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+    id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<Value>,
+}
+
 fn print(container: &Recorded, kind: &str, data: Option<Value>) -> anyhow::Result<()> {
-    let mut event = json!({"type": kind, "id": container.id()});
-    if let Some(data) = data {
-        event["data"] = data;
-    }
-    files::print(&format!("{event}\n"))
+    let event = Event { kind, id: container.id(), data };
+    files::print(&format!("{}\n", serde_json::to_string(&event)?))
 }
 
 fn data(stats: &Stats) -> Value {
