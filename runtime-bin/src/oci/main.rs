@@ -22,7 +22,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use cli::{Cli, Verb};
+use cli::{CgroupManager, Cli, Verb};
 use log::Log;
 use oci_runtime::{Home, Recorded};
 
@@ -66,7 +66,8 @@ fn main() -> ExitCode {
 
 /// Containers in groups that systemd makes would need its driver.
 fn no_systemd(cli: &Cli) -> anyhow::Result<()> {
-    if cli.systemd_cgroup && matches!(cli.verb, Some(Verb::Create(_) | Verb::Run(_))) {
+    let systemd = cli.systemd_cgroup || cli.cgroup_manager == CgroupManager::Systemd;
+    if systemd && matches!(cli.verb, Some(Verb::Create(_) | Verb::Run(_))) {
         anyhow::bail!(
             "systemd cgroup flag passed, but systemd support for managing cgroups is not available in \
              this runtime: leave --systemd-cgroup out, and let the engine use the driver cgroupfs"
