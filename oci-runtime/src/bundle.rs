@@ -25,7 +25,15 @@ pub fn load(dir: &Path) -> Result<Spec, Error> {
 /// # Errors
 /// As [`load`].
 pub fn load_with_warnings(dir: &Path) -> Result<(Spec, Vec<String>), Error> {
-    read(dir.join(CONFIG), |document, warnings| {
+    load_file_with_warnings(&dir.join(CONFIG))
+}
+
+/// As [`load_with_warnings`], of a file that may have another name.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_file_with_warnings(file: &Path) -> Result<(Spec, Vec<String>), Error> {
+    read(file.to_owned(), |document, warnings| {
         if let Some(process) = document.get_mut("process") {
             understand(process, "process", warnings);
         }

@@ -60,6 +60,10 @@ fn wanted(linux: &oci::Linux) -> Result<Vec<Device>, Error> {
         let Some(path) = device.path().to_str() else {
             return Err(Error::field(field("path"), "it is not UTF-8"));
         };
+        // It is a link into the container's own devpts, whatever is asked for (as runc).
+        if path == "/dev/ptmx" {
+            continue;
+        }
         devices.retain(|other| other.path != path);
         devices.push(Device {
             path: path.to_owned(),

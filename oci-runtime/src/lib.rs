@@ -95,7 +95,9 @@ pub use oci_spec::runtime as spec;
 /// What Docker gives every container: mounts, devices, masked and read-only paths.
 pub use pivot::standard;
 
-pub use bundle::{load, load_process, load_process_with_warnings, load_with_warnings};
+pub use bundle::{
+    load, load_file_with_warnings, load_process, load_process_with_warnings, load_with_warnings,
+};
 pub use capabilities::machine as machine_capabilities;
 pub use console::{send_pidfd, send_terminal};
 pub use container::{Created, Prepared};

@@ -27,10 +27,13 @@ pub(crate) struct Cli {
     /// Write more messages.
     #[arg(long, global = true)]
     pub(crate) debug: bool,
-    /// Let systemd make the cgroups; cgroupsPath is slice:prefix:name then.
+    /// Refused by create and run: cgroups are made by this program itself.
     #[arg(long, global = true)]
     pub(crate) systemd_cgroup: bool,
-    /// Ignore that cgroups may not be made: true, false or auto.
+    /// Who makes the cgroups (as crun): cgroupfs is this program itself.
+    #[arg(long, global = true, value_enum, default_value = "cgroupfs", value_name = "NAME")]
+    pub(crate) cgroup_manager: CgroupManager,
+    /// Taken as runc's, and changes nothing: true, false or auto.
     #[arg(long, value_enum, default_value = "auto", value_name = "WHEN")]
     pub(crate) rootless: Rootless,
     /// Taken as runc's; checkpoints are not made.
@@ -50,7 +53,14 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-/// Whether missing rights over cgroups are ignored.
+/// Who makes the cgroups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CgroupManager {
+    Cgroupfs,
+    Systemd,
+}
+
+/// Whether missing rights over cgroups would be ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Rootless {
     True,
@@ -109,6 +119,9 @@ pub(crate) struct CreateArgs {
     /// The bundle's directory.
     #[arg(short, long, default_value = ".", value_name = "DIR")]
     pub(crate) bundle: PathBuf,
+    /// The configuration, in the bundle or elsewhere (as crun).
+    #[arg(short = 'f', long, default_value = "config.json", value_name = "FILE")]
+    pub(crate) config: PathBuf,
     /// Socket that gets the terminal's master.
     #[arg(long, value_name = "SOCKET")]
     pub(crate) console_socket: Option<PathBuf>,

@@ -65,7 +65,7 @@ fn configuration(
     args: &CreateArgs,
     detached: bool,
 ) -> anyhow::Result<(std::path::PathBuf, Spec)> {
-    let (bundle, mut spec, warnings) = files::bundle(&args.bundle)?;
+    let (bundle, mut spec, warnings) = files::bundle(&args.bundle, &args.config)?;
     context.log.warnings(&warnings);
     let terminal = spec.process().as_ref().and_then(|process| process.terminal()).unwrap_or(false);
     match (terminal, detached, &args.console_socket) {

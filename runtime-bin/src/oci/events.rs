@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 use oci_runtime::stats::{IoStats, Pressure, Stats};
 use oci_runtime::{Home, OomWatch, Recorded, Status};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::cli::EventsArgs;
@@ -51,7 +52,14 @@ pub(crate) fn events(home: &Home, args: &EventsArgs) -> anyhow::Result<u8> {
 /// Waits; whether memory was short meanwhile.
 fn wait(oom: &mut Option<OomWatch>, time: Duration) -> bool {
     match oom {
-        Some(watch) => watch.wait(time).is_some(),
+        Some(watch) => match watch.wait(time) {
+            Some(kills) => kills > 0,
+            // The group is gone.
+            None => {
+                *oom = None;
+                false
+            }
+        },
         None => {
             std::thread::sleep(time);
             false
@@ -59,12 +67,19 @@ fn wait(oom: &mut Option<OomWatch>, time: Duration) -> bool {
     }
 }
 
+/// One line, in the order of runc's.
+#[derive(Serialize)]
+struct Event<'a> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+    id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<Value>,
+}
+
 fn print(container: &Recorded, kind: &str, data: Option<Value>) -> anyhow::Result<()> {
-    let mut event = json!({"type": kind, "id": container.id()});
-    if let Some(data) = data {
-        event["data"] = data;
-    }
-    files::print(&format!("{event}\n"))
+    let event = Event { kind, id: container.id(), data };
+    files::print(&format!("{}\n", serde_json::to_string(&event)?))
 }
 
 fn data(stats: &Stats) -> Value {

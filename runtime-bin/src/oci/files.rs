@@ -26,9 +26,9 @@ pub(crate) fn write_pid(path: &Path, pid: rustix::process::Pid) -> anyhow::Resul
 }
 
 /// The bundle's absolute path, its configuration, and what of that is left out.
-pub(crate) fn bundle(dir: &Path) -> anyhow::Result<(PathBuf, Spec, Vec<String>)> {
+pub(crate) fn bundle(dir: &Path, config: &Path) -> anyhow::Result<(PathBuf, Spec, Vec<String>)> {
     let bundle =
         std::path::absolute(dir).with_context(|| format!("naming the bundle {}", dir.display()))?;
-    let (spec, warnings) = oci_runtime::load_with_warnings(&bundle)?;
+    let (spec, warnings) = oci_runtime::load_file_with_warnings(&bundle.join(config))?;
     Ok((bundle, spec, warnings))
 }

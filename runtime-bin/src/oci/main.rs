@@ -22,7 +22,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use cli::{Cli, Verb};
+use cli::{CgroupManager, Cli, Verb};
 use log::Log;
 use oci_runtime::{Home, Recorded};
 
@@ -43,7 +43,7 @@ fn main() -> ExitCode {
         }
     };
     // Before anything is opened: what is to be preserved must be there now.
-    let preserved = descriptors::preserved(&cli);
+    let preserved = descriptors::preserved(&cli).and_then(|count| no_systemd(&cli).map(|()| count));
     let Cli { root, log, log_format, debug, verb, version, .. } = cli;
     let log = match Log::open(log.as_deref(), log_format, debug) {
         Ok(log) => log,
@@ -62,6 +62,18 @@ fn main() -> ExitCode {
     let failure = if matches!(verb, Verb::Exec(_)) { 255 } else { 1 };
     let done = preserved.and_then(|preserved| act(&context, verb, preserved));
     told(&context, done, failure)
+}
+
+/// Containers in groups that systemd makes would need its driver.
+fn no_systemd(cli: &Cli) -> anyhow::Result<()> {
+    let systemd = cli.systemd_cgroup || cli.cgroup_manager == CgroupManager::Systemd;
+    if systemd && matches!(cli.verb, Some(Verb::Create(_) | Verb::Run(_))) {
+        anyhow::bail!(
+            "systemd cgroup flag passed, but systemd support for managing cgroups is not available in \
+             this runtime: leave --systemd-cgroup out, and let the engine use the driver cgroupfs"
+        );
+    }
+    Ok(())
 }
 
 /// Tells of an error, and gives the exit status: `failure` then.
