@@ -67,6 +67,10 @@ impl Peer {
             Peer::Podman => {
                 command.arg("--root").arg(root.join("store"));
                 command.arg("--runroot").arg(root.join("run"));
+                // crun refuses machines with cgroups of both versions.
+                if sh::which("runc").is_some() {
+                    command.args(["--runtime", "runc"]);
+                }
             }
             Peer::Docker => {
                 command.args(["-H", &format!("unix://{}", root.join("socket").display())]);
@@ -74,7 +78,12 @@ impl Peer {
             Peer::Skopeo | Peer::Umoci | Peer::Containerd => return None,
         }
         // Its daemon has no bridge; and a network takes time.
-        command.args(["run", "--rm", "--network", "none", "--entrypoint", program, image]);
+        command.args(["run", "--rm", "--network", "none"]);
+        if self == Peer::Podman {
+            // Its own ones need CAP_SYS_RESOURCE.
+            command.args(["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024"]);
+        }
+        command.args(["--entrypoint", program, image]);
         Some(command)
     }
 

@@ -58,7 +58,12 @@ pub(super) fn run(options: &Options, built: &Built, image: &str) -> Result<Table
         }
         for theirs in theirs.iter_mut().filter(|_| round < options.peer_rounds) {
             match other(options, theirs.peer, &archive, image) {
-                Ok(taken) => theirs.series.push(taken),
+                Ok((taken, runs)) => {
+                    theirs.series.push(taken);
+                    if !runs {
+                        theirs.note = "its load alone: its run fails here".to_owned();
+                    }
+                }
                 // A peer that fails is told as such, and hinders nothing.
                 Err(error) => {
                     eprintln!("{error:#}");
@@ -96,20 +101,27 @@ fn one(
     Ok(())
 }
 
-/// One round of a peer: a load, and a process of the image.
-fn other(options: &Options, peer: Peer, archive: &Path, image: &str) -> Result<Taken> {
+/// One round of a peer: a load, and a process of the image, if that goes on this machine.
+fn other(options: &Options, peer: Peer, archive: &Path, image: &str) -> Result<(Taken, bool)> {
     let root = options.fresh();
     let ready = peer.prepare(archive, Format::DockerLegacy, &root)?;
     let ready = ready.with_context(|| format!("{} reads no such archive", peer.name()))?;
     let load = timed(options, archive, &ready.command)?;
     let name = format!("localhost/{image}:latest");
-    let Some(run) = peer.run(&root, &name, PROGRAM) else { return Ok(load) };
-    let run = timed(options, archive, &run)?;
-    Ok(Taken {
+    let Some(run) = peer.run(&root, &name, PROGRAM) else { return Ok((load, true)) };
+    let run = match timed(options, archive, &run) {
+        Ok(run) => run,
+        Err(error) => {
+            eprintln!("{error:#}");
+            return Ok((load, false));
+        }
+    };
+    let both = Taken {
         wall: load.wall + run.wall,
         cpu: load.cpu + run.cpu,
         memory: load.memory.max(run.memory),
-    })
+    };
+    Ok((both, true))
 }
 
 fn table(image: &str, hash: &Series, ours: &[Ours], theirs: &[Theirs]) -> Table {
