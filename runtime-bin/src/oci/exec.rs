@@ -13,7 +13,7 @@ use crate::{Context, files};
 pub(crate) fn exec(context: &Context, args: ExecArgs, preserved: u32) -> anyhow::Result<u8> {
     let container = Recorded::open(&context.home, &args.id)?;
     container.allows_exec(args.ignore_paused)?;
-    let process = match &args.process {
+    let mut process = match &args.process {
         Some(file) => {
             let (process, warnings) = oci_runtime::load_process_with_warnings(file)?;
             context.log.warnings(&warnings);
@@ -37,6 +37,9 @@ pub(crate) fn exec(context: &Context, args: ExecArgs, preserved: u32) -> anyhow:
         container.allows_exec(args.ignore_paused)?;
         bail!("container {:?} has stopped", args.id);
     };
+    if let Ok(root) = std::fs::File::open(format!("/proc/{}/root", pid.as_raw_nonzero())) {
+        oci_runtime::set_home(&mut process, root.as_fd());
+    }
     let stdio = if terminal { Stdio::null()? } else { Stdio::inherit()? };
     let mut prepared = PreparedExec::new(pidfd, pid, &process, stdio)?.preserve(preserved);
     let config = container.config()?;
