@@ -113,7 +113,13 @@ fn process(container: &Recorded, args: &ExecArgs) -> anyhow::Result<Process> {
     if args.no_new_privs {
         process.set_no_new_privileges(Some(true));
     }
-    let env = [process.env().clone().unwrap_or_default(), args.env.clone()].concat();
+    let mut env = process.env().clone().unwrap_or_default();
+    for entry in &args.env {
+        // Of two with a name most programs see the first.
+        let name = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
+        env.retain(|other| name(other) != name(entry));
+        env.push(entry.clone());
+    }
     process.set_env(Some(env));
     let user = user(process.user(), args)?;
     process.set_user(user);
