@@ -110,12 +110,18 @@ fn location(spec: &spec::Spec, id: &str) -> Result<Location, Error> {
         .map_err(|error| Error::field("linux.cgroupsPath", error.to_string()))
 }
 
-/// A group with processes in it is somebody else's, which would be paused and killed with the container's.
+/// A group with processes in it is somebody else's, which would be paused and killed with the container's; in
+/// a frozen one nothing starts.
 fn refuse_others_group(location: &Location) -> Result<(), Error> {
     let group = match Hierarchies::find()?.open(location) {
         Err(error) if error.is_not_found() => return Ok(()),
         group => group?,
     };
+    if group.is_frozen()? {
+        let reason = "container's cgroup unexpectedly frozen: its process would never get ready; thaw the \
+                      group, or give another path";
+        return Err(Error::field("linux.cgroupsPath", reason));
+    }
     match group.processes()?.len() {
         0 => Ok(()),
         count => {

@@ -86,6 +86,7 @@ mod stdio;
 mod supported;
 mod symlink;
 mod sysctl;
+mod user_home;
 mod version;
 
 /// Numbers of a container's cgroup.
@@ -116,3 +117,4 @@ pub use running::Running;
 pub use shield::{own_path, shield};
 pub use signal::signal;
 pub use stdio::Stdio;
+pub use user_home::set_home;

@@ -79,11 +79,15 @@ fn configuration(
         ),
         _ => {}
     }
-    let env = descriptors::listen_env();
-    if !env.is_empty()
-        && let Some(mut process) = spec.process().clone()
-    {
-        process.set_env(Some([process.env().clone().unwrap_or_default(), env].concat()));
+    if let Some(mut process) = spec.process().clone() {
+        let env = process.env().clone().unwrap_or_default();
+        process.set_env(Some([env, descriptors::listen_env()].concat()));
+        if let Some(root) = spec.root() {
+            // One that is not there is told of when it is needed.
+            if let Ok(root) = std::fs::File::open(bundle.join(root.path())) {
+                oci_runtime::set_home(&mut process, root.as_fd());
+            }
+        }
         spec.set_process(Some(process));
     }
     Ok((bundle, spec))

@@ -13,7 +13,7 @@ use crate::{Context, files};
 pub(crate) fn exec(context: &Context, args: ExecArgs, preserved: u32) -> anyhow::Result<u8> {
     let container = Recorded::open(&context.home, &args.id)?;
     container.allows_exec(args.ignore_paused)?;
-    let process = match &args.process {
+    let mut process = match &args.process {
         Some(file) => {
             let (process, warnings) = oci_runtime::load_process_with_warnings(file)?;
             context.log.warnings(&warnings);
@@ -37,6 +37,9 @@ pub(crate) fn exec(context: &Context, args: ExecArgs, preserved: u32) -> anyhow:
         container.allows_exec(args.ignore_paused)?;
         bail!("container {:?} has stopped", args.id);
     };
+    if let Ok(root) = std::fs::File::open(format!("/proc/{}/root", pid.as_raw_nonzero())) {
+        oci_runtime::set_home(&mut process, root.as_fd());
+    }
     let stdio = if terminal { Stdio::null()? } else { Stdio::inherit()? };
     let mut prepared = PreparedExec::new(pidfd, pid, &process, stdio)?.preserve(preserved);
     let config = container.config()?;
@@ -110,7 +113,13 @@ fn process(container: &Recorded, args: &ExecArgs) -> anyhow::Result<Process> {
     if args.no_new_privs {
         process.set_no_new_privileges(Some(true));
     }
-    let env = [process.env().clone().unwrap_or_default(), args.env.clone()].concat();
+    let mut env = process.env().clone().unwrap_or_default();
+    for entry in &args.env {
+        // Of two with a name most programs see the first.
+        let name = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
+        env.retain(|other| name(other) != name(entry));
+        env.push(entry.clone());
+    }
     process.set_env(Some(env));
     let user = user(process.user(), args)?;
     process.set_user(user);

@@ -24,6 +24,11 @@ fn a_further_program_runs_in_the_container() {
     assert_eq!((out.code, &*out.stderr), (9, "no\n"));
     let out = Started::new(oci.command(&["exec", "a", "cat"]), Some(b"input")).wait();
     assert_eq!((out.code, &*out.stdout), (0, "input"));
+    assert_eq!(oci.ok(&["exec", "a", "sh", "-c", "echo $HOME"]), "/root\n");
+    assert_eq!(oci.ok(&["exec", "-e", "HOME=/x", "a", "sh", "-c", "echo $HOME"]), "/x\n");
+    assert_eq!(oci.ok(&["exec", "-u", "4321", "a", "sh", "-c", "echo $HOME"]), "/\n");
+    let env = oci.ok(&["exec", "-e", "FROM=exec", "a", "env"]);
+    assert!(env.contains("FROM=exec\n") && !env.contains("FROM=config"), "{env}");
     let namespaces = "for n in mnt pid net ipc uts; do readlink /proc/$P/ns/$n; done";
     let own = oci.ok(&["exec", "--env", "P=self", "a", "sh", "-c", namespaces]);
     assert_eq!(own, oci.ok(&["exec", "-e", "P=1", "a", "sh", "-c", namespaces]));

@@ -185,6 +185,14 @@ fn a_group_that_has_processes_is_no_containers() {
 }
 
 #[test]
+fn a_frozen_group_is_no_containers() {
+    let oci = running(&WAITS);
+    oci.ok(&["pause", "a"]);
+    oci.fails(1, &["container's cgroup unexpectedly frozen"], &["create", "b"]);
+    assert_eq!(oci.names(), ["a"]);
+}
+
+#[test]
 fn features_are_told() {
     let oci = Oci::new(&["true"]);
     let features = json(&oci.ok(&["features"]));
