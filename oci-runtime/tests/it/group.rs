@@ -44,10 +44,13 @@ fn a_container_and_its_execs_begin_in_their_group_with_its_limits() {
     }
     // Its own groups are the roots of what it sees, in every hierarchy; so is what it may open.
     let seen = "cat /proc/self/cgroup; for d in null zero full; do (: < /dev/$d) || exit 1; done; \
-                mknod /tmp/kmsg c 1 11; (: > /tmp/kmsg) 2>/dev/null && exit 2; exit 0";
+                mknod /tmp/kmsg c 1 11 || exit 3; (: > /tmp/kmsg) 2>/dev/null && exit 2; exit 0";
     let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
     let stdio = Stdio::new(Stdio::null_device().unwrap(), &write, &write).unwrap();
-    let process = spec(script(seen)).process().clone().unwrap();
+    let mut with_nodes = script(seen);
+    let sets = ["bounding", "permitted", "effective"].map(|set| (set, json!(["CAP_MKNOD"])));
+    with_nodes["process"]["capabilities"] = Value::from_iter(sets);
+    let process = spec(with_nodes).process().clone().unwrap();
     let pidfd = running.pidfd().try_clone_to_owned().unwrap();
     let exec = PreparedExec::new(pidfd, running.pid(), &process, stdio).unwrap();
     let exec = exec.group(group.join().unwrap()).start().unwrap();
