@@ -15,6 +15,24 @@ fn group(path: &str) -> Result<Group, cgroup::Error> {
     hierarchies.open(&hierarchies.locate(path).unwrap())
 }
 
+/// A group that goes with its test, and with what is in it, also where the test fails.
+struct Ended(Group);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let done = self.0.destroy();
+        assert!(done.is_ok() || std::thread::panicking(), "{done:?}");
+    }
+}
+
+impl std::ops::Deref for Ended {
+    type Target = Group;
+
+    fn deref(&self) -> &Group {
+        &self.0
+    }
+}
+
 fn limited(mut config: Value, path: &str, resources: Value) -> Value {
     config["linux"]["cgroupsPath"] = json!(path);
     config["linux"]["resources"] = resources;
@@ -30,7 +48,7 @@ fn a_container_and_its_execs_begin_in_their_group_with_its_limits() {
     });
     let sleeper = limited(config(&["sleep", "1000"]), &path, resources);
     let (running, _output) = start(sleeper.clone()).unwrap();
-    let group = group(&path).unwrap();
+    let group = Ended(group(&path).unwrap());
     let stats = group.stats().unwrap();
     assert_eq!(stats.memory.unwrap().limit, Some(64 << 20));
     assert_eq!(stats.pids.unwrap().limit, Some(33));
@@ -61,7 +79,8 @@ fn a_container_and_its_execs_begin_in_their_group_with_its_limits() {
     assert!(own.clone().count() > 0 && own.clone().all(|line| line.ends_with(":/")), "{printed}");
     running.kill().unwrap();
     running.wait().unwrap();
-    group.destroy().unwrap();
+    drop(group);
+    assert!(self::group(&path).unwrap_err().is_not_found());
 }
 
 #[test]
