@@ -79,15 +79,11 @@ fn configuration(
         ),
         _ => {}
     }
-    if let Some(mut process) = spec.process().clone() {
-        let env = process.env().clone().unwrap_or_default();
-        process.set_env(Some([env, descriptors::listen_env()].concat()));
-        if let Some(root) = spec.root() {
-            // One that is not there is told of when it is needed.
-            if let Ok(root) = std::fs::File::open(bundle.join(root.path())) {
-                oci_runtime::set_home(&mut process, root.as_fd());
-            }
-        }
+    let env = descriptors::listen_env();
+    if !env.is_empty()
+        && let Some(mut process) = spec.process().clone()
+    {
+        process.set_env(Some([process.env().clone().unwrap_or_default(), env].concat()));
         spec.set_process(Some(process));
     }
     Ok((bundle, spec))
@@ -103,6 +99,7 @@ fn begin(
 ) -> anyhow::Result<(Making, Result<Prepared, oci_runtime::Error>)> {
     context.log.debug(&format!("making container {} of {}", args.id, bundle.display()));
     let making = Making::begin(&context.home, &args.id, bundle, spec, moment::now())?;
+    let spec = &with_home(bundle, spec.clone());
     let terminal = spec.process().as_ref().and_then(|process| process.terminal()).unwrap_or(false);
     let stdio = if terminal { Stdio::null() } else { Stdio::inherit() };
     let prepared = stdio.and_then(|stdio| {
@@ -122,6 +119,18 @@ fn begin(
         Ok(prepared)
     });
     Ok((making, prepared))
+}
+
+/// The configuration with its process's HOME; the record has none, for `exec` may have another user.
+fn with_home(bundle: &Path, mut spec: Spec) -> Spec {
+    if let (Some(mut process), Some(root)) = (spec.process().clone(), spec.root())
+        // A root that is not there is told of when it is needed.
+        && let Ok(root) = std::fs::File::open(bundle.join(root.path()))
+    {
+        oci_runtime::set_home(&mut process, root.as_fd());
+        spec.set_process(Some(process));
+    }
+    spec
 }
 
 /// Tells the record and the caller of the process, before it goes on.
