@@ -8,8 +8,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// The OCI runtime that container engines call: one container from one bundle.
 ///
-/// A bundle is a directory with a file config.json and a root file system
-/// (<https://github.com/opencontainers/runtime-spec>). Commands, options and what is printed are those of
+/// A bundle is a directory with a file config.json and a root file system, as the OCI runtime
+/// specification has it. Commands, options and what is printed are those of
 /// runc.
 #[derive(Debug, Parser)]
 #[command(name = "runtime-oci", disable_version_flag = true, max_term_width = 100)]
