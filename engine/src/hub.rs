@@ -19,10 +19,10 @@ use sys::message::Descriptors;
 
 use crate::dir::Dir;
 use crate::log::{Log, Stream};
-use crate::output::Pipes;
+use crate::output::{Pipes, ROOM};
 use crate::report::Report;
 use crate::supervise::ending_signals;
-use crate::wire::{FromClient, MESSAGE, Outlet, PAYLOAD};
+use crate::wire::{FromClient, Outlet, PAYLOAD};
 use crate::{Error, target};
 use client::Client;
 use sink::{Sinks, sink_of};
@@ -120,7 +120,7 @@ impl Hub {
             input_ended: false,
             once,
             runs: false,
-            buffer: vec![0; MESSAGE],
+            buffer: vec![0; ROOM + 1],
         }
     }
 
@@ -371,6 +371,8 @@ impl Hub {
         let (most, moved) = match self.move_output(number) {
             Some(count) if count == 0 || self.log.is_none() => return count,
             Some(count) => (count, true),
+            // What the log alone gets need not fit into a message: fewer turns for what a process prints fast.
+            None if self.clients.is_empty() => (ROOM, false),
             None => (PAYLOAD, false),
         };
         let source = &mut self.sources[number];

@@ -11,7 +11,7 @@ use crate::wire::Outlet;
 
 /// Bytes that a process can write before the supervisor has to run: it and the one that reads then take turns less
 /// often.
-const ROOM: usize = 256 << 10;
+pub(crate) const ROOM: usize = 256 << 10;
 
 /// The supervisor's ends.
 #[derive(Debug, Default)]

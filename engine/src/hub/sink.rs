@@ -8,7 +8,8 @@ use rustix::pipe::{SpliceFlags, splice, tee};
 
 use super::Hub;
 use super::client::Client;
-use crate::wire::{Outlet, PAYLOAD};
+use crate::output::ROOM;
+use crate::wire::Outlet;
 
 /// The pipes of one client.
 #[derive(Debug, Default)]
@@ -71,9 +72,9 @@ impl Sink {
         moved
     }
 
-    /// As [`Sink::splice`], but it stays in `from` too.
+    /// As [`Sink::splice`], but it stays in `from` too; no more than the hub reads at a time.
     pub(super) fn tee(&mut self, from: BorrowedFd<'_>) -> Result<usize, Errno> {
-        let moved = tee(from, &self.fd, PAYLOAD, SpliceFlags::NONBLOCK);
+        let moved = tee(from, &self.fd, ROOM, SpliceFlags::NONBLOCK);
         self.full = moved == Err(Errno::AGAIN);
         moved
     }

@@ -6,7 +6,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::*;
-use crate::wire;
+use crate::wire::{self, MESSAGE};
 
 mod pipes;
 

@@ -128,7 +128,6 @@ fn what_cannot_be_is_said_with_its_option() {
                 "/dev/a:/dev/b:x",
                 "/dev/a:/b:rwm:c",
                 "/dev/a:/dev/../b",
-                "/dev/a:r",
                 "/dev/a:/b:",
                 "/dev/\0",
             ],

@@ -62,7 +62,10 @@ fn a_container_as_docker_makes_it() {
     assert_eq!(linux["rootfsPropagation"], "private");
     assert!(linux["maskedPaths"].as_array().unwrap().contains(&json!("/proc/kcore")));
     assert_eq!(linux["readonlyPaths"], json!(standard::READ_ONLY));
-    assert!(linux.get("resources").is_none());
+    // No device but those that follow, and no limit.
+    assert_eq!(linux["resources"]["devices"][0]["allow"], false);
+    let resources = linux["resources"].as_object().unwrap();
+    assert_eq!(resources.keys().collect::<Vec<_>>(), ["devices"]);
     assert_eq!(linux["seccomp"]["defaultAction"], "SCMP_ACT_ERRNO");
     assert!(spec.get("annotations").is_none());
     assert_eq!(spec["ociVersion"].as_str().unwrap().split('.').count(), 3);
