@@ -1,6 +1,9 @@
 //! Nothing of a group is left, whatever it holds.
 
+use std::time::Duration;
+
 use cgroup::Hierarchies;
+use cgroup::limits::{Cpu, Limits};
 
 use crate::harness::{TestGroup, until};
 
@@ -43,6 +46,19 @@ fn processes_are_killed_one_by_one_as_well() {
     assert!(group.signal_each(rustix::process::Signal::KILL).unwrap() >= 4);
     until("they end", || child.try_wait().unwrap().is_some());
     until("the others too", || !group.is_populated().unwrap());
+}
+
+/// Who has used up its time ends when it gets some again.
+#[test]
+fn processes_that_may_not_run_now_are_killed_as_well() {
+    let group = TestGroup::new("throttled");
+    let cpu = Cpu { quota: Some(1_000), period: Some(1_000_000), ..Cpu::default() };
+    let mut child = group.start("while :; do :; done");
+    group.apply(&Limits { cpu, ..Limits::default() }).unwrap();
+    std::thread::sleep(Duration::from_millis(50));
+    group.kill_all().unwrap();
+    until("it ends", || child.try_wait().unwrap().is_some());
+    group.remove().unwrap();
 }
 
 #[test]
