@@ -1,5 +1,6 @@
 //! Nothing of a group is left, whatever it holds.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use cgroup::Hierarchies;
@@ -59,6 +60,24 @@ fn processes_that_may_not_run_now_are_killed_as_well() {
     group.kill_all().unwrap();
     until("it ends", || child.try_wait().unwrap().is_some());
     group.remove().unwrap();
+}
+
+/// Somebody has moved a process out of the group in one hierarchy, and left it in the others.
+#[test]
+fn what_is_in_one_hierarchy_only_keeps_the_group() {
+    let group = TestGroup::new("partly");
+    let mut child = group.start("exec sleep 100");
+    let first = &group.paths()[0].1;
+    std::fs::write(first.parent().unwrap().join("cgroup.procs"), child.id().to_string()).unwrap();
+    if group.paths().len() > 1 {
+        let error = group.remove().unwrap_err();
+        assert_eq!(error.source_kind(), Some(ErrorKind::ResourceBusy), "{error}");
+        assert!(group.is_populated().unwrap());
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    group.remove().unwrap();
+    assert!(!group.is_populated().unwrap());
 }
 
 #[test]
