@@ -31,7 +31,7 @@ impl Group {
         let killed = match self.unified() {
             Some(dir) => {
                 match dir.write("ending the processes of the cgroup by", "cgroup.kill", "1") {
-                    Err(error) if is_gone(&error) => false,
+                    Err(error) if error.is_not_found() => false,
                     Err(error) => return Err(error),
                     Ok(()) => true,
                 }
@@ -42,7 +42,8 @@ impl Group {
         if killed && self.legacy("freezer").is_none() {
             return Ok(());
         }
-        self.kill_each(killed).or_else(|error| if is_gone(&error) { Ok(()) } else { Err(error) })
+        self.kill_each(killed)
+            .or_else(|error| if error.is_not_found() { Ok(()) } else { Err(error) })
     }
 
     /// Without cgroup.kill, and for what is in a v1 hierarchy only: moved there by somebody.
@@ -183,11 +184,6 @@ impl From<Error> for Busy {
     fn from(error: Error) -> Self {
         Self::Error(error)
     }
-}
-
-fn is_gone(error: &Error) -> bool {
-    let Error::Io { source, .. } = error else { return false };
-    matches!(Errno::from_io_error(source), Some(Errno::NOENT | Errno::NODEV))
 }
 
 /// Removes a group and those in it, the lowest first; a group's files go with it.
