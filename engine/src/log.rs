@@ -83,12 +83,14 @@ impl Log {
         let failed = |error| Error::system("open the log", path, error);
         let file = open(path).map_err(failed)?;
         let mut size = file.metadata().map_err(failed)?.len();
-        if form == Form::Local {
-            let whole = pieces::whole(&file).map_err(failed)?;
-            if whole < size {
-                file.set_len(whole).map_err(failed)?;
-                size = whole;
-            }
+        let whole = match form {
+            Form::Local => pieces::whole(&file),
+            Form::Json => json::whole(&file),
+        };
+        let whole = whole.map_err(failed)?;
+        if whole < size {
+            file.set_len(whole).map_err(failed)?;
+            size = whole;
         }
         Ok(Log { path: path.to_owned(), form, file, size, limits })
     }

@@ -139,6 +139,31 @@ fn half_a_piece_at_the_end_is_taken_away() {
     }
 }
 
+/// Likewise of the json-file form.
+#[test]
+fn half_a_record_at_the_end_is_taken_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = at(dir.path());
+    let mut stream = Stream::new(Outlet::Stdout);
+    let mut log = Log::open(&path, Form::Json, Limits::default()).unwrap();
+    log.add(&mut stream, b"first\n").unwrap();
+    let first = fs::read(&path).unwrap().len();
+    log.add(&mut stream, b"second\n").unwrap();
+    let all = fs::read(&path).unwrap();
+    for size in 0..=all.len() {
+        fs::write(&path, &all[..size]).unwrap();
+        let mut log = Log::open(&path, Form::Json, Limits::default()).unwrap();
+        log.add(&mut stream, b"next\n").unwrap();
+        let mut reader = Reader::open(path.clone()).unwrap().unwrap();
+        let mut lines = Vec::new();
+        while let Some(record) = reader.next::<json::Record>().unwrap() {
+            lines.push(record.log);
+        }
+        let whole = usize::from(size >= first) + usize::from(size == all.len());
+        assert!(lines.len() == whole + 1 && lines[whole] == "next\n", "{size}: {lines:?}");
+    }
+}
+
 #[test]
 fn what_is_no_log_is_said() {
     let dir = tempfile::tempdir().unwrap();
