@@ -1,5 +1,6 @@
 //! The end of a group: its processes, and itself.
 
+use std::collections::BTreeSet;
 use std::io::{self, ErrorKind};
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,7 @@ use crate::{Error, Group};
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Most passes over the processes by which they are killed one by one.
-const PASSES: usize = 100;
+const PASSES: usize = 1_000;
 
 const HINT: &str = "a process of it may wait for a disk or a network file system that does not answer; see \
                     its cgroup.procs, and try again";
@@ -30,7 +31,7 @@ impl Group {
         let killed = match self.unified() {
             Some(dir) => {
                 match dir.write("ending the processes of the cgroup by", "cgroup.kill", "1") {
-                    Err(error) if is_gone(&error) => false,
+                    Err(error) if error.is_not_found() => false,
                     Err(error) => return Err(error),
                     Ok(()) => true,
                 }
@@ -41,19 +42,26 @@ impl Group {
         if killed && self.legacy("freezer").is_none() {
             return Ok(());
         }
-        self.kill_each(killed).or_else(|error| if is_gone(&error) { Ok(()) } else { Err(error) })
+        self.kill_each(killed)
+            .or_else(|error| if error.is_not_found() { Ok(()) } else { Err(error) })
     }
 
     /// Without cgroup.kill, and for what is in a v1 hierarchy only: moved there by somebody.
     fn kill_each(&self, killed: bool) -> Result<(), Error> {
+        let start = Instant::now();
+        let mut known = BTreeSet::new();
         for _ in 0..PASSES {
             if !killed {
                 // No new ones while they are looked at. What cannot be frozen is killed all the same.
                 let _ = self.freeze();
             }
-            let sent = self.signal_each(Signal::KILL);
+            let sent = self.signal_now(Signal::KILL);
             self.thaw()?;
-            if sent? == 0 {
+            let before = known.len();
+            known.extend(sent?);
+            // Those that are still there have it, start no more, and end when they can: the kernel may give
+            // them no time for a while.
+            if known.len() == before {
                 return Ok(());
             }
             std::thread::sleep(Duration::from_millis(1));
@@ -61,8 +69,8 @@ impl Group {
         Err(Error::Timeout {
             what: "ending the processes of",
             path: self.dirs().next().map(Dir::path).unwrap_or_default(),
-            seconds: PASSES as u64 / 1_000,
-            hint: HINT,
+            seconds: start.elapsed().as_secs(),
+            hint: "processes of it start new ones faster than they are killed; limit its pids, and try again",
         })
     }
 
@@ -72,6 +80,11 @@ impl Group {
     /// # Errors
     /// The group is gone; a signal may not be sent.
     pub fn signal_each(&self, signal: Signal) -> Result<usize, Error> {
+        Ok(self.signal_now(signal)?.len())
+    }
+
+    /// As `signal_each`; the numbers of those that got it.
+    fn signal_now(&self, signal: Signal) -> Result<Vec<i32>, Error> {
         let mut opened = Vec::new();
         for pid in self.processes()? {
             match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
@@ -87,13 +100,13 @@ impl Group {
         }
         // Still here after it was opened: so the descriptor is of a process of the group.
         let still = self.processes()?;
-        let mut count = 0;
+        let mut sent = Vec::new();
         for (pid, fd) in opened {
             if !still.contains(&pid) {
                 continue;
             }
             match rustix::process::pidfd_send_signal(&fd, signal) {
-                Ok(()) => count += 1,
+                Ok(()) => sent.push(pid.as_raw_nonzero().get()),
                 Err(Errno::SRCH) => {}
                 Err(errno) => {
                     let number = pid.as_raw_nonzero().to_string();
@@ -101,7 +114,7 @@ impl Group {
                 }
             }
         }
-        Ok(count)
+        Ok(sent)
     }
 
     /// Removes the group and those below it. Its processes must have ended; that the kernel still has them
@@ -171,11 +184,6 @@ impl From<Error> for Busy {
     fn from(error: Error) -> Self {
         Self::Error(error)
     }
-}
-
-fn is_gone(error: &Error) -> bool {
-    let Error::Io { source, .. } = error else { return false };
-    matches!(Errno::from_io_error(source), Some(Errno::NOENT | Errno::NODEV))
 }
 
 /// Removes a group and those in it, the lowest first; a group's files go with it.

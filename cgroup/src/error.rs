@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use rustix::io::Errno;
+
 /// Why a group could not be made, limited, asked or removed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -129,9 +131,11 @@ impl Error {
         matches!(self.source_kind(), Some(PermissionDenied | ReadOnlyFilesystem))
     }
 
-    /// Whether the group is not there.
+    /// Whether the group is not there, or has gone while it was looked at (ENODEV).
     pub fn is_not_found(&self) -> bool {
-        self.source_kind() == Some(io::ErrorKind::NotFound)
+        let gone = matches!(self, Self::Io { source, .. }
+            if Errno::from_io_error(source) == Some(Errno::NODEV));
+        gone || self.source_kind() == Some(io::ErrorKind::NotFound)
     }
 
     /// The same error of the limit `field` where the limit had a shorter name: `memory.limit` becomes
@@ -145,5 +149,27 @@ impl Error {
             *field = format!("{prefix}.{field}");
         }
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As told to who has a file of a group open when that goes (kernfs: ENODEV).
+    #[test]
+    fn a_group_that_goes_while_it_is_read_is_not_there() {
+        let read = |errno: Errno| Error::io("reading", "cpu.stat")(errno.into());
+        assert!(read(Errno::NODEV).is_not_found() && read(Errno::NOENT).is_not_found());
+        assert!(!read(Errno::BUSY).is_not_found());
+        // A disk that there is not is no group that there is not.
+        let refused = Error::Refused {
+            field: "blockIO".to_owned(),
+            value: "8:99 rbps=1".to_owned(),
+            path: "io.max".into(),
+            source: Errno::NODEV.into(),
+            hint: String::new(),
+        };
+        assert!(!refused.is_not_found());
     }
 }

@@ -222,13 +222,15 @@ impl Group {
         Ok(all)
     }
 
-    /// Whether it has a process, itself or in a group below.
+    /// Whether it has a process, itself or in a group below. A group that is gone, in all hierarchies or in
+    /// one, has none there.
     ///
     /// # Errors
-    /// The group is gone.
+    /// It cannot be read.
     pub fn is_populated(&self) -> Result<bool, Error> {
         if let Some(dir) = self.unified()
-            && crate::dir::value_of(&dir.read("cgroup.events")?, "populated") == Some(1)
+            && let Some(events) = dir.read_if_there("cgroup.events")?
+            && crate::dir::value_of(&events, "populated") == Some(1)
         {
             return Ok(true);
         }

@@ -13,6 +13,9 @@ pub(crate) use resources::resources;
 /// Docker's least for a limit of memory, bytes: less, and no process starts.
 const LEAST_MEMORY: i64 = 6 << 20;
 
+/// Docker's least for `--cpus`, 1/1,000,000,000.
+const LEAST_CPUS: i64 = 10_000_000;
+
 /// What the user says of limits, as typed; what is not said is not limited, and not changed by `update`.
 #[derive(Clone, Debug, Default)]
 pub struct LimitOptions {
@@ -241,7 +244,9 @@ impl Limits {
             return bad("--memory-swappiness", value, "it goes from 0 to 100");
         }
         let online = std::thread::available_parallelism().map_or(1, usize::from);
-        if self.nano_cpus < 0 || self.nano_cpus > online as i64 * 1_000_000_000 {
+        // Less than 0.01 is less than the kernel's least quota, or none: which it takes for no limit.
+        let range = LEAST_CPUS..=online as i64 * 1_000_000_000;
+        if self.nano_cpus != 0 && !range.contains(&self.nano_cpus) {
             let why = "it goes from 0.01 to as many processors as are available";
             let value = self.nano_cpus as f64 / 1e9;
             return Err(Error::option("--cpus", &value.to_string(), why));
@@ -323,7 +328,7 @@ mod tests {
     #[test]
     fn what_breaks_a_rule_names_its_option() {
         type Change = fn(&mut LimitOptions);
-        let cases: [(Change, &str); 22] = [
+        let cases: [(Change, &str); 23] = [
             (|typed| typed.memory = Some("5m".into()), "--memory"),
             (|typed| typed.memory = Some("x".into()), "--memory"),
             (|typed| typed.memory = Some("-1".into()), "--memory"),
@@ -332,6 +337,7 @@ mod tests {
             (|typed| typed.memory_swappiness = Some(101), "--memory-swappiness"),
             (|typed| typed.cpus = Some("4000".into()), "--cpus"),
             (|typed| typed.cpus = Some("-1".into()), "--cpus"),
+            (|typed| typed.cpus = Some("0.000001".into()), "--cpus"),
             (|typed| typed.cpus = Some("1e1".into()), "--cpus"),
             (|typed| typed.cpu_period = Some(10), "--cpu-period"),
             (|typed| typed.cpu_quota = Some(10), "--cpu-quota"),

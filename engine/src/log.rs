@@ -83,12 +83,14 @@ impl Log {
         let failed = |error| Error::system("open the log", path, error);
         let file = open(path).map_err(failed)?;
         let mut size = file.metadata().map_err(failed)?.len();
-        if form == Form::Local {
-            let whole = pieces::whole(&file).map_err(failed)?;
-            if whole < size {
-                file.set_len(whole).map_err(failed)?;
-                size = whole;
-            }
+        let whole = match form {
+            Form::Local => pieces::whole(&file),
+            Form::Json => json::whole(&file),
+        };
+        let whole = whole.map_err(failed)?;
+        if whole < size {
+            file.set_len(whole).map_err(failed)?;
+            size = whole;
         }
         Ok(Log { path: path.to_owned(), form, file, size, limits })
     }
@@ -137,23 +139,24 @@ impl Log {
 
     /// Begins a new file. Who follows the log still has the old one open.
     fn rotate(&mut self) -> io::Result<()> {
-        for number in (1..self.limits.files.saturating_sub(1)).rev() {
-            match std::fs::rename(rotated(&self.path, number), rotated(&self.path, number + 1)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
+        // Before anything is renamed: where there is no room for it, the log stays as it is.
+        let mut new = self.path.as_os_str().to_owned();
+        new.push(".new");
+        let file = open(Path::new(&new))?;
+        let oldest = self.limits.files.saturating_sub(1);
+        if oldest > 0 {
+            // The first number that is nobody's is place enough.
+            let mut last = 1;
+            while last < oldest && rotated(&self.path, last).try_exists()? {
+                last += 1;
             }
+            for number in (1..last).rev() {
+                rename_if_there(&rotated(&self.path, number), &rotated(&self.path, number + 1))?;
+            }
+            rename_if_there(&self.path, &rotated(&self.path, 1))?;
         }
-        if self.limits.files > 1 {
-            std::fs::rename(&self.path, rotated(&self.path, 1))?;
-            self.file = open(&self.path)?;
-        } else {
-            // There is one at any moment, for who reads.
-            let mut new = self.path.as_os_str().to_owned();
-            new.push(".new");
-            let file = open(Path::new(&new))?;
-            std::fs::rename(&new, &self.path)?;
-            self.file = file;
-        }
+        std::fs::rename(&new, &self.path)?;
+        self.file = file;
         self.size = 0;
         Ok(())
     }
@@ -198,6 +201,14 @@ impl Log {
 fn nanoseconds() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// What an attempt that failed half-way has renamed already is not there.
+fn rename_if_there(old: &Path, new: &Path) -> io::Result<()> {
+    match std::fs::rename(old, new) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
 }
 
 fn open(path: &Path) -> io::Result<File> {

@@ -1,6 +1,10 @@
 //! Nothing of a group is left, whatever it holds.
 
+use std::io::ErrorKind;
+use std::time::Duration;
+
 use cgroup::Hierarchies;
+use cgroup::limits::{Cpu, Limits};
 
 use crate::harness::{TestGroup, until};
 
@@ -43,6 +47,37 @@ fn processes_are_killed_one_by_one_as_well() {
     assert!(group.signal_each(rustix::process::Signal::KILL).unwrap() >= 4);
     until("they end", || child.try_wait().unwrap().is_some());
     until("the others too", || !group.is_populated().unwrap());
+}
+
+/// Who has used up its time ends when it gets some again.
+#[test]
+fn processes_that_may_not_run_now_are_killed_as_well() {
+    let group = TestGroup::new("throttled");
+    let cpu = Cpu { quota: Some(1_000), period: Some(1_000_000), ..Cpu::default() };
+    let mut child = group.start("while :; do :; done");
+    group.apply(&Limits { cpu, ..Limits::default() }).unwrap();
+    std::thread::sleep(Duration::from_millis(50));
+    group.kill_all().unwrap();
+    until("it ends", || child.try_wait().unwrap().is_some());
+    group.remove().unwrap();
+}
+
+/// Somebody has moved a process out of the group in one hierarchy, and left it in the others.
+#[test]
+fn what_is_in_one_hierarchy_only_keeps_the_group() {
+    let group = TestGroup::new("partly");
+    let mut child = group.start("exec sleep 100");
+    let first = &group.paths()[0].1;
+    std::fs::write(first.parent().unwrap().join("cgroup.procs"), child.id().to_string()).unwrap();
+    if group.paths().len() > 1 {
+        let error = group.remove().unwrap_err();
+        assert_eq!(error.source_kind(), Some(ErrorKind::ResourceBusy), "{error}");
+        assert!(group.is_populated().unwrap());
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    group.remove().unwrap();
+    assert!(!group.is_populated().unwrap());
 }
 
 #[test]

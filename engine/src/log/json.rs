@@ -1,6 +1,8 @@
 //! The records of the json-file log: a line of JSON for each line of output, as Docker writes them.
 
+use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt;
 
 use serde::Deserialize;
 
@@ -42,4 +44,21 @@ fn record(records: &mut Vec<u8>, line: &[u8], end: &str) -> io::Result<()> {
     serde_json::to_writer(&mut *records, &String::from_utf8_lossy(line))?;
     records.extend_from_slice(end.as_bytes());
     Ok(())
+}
+
+/// How many bytes at the front of a file are whole records. What is behind them was being written when its
+/// writer was killed, and would spoil the next record.
+pub(super) fn whole(file: &File) -> io::Result<u64> {
+    let mut block = [0; 4096];
+    let mut end = file.metadata()?.len();
+    while end > 0 {
+        let start = end.saturating_sub(block.len() as u64);
+        let bytes = &mut block[..(end - start) as usize];
+        file.read_exact_at(bytes, start)?;
+        if let Some(at) = bytes.iter().rposition(|&byte| byte == b'\n') {
+            return Ok(start + at as u64 + 1);
+        }
+        end = start;
+    }
+    Ok(0)
 }

@@ -22,7 +22,8 @@ impl Lines {
                 continue;
             }
             self.line.extend_from_slice(part);
-            while self.line.len() >= PIECE {
+            // Of one that is as long as a piece nobody knows yet whether it ends within a character.
+            while self.line.len() > PIECE {
                 let rest = self.line.split_off(boundary(&self.line));
                 each(&self.line)?;
                 self.line = rest;
@@ -79,6 +80,16 @@ mod tests {
         let lines: [&[u8]; 4] = [b"one\n", b"two\n", b"\n", b"three"];
         assert_eq!(cut(&[b"one\ntw", b"o\n\nthr", b"ee"]), lines);
         assert!(cut(&[]).is_empty());
+    }
+
+    /// Reads whose sizes add up to that of a piece, of characters that they cut.
+    #[test]
+    fn a_character_that_is_not_whole_yet_is_waited_for() {
+        let all = "\u{20ac}".repeat(10_000);
+        let parts: Vec<&[u8]> = all.as_bytes().chunks(PIECE / 4).collect();
+        let lines = cut(&parts);
+        assert!(lines.iter().all(|line| line.len() <= PIECE && std::str::from_utf8(line).is_ok()));
+        assert_eq!(lines.concat(), all.into_bytes());
     }
 
     proptest::proptest! {

@@ -1,5 +1,7 @@
 use std::fs;
 
+use rustix::io::Errno;
+
 use super::*;
 use crate::rotated::Reader;
 
@@ -137,6 +139,75 @@ fn half_a_piece_at_the_end_is_taken_away() {
         let (bytes, count) = text(&path);
         assert!(bytes.ends_with(b"next\n") && count == whole + 1, "{size}: {bytes:?}");
     }
+}
+
+/// Likewise of the json-file form.
+#[test]
+fn half_a_record_at_the_end_is_taken_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = at(dir.path());
+    let mut stream = Stream::new(Outlet::Stdout);
+    let mut log = Log::open(&path, Form::Json, Limits::default()).unwrap();
+    log.add(&mut stream, b"first\n").unwrap();
+    let first = fs::read(&path).unwrap().len();
+    log.add(&mut stream, b"second\n").unwrap();
+    let all = fs::read(&path).unwrap();
+    for size in 0..=all.len() {
+        fs::write(&path, &all[..size]).unwrap();
+        let mut log = Log::open(&path, Form::Json, Limits::default()).unwrap();
+        log.add(&mut stream, b"next\n").unwrap();
+        let mut reader = Reader::open(path.clone()).unwrap().unwrap();
+        let mut lines = Vec::new();
+        while let Some(record) = reader.next::<json::Record>().unwrap() {
+            lines.push(record.log);
+        }
+        let whole = usize::from(size >= first) + usize::from(size == all.len());
+        assert!(lines.len() == whole + 1 && lines[whole] == "next\n", "{size}: {lines:?}");
+    }
+}
+
+/// The kernel has no room or no descriptor for a new file, and has one later.
+#[test]
+fn a_log_goes_on_when_a_new_file_could_not_be_made_for_a_while() {
+    for files in [1, 3] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = at(dir.path());
+        let limits = Limits { size: Some(80), files };
+        let mut log = Log::open(&path, Form::Local, limits).unwrap();
+        let mut stream = Stream::new(Outlet::Stdout);
+        let (mut log, refused) = std::thread::spawn(move || {
+            // A filter is the thread's own, and goes with it.
+            let program = sys::seccomp::answer(&[libc::SYS_openat], Errno::NOSPC);
+            sys::seccomp::install(&program).unwrap();
+            let mut stream = Stream::new(Outlet::Stdout);
+            let refused = (0..9).filter(|_| log.add(&mut stream, b"lost or not\n").is_err());
+            let refused = refused.count();
+            (log, refused)
+        })
+        .join()
+        .unwrap();
+        assert!((1..9).contains(&refused), "{refused}");
+        assert!(text(&path).0.starts_with(b"lost or not\n"), "what there was is there still");
+        for number in 0..9 {
+            log.add(&mut stream, format!("line {number}\n").as_bytes()).unwrap();
+        }
+        assert!(text(&path).0.ends_with(b"line 8\n"));
+    }
+}
+
+/// Each new file costs as much as there are, not as many as there may be.
+#[test]
+fn any_number_of_files_may_be_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = at(dir.path());
+    let limits = Limits { size: Some(80), files: u32::MAX };
+    let mut log = Log::open(&path, Form::Local, limits).unwrap();
+    let mut stream = Stream::new(Outlet::Stdout);
+    let lines: Vec<String> = (0..40).map(|number| format!("line {number}\n")).collect();
+    for line in &lines {
+        log.add(&mut stream, line.as_bytes()).unwrap();
+    }
+    assert!(text(&path).0 == lines.concat().as_bytes() && rotated(&path, 9).exists());
 }
 
 #[test]
