@@ -447,7 +447,7 @@ impl Prepared {
 
 /// Ends a child that is not to go on, and takes its status. One that has ended already (it is why)
 /// was waited for: nothing is left to do then.
-fn end(child: &Child) {
+pub(crate) fn end(child: &Child) {
     let _ = child.kill();
     let _ = child.wait();
 }

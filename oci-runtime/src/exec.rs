@@ -15,6 +15,7 @@ use rustix::thread::CpuSet;
 use sys::exec::Program;
 use sys::{Failure, Report, Step};
 
+use crate::container::end;
 use crate::parts::{PART_GROUP, Phase};
 use crate::process::Process;
 use crate::scheduling::{self, Affinity};
@@ -164,8 +165,7 @@ impl PreparedExec {
         match self.attend(&mut child) {
             Ok(terminal) => Ok(Running::new(child, terminal, self.warnings)),
             Err(error) => {
-                // It is let go of, and ends.
-                child.wait()?;
+                end(&child);
                 Err(error)
             }
         }
