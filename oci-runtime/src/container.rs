@@ -38,7 +38,6 @@ pub struct Prepared {
     domainname: Option<CString>,
     /// None where the configuration has none: such a container can be created, and never started.
     process: Option<Process>,
-    oom_score_adj: Option<i32>,
     group: OwnGroup,
     /// Where the process waits for a start by another program than its creator.
     door: Option<Door>,
@@ -105,7 +104,6 @@ impl Prepared {
             hostname: namespaces.name("hostname", hostname)?,
             domainname: namespaces.name("domainname", domainname)?,
             process,
-            oom_score_adj: spec.process().as_ref().and_then(oci::Process::oom_score_adj),
             hooks: Hooks::prepare(
                 spec,
                 &dir.file_name().unwrap_or_default().to_string_lossy(),
@@ -244,7 +242,9 @@ impl Prepared {
                         }
                     }
                     Some(Phase::Created) => break,
-                    None => return Err(ns_core::Error::Protocol { bytes: 2 }.into()),
+                    Some(Phase::OomScore) | None => {
+                        return Err(ns_core::Error::Protocol { bytes: 2 }.into());
+                    }
                 },
                 Event::Failed(report) if report.part == PART_GROUP => {
                     let what = join.map(|join| join.describe(report.index)).unwrap_or_default();
@@ -255,8 +255,8 @@ impl Prepared {
                 Event::Executed => return Err(Error::Died(child.wait()?)),
             }
         }
-        if let Some(adjustment) = self.oom_score_adj {
-            adjust_oom_score(child.pid(), adjustment)?;
+        if let Some(process) = &self.process {
+            process.adjust_oom_score(child.pid())?;
         }
         Ok(terminal)
     }
@@ -456,10 +456,4 @@ fn text(field: &str, text: &Option<String>) -> Result<Option<CString>, Error> {
     let text = text.as_deref().filter(|text| !text.is_empty());
     text.map(|text| CString::new(text).map_err(|_| Error::field(field, "it has a NUL byte")))
         .transpose()
-}
-
-fn adjust_oom_score(pid: Pid, adjustment: i32) -> Result<(), Error> {
-    let path = format!("/proc/{}/oom_score_adj", pid.as_raw_nonzero());
-    std::fs::write(&path, adjustment.to_string())
-        .map_err(Error::io("writing process.oomScoreAdj to", path))
 }

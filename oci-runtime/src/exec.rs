@@ -180,6 +180,10 @@ impl PreparedExec {
                     let status = oci::ContainerState::Running;
                     self.process.hand_over(child, status, listener)?;
                 }
+                Event::Phase(number, _) if number == Phase::OomScore as u8 => {
+                    self.process.adjust_oom_score(child.pid())?;
+                    child.proceed()?;
+                }
                 Event::Phase(number, _) if number == Phase::Limits as u8 => {
                     self.process.limits.apply_to(child.pid())?;
                     child.proceed()?;
@@ -203,6 +207,9 @@ impl PreparedExec {
         if let Some(cpus) = &self.affinity.last {
             rustix::thread::sched_setaffinity(None, cpus)
                 .step("setting process.execCPUAffinity.final")?;
+        }
+        if self.process.oom_score_adj.is_some() {
+            gate.wait(Phase::OomScore as u8)?;
         }
         self.process.become_user(root.as_fd(), gate)?;
         self.process.install_listener(gate)?;
