@@ -112,7 +112,8 @@ impl Recorded {
         let lock = place.lock()?.ok_or_else(|| home.no_such(id))?;
         match read(&place)? {
             Some(record) => Ok((Self { place, record }, lock)),
-            None => Err(home.no_such(id)),
+            // The rest of one that is gone, or came to nothing.
+            None => place.remove(lock).and_then(|()| Err(home.no_such(id))),
         }
     }
 
