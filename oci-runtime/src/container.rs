@@ -184,8 +184,7 @@ impl Prepared {
     /// `createRuntime` and `createContainer` hooks; its program does not run yet.
     ///
     /// # Errors
-    /// A step or a hook failed; nothing of the container is left, and its `poststop` hooks were run
-    /// where others were.
+    /// A step or a hook failed; nothing of the container is left, and its `poststop` hooks were run.
     pub fn create(self) -> Result<Created, Error> {
         let group = self.group.make()?;
         match self.create_in(group.as_ref()) {
@@ -261,17 +260,13 @@ impl Prepared {
         Ok(terminal)
     }
 
-    /// After a hook that failed the container is destroyed as any other, which its `poststop` hooks
-    /// are told (runtime.md, "Lifecycle").
+    /// After a failure the container is destroyed as any other, which its `poststop` hooks are told
+    /// (runtime.md, "Lifecycle"): they take away what its other hooks made.
     fn after_failure(&self, error: Error) -> Error {
-        match error {
-            Error::Hook { kind, index, path, mut reason } => {
-                for failed in self.hooks.poststop() {
-                    reason = format!("{reason}; and {failed}");
-                }
-                Error::Hook { kind, index, path, reason }
-            }
-            error => error,
+        let failed = self.hooks.poststop();
+        match failed.is_empty() {
+            true => error,
+            false => Error::Poststop { error: error.into(), failed: failed.join("; and ") },
         }
     }
 
@@ -406,9 +401,24 @@ impl Created {
     /// Leaves the process to wait for its start without its creator ([`Prepared::wait_in`]).
     ///
     /// # Errors
-    /// It has ended.
+    /// It has ended; nothing of the container is left then, and its `poststop` hooks were run.
     pub fn leave(self) -> Result<(), Error> {
-        Ok(self.child.proceed()?)
+        self.child.proceed().map_err(|error| {
+            self.destroy();
+            self.prepared.after_failure(error.into())
+        })
+    }
+
+    /// Ends the process of a container that is not to be after all. Nothing of it is left, and its `poststop`
+    /// hooks were run; what failed of them is a sentence in what it returns.
+    pub fn abandon(self) -> Vec<String> {
+        self.destroy();
+        self.prepared.hooks.poststop()
+    }
+
+    fn destroy(&self) {
+        end(&self.child);
+        self.group.iter().for_each(Made::take_back);
     }
 
     /// Runs the `startContainer` hooks, lets the program run, and runs the `poststart` hooks, whose
@@ -416,14 +426,14 @@ impl Created {
     ///
     /// # Errors
     /// A `startContainer` hook failed; the program cannot be executed ([`Error::Command`]), or there
-    /// is none ([`Error::NoProcess`]). Nothing of the container is left.
-    pub fn start(self) -> Result<Running, Error> {
-        let Self { mut child, terminal, prepared, group } = self;
-        if let Err(error) = prepared.let_go(&mut child, group.as_ref()) {
-            end(&child);
-            group.iter().for_each(Made::take_back);
-            return Err(prepared.after_failure(error));
+    /// is none ([`Error::NoProcess`]). Nothing of the container is left, and its `poststop` hooks were
+    /// run.
+    pub fn start(mut self) -> Result<Running, Error> {
+        if let Err(error) = self.prepared.let_go(&mut self.child, self.group.as_ref()) {
+            self.destroy();
+            return Err(self.prepared.after_failure(error));
         }
+        let Self { child, terminal, prepared, .. } = self;
         let warnings = prepared.hooks.poststart(child.pid());
         Ok(Running::new(child, terminal, warnings))
     }

@@ -215,3 +215,22 @@ fn list_shows_all_containers_as_runc_does() {
         serde_json::from_str(&oci.ok(&["list", "--format", "json"])).unwrap();
     assert_eq!((&json[0], &json[1]), (&oci.state("a"), &oci.state("b")));
 }
+
+/// What its other hooks made on the host would stay otherwise.
+#[test]
+fn a_container_that_cannot_be_told_of_has_its_poststop_hooks() {
+    let oci = Oci::new(&WAITS);
+    let note = |name: &str| {
+        let command = format!("echo {name} >>{}", oci.dir.path().join("order").display());
+        serde_json::json!([{"path": "/bin/sh", "args": ["sh", "-c", command]}])
+    };
+    let hooks = serde_json::json!({"createRuntime": note("make"), "poststop": note("take")});
+    oci.configure(|config| config["hooks"] = hooks, &WAITS);
+    for verb in ["create", "run"] {
+        oci.fails(1, &["writing the pid file"], &[verb, "--pid-file", "/none/pid", "a"]);
+        assert!(oci.names().is_empty());
+        let order = std::fs::read_to_string(oci.dir.path().join("order")).unwrap();
+        assert_eq!(order, "make\ntake\n", "{verb}");
+        std::fs::remove_file(oci.dir.path().join("order")).unwrap();
+    }
+}
