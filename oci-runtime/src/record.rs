@@ -209,6 +209,16 @@ impl Recorded {
         crate::load(self.place.path())
     }
 
+    /// Whether its start runs programs in it: the `startContainer` hooks.
+    ///
+    /// # Errors
+    /// As [`Recorded::config`].
+    pub fn start_enters(&self) -> Result<bool, Error> {
+        let config = self.config()?;
+        let hooks = config.hooks().as_ref().and_then(|hooks| hooks.start_container().as_ref());
+        Ok(hooks.is_some_and(|hooks| !hooks.is_empty()))
+    }
+
     /// Where its bundle is.
     pub fn bundle(&self) -> &std::path::Path {
         &self.record.bundle

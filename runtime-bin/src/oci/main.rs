@@ -98,6 +98,9 @@ fn act(context: &Context, verb: Verb, preserved: u32) -> anyhow::Result<u8> {
         Verb::Run(args) => create::run(context, args, preserved),
         Verb::Exec(args) => exec::exec(context, args, preserved),
         Verb::Start(args) => {
+            if Recorded::open(home, &args.id)?.start_enters()? {
+                oci_runtime::shield()?;
+            }
             log.warnings(&Recorded::start(home, &args.id)?);
             log.debug(&format!("started container {}", args.id));
             Ok(0)

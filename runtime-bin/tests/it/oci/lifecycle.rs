@@ -234,3 +234,22 @@ fn a_container_that_cannot_be_told_of_has_its_poststop_hooks() {
         std::fs::remove_file(oci.dir.path().join("order")).unwrap();
     }
 }
+
+/// CVE-2019-5736: a hook in the container gets at the program that runs it.
+#[test]
+fn a_start_that_enters_the_container_runs_from_where_nobody_can_write() {
+    let oci = Oci::new(&WAITS);
+    let wait = "echo there; touch /tmp/there; while [ ! -e /tmp/go ]; do sleep 0.01; done";
+    let hook = serde_json::json!([{"path": "/bin/sh", "args": ["sh", "-c", wait],
+        "env": ["PATH=/bin:/usr/bin"]}]);
+    oci.configure(|config| config["hooks"] = serde_json::json!({"startContainer": hook}), &WAITS);
+    oci.create(&["a"]);
+    let mut start = oci.command(&["start", "a"]).spawn().unwrap();
+    let root = format!("/proc/{}/root/tmp", oci.state("a")["pid"]);
+    wait_until("the hook runs", || std::path::Path::new(&root).join("there").exists());
+    let program = std::fs::File::open(format!("/proc/{}/exe", start.id())).unwrap();
+    let flags = rustix::fs::fstatvfs(program).unwrap().f_flag;
+    std::fs::write(format!("{root}/go"), "").unwrap();
+    assert!(start.wait().unwrap().success());
+    assert!(flags.contains(rustix::fs::StatVfsMountFlags::RDONLY), "{flags:?}");
+}
