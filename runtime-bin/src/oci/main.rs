@@ -125,7 +125,7 @@ fn act(context: &Context, verb: Verb, preserved: u32) -> anyhow::Result<u8> {
             log.debug(&format!("deleted container {}", args.id));
             Ok(0)
         }
-        Verb::List(args) => list::list(home, &args),
+        Verb::List(args) => list::list(context, &args),
         Verb::Ps(args) => ps::ps(home, &args),
         Verb::Pause(args) => {
             Recorded::pause(home, &args.id)?;

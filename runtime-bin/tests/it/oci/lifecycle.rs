@@ -253,3 +253,15 @@ fn a_start_that_enters_the_container_runs_from_where_nobody_can_write() {
     assert!(start.wait().unwrap().success());
     assert!(flags.contains(rustix::fs::StatVfsMountFlags::RDONLY), "{flags:?}");
 }
+
+#[test]
+fn a_record_that_cannot_be_read_hides_no_other_container() {
+    let oci = Oci::new(&WAITS);
+    oci.create(&["a"]);
+    std::fs::create_dir(oci.home().join("bad")).unwrap();
+    std::fs::write(oci.home().join("bad/state.json"), "{").unwrap();
+    let out = oci.call(&["list", "--quiet"]);
+    std::fs::remove_dir_all(oci.home().join("bad")).unwrap();
+    assert_eq!((out.code, &*out.stdout), (0, "a\n"), "{}", out.stderr);
+    assert!(out.stderr.contains("bad"), "{}", out.stderr);
+}
