@@ -133,6 +133,7 @@ fn limits_are_set_changed_and_told() {
         (&["update", "a", "--memory", "x"][..], "--memory"),
         (&["update", "a", "--resources", "/none"], "/none"),
         (&["update", "a", "--cpuset-cpus", "999999"], "cpu.cpus"),
+        (&["events", "a", "--interval", "5000000000000000h"], "--interval"),
     ] {
         oci.fails(1, &[words], args);
     }
