@@ -212,7 +212,8 @@ fn hooks_know_user_namespaces() {
 /// What the other hooks made is taken away by these, whatever the container failed of.
 #[test]
 fn poststop_hooks_follow_every_failure() {
-    let ways: [(&str, fn(Prepared) -> Result<(), Error>); 2] = [
+    type Way = fn(Prepared) -> Result<(), Error>;
+    let ways: [(&str, Way); 2] = [
         ("create", |prepared| prepared.create().map(drop)),
         ("start", |prepared| prepared.create()?.start().map(drop)),
     ];
