@@ -38,7 +38,6 @@ pub struct Prepared {
     domainname: Option<CString>,
     /// None where the configuration has none: such a container can be created, and never started.
     process: Option<Process>,
-    oom_score_adj: Option<i32>,
     group: OwnGroup,
     /// Where the process waits for a start by another program than its creator.
     door: Option<Door>,
@@ -105,7 +104,6 @@ impl Prepared {
             hostname: namespaces.name("hostname", hostname)?,
             domainname: namespaces.name("domainname", domainname)?,
             process,
-            oom_score_adj: spec.process().as_ref().and_then(oci::Process::oom_score_adj),
             hooks: Hooks::prepare(
                 spec,
                 &dir.file_name().unwrap_or_default().to_string_lossy(),
@@ -186,8 +184,7 @@ impl Prepared {
     /// `createRuntime` and `createContainer` hooks; its program does not run yet.
     ///
     /// # Errors
-    /// A step or a hook failed; nothing of the container is left, and its `poststop` hooks were run
-    /// where others were.
+    /// A step or a hook failed; nothing of the container is left, and its `poststop` hooks were run.
     pub fn create(self) -> Result<Created, Error> {
         let group = self.group.make()?;
         match self.create_in(group.as_ref()) {
@@ -244,7 +241,9 @@ impl Prepared {
                         }
                     }
                     Some(Phase::Created) => break,
-                    None => return Err(ns_core::Error::Protocol { bytes: 2 }.into()),
+                    Some(Phase::OomScore) | None => {
+                        return Err(ns_core::Error::Protocol { bytes: 2 }.into());
+                    }
                 },
                 Event::Failed(report) if report.part == PART_GROUP => {
                     let what = join.map(|join| join.describe(report.index)).unwrap_or_default();
@@ -255,23 +254,19 @@ impl Prepared {
                 Event::Executed => return Err(Error::Died(child.wait()?)),
             }
         }
-        if let Some(adjustment) = self.oom_score_adj {
-            adjust_oom_score(child.pid(), adjustment)?;
+        if let Some(process) = &self.process {
+            process.adjust_oom_score(child.pid())?;
         }
         Ok(terminal)
     }
 
-    /// After a hook that failed the container is destroyed as any other, which its `poststop` hooks
-    /// are told (runtime.md, "Lifecycle").
+    /// After a failure the container is destroyed as any other, which its `poststop` hooks are told
+    /// (runtime.md, "Lifecycle"): they take away what its other hooks made.
     fn after_failure(&self, error: Error) -> Error {
-        match error {
-            Error::Hook { kind, index, path, mut reason } => {
-                for failed in self.hooks.poststop() {
-                    reason = format!("{reason}; and {failed}");
-                }
-                Error::Hook { kind, index, path, reason }
-            }
-            error => error,
+        let failed = self.hooks.poststop();
+        match failed.is_empty() {
+            true => error,
+            false => Error::Poststop { error: error.into(), failed: failed.join("; and ") },
         }
     }
 
@@ -406,9 +401,24 @@ impl Created {
     /// Leaves the process to wait for its start without its creator ([`Prepared::wait_in`]).
     ///
     /// # Errors
-    /// It has ended.
+    /// It has ended; nothing of the container is left then, and its `poststop` hooks were run.
     pub fn leave(self) -> Result<(), Error> {
-        Ok(self.child.proceed()?)
+        self.child.proceed().map_err(|error| {
+            self.destroy();
+            self.prepared.after_failure(error.into())
+        })
+    }
+
+    /// Ends the process of a container that is not to be after all. Nothing of it is left, and its `poststop`
+    /// hooks were run; what failed of them is a sentence in what it returns.
+    pub fn abandon(self) -> Vec<String> {
+        self.destroy();
+        self.prepared.hooks.poststop()
+    }
+
+    fn destroy(&self) {
+        end(&self.child);
+        self.group.iter().for_each(Made::take_back);
     }
 
     /// Runs the `startContainer` hooks, lets the program run, and runs the `poststart` hooks, whose
@@ -416,14 +426,14 @@ impl Created {
     ///
     /// # Errors
     /// A `startContainer` hook failed; the program cannot be executed ([`Error::Command`]), or there
-    /// is none ([`Error::NoProcess`]). Nothing of the container is left.
-    pub fn start(self) -> Result<Running, Error> {
-        let Self { mut child, terminal, prepared, group } = self;
-        if let Err(error) = prepared.let_go(&mut child, group.as_ref()) {
-            end(&child);
-            group.iter().for_each(Made::take_back);
-            return Err(prepared.after_failure(error));
+    /// is none ([`Error::NoProcess`]). Nothing of the container is left, and its `poststop` hooks were
+    /// run.
+    pub fn start(mut self) -> Result<Running, Error> {
+        if let Err(error) = self.prepared.let_go(&mut self.child, self.group.as_ref()) {
+            self.destroy();
+            return Err(self.prepared.after_failure(error));
         }
+        let Self { child, terminal, prepared, .. } = self;
         let warnings = prepared.hooks.poststart(child.pid());
         Ok(Running::new(child, terminal, warnings))
     }
@@ -447,7 +457,7 @@ impl Prepared {
 
 /// Ends a child that is not to go on, and takes its status. One that has ended already (it is why)
 /// was waited for: nothing is left to do then.
-fn end(child: &Child) {
+pub(crate) fn end(child: &Child) {
     let _ = child.kill();
     let _ = child.wait();
 }
@@ -456,10 +466,4 @@ fn text(field: &str, text: &Option<String>) -> Result<Option<CString>, Error> {
     let text = text.as_deref().filter(|text| !text.is_empty());
     text.map(|text| CString::new(text).map_err(|_| Error::field(field, "it has a NUL byte")))
         .transpose()
-}
-
-fn adjust_oom_score(pid: Pid, adjustment: i32) -> Result<(), Error> {
-    let path = format!("/proc/{}/oom_score_adj", pid.as_raw_nonzero());
-    std::fs::write(&path, adjustment.to_string())
-        .map_err(Error::io("writing process.oomScoreAdj to", path))
 }

@@ -83,6 +83,14 @@ pub enum Error {
         /// How it ended, and what it wrote.
         reason: String,
     },
+    /// Something failed, and then so did `poststop` hooks.
+    #[error("{error}; and {failed}")]
+    Poststop {
+        /// What failed first.
+        error: Box<Error>,
+        /// What the hooks failed of.
+        failed: String,
+    },
     /// The container has no program that could be started.
     #[error(
         "the container's configuration has no process, so that there is nothing to start: add \

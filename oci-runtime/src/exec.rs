@@ -15,6 +15,7 @@ use rustix::thread::CpuSet;
 use sys::exec::Program;
 use sys::{Failure, Report, Step};
 
+use crate::container::end;
 use crate::parts::{PART_GROUP, Phase};
 use crate::process::Process;
 use crate::scheduling::{self, Affinity};
@@ -164,8 +165,7 @@ impl PreparedExec {
         match self.attend(&mut child) {
             Ok(terminal) => Ok(Running::new(child, terminal, self.warnings)),
             Err(error) => {
-                // It is let go of, and ends.
-                child.wait()?;
+                end(&child);
                 Err(error)
             }
         }
@@ -179,6 +179,10 @@ impl PreparedExec {
                 Event::Phase(phase, listener) if phase == Phase::Listener as u8 => {
                     let status = oci::ContainerState::Running;
                     self.process.hand_over(child, status, listener)?;
+                }
+                Event::Phase(number, _) if number == Phase::OomScore as u8 => {
+                    self.process.adjust_oom_score(child.pid())?;
+                    child.proceed()?;
                 }
                 Event::Phase(number, _) if number == Phase::Limits as u8 => {
                     self.process.limits.apply_to(child.pid())?;
@@ -203,6 +207,9 @@ impl PreparedExec {
         if let Some(cpus) = &self.affinity.last {
             rustix::thread::sched_setaffinity(None, cpus)
                 .step("setting process.execCPUAffinity.final")?;
+        }
+        if self.process.oom_score_adj.is_some() {
+            gate.wait(Phase::OomScore as u8)?;
         }
         self.process.become_user(root.as_fd(), gate)?;
         self.process.install_listener(gate)?;

@@ -270,8 +270,15 @@ impl Place {
         }
         self.remove_file(STATE)?;
         self.remove_file(LOCK)?;
-        std::fs::remove_dir(&self.path)
-            .map_err(Error::io("removing the container's directory", &self.path))
+        self.remove_itself()
+    }
+
+    fn remove_itself(&self) -> Result<(), Error> {
+        match std::fs::remove_dir(&self.path) {
+            // Somebody came for the lock since that was removed: who finds no record then removes the rest.
+            Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => Ok(()),
+            done => done.map_err(Error::io("removing the container's directory", &self.path)),
+        }
     }
 }
 
@@ -308,6 +315,22 @@ mod tests {
         place.remove(lock).unwrap();
         assert!(place.lock().unwrap().is_none(), "it was removed");
         home.make("a").unwrap();
+    }
+
+    #[test]
+    fn who_comes_for_the_lock_too_late_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::new(dir.path());
+        let (place, lock) = home.make("a").unwrap();
+        place.remove_file(LOCK).unwrap();
+        drop(lock);
+        let late = home.open("a").unwrap();
+        let lock = late.lock().unwrap().unwrap();
+        place.remove_itself().unwrap();
+        drop(lock);
+        let found = crate::Recorded::open_locked(&home, "a");
+        assert!(matches!(found, Err(Error::NoSuchContainer { .. })), "{found:?}");
+        assert_eq!(home.ids().unwrap(), [""; 0]);
     }
 
     /// What an interrupted create or delete leaves.

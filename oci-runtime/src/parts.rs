@@ -1,6 +1,6 @@
 //! What parent and child call things between them.
 
-/// What the child tells, in this order.
+/// What the child tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
     /// The terminal's master comes with it; nobody waits.
@@ -13,13 +13,15 @@ pub(crate) enum Phase {
     Listener = 4,
     /// All is done but the exec; the child waits.
     Created = 5,
+    /// A further process, which is not `Created`, waits for its oom_score_adj; before its limits.
+    OomScore = 6,
 }
 
 impl Phase {
     /// The phase of that number.
     pub(crate) fn from_number(number: u8) -> Option<Self> {
-        use Phase::{Created, Environment, Limits, Listener, Terminal};
-        let all = [Terminal, Environment, Limits, Listener, Created];
+        use Phase::{Created, Environment, Limits, Listener, OomScore, Terminal};
+        let all = [Terminal, Environment, Limits, Listener, Created, OomScore];
         all.into_iter().find(|phase| *phase as u8 == number)
     }
 }

@@ -8,7 +8,7 @@ use ns_core::{Child, Gate};
 use oci_spec::runtime as oci;
 use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::process::{Gid, Uid};
+use rustix::process::{Gid, Pid, Uid};
 use rustix::termios::Winsize;
 use rustix::thread::CapabilitySet;
 use sys::exec::Program;
@@ -38,6 +38,7 @@ pub(crate) struct Process {
     umask: Option<Mode>,
     capabilities: Capabilities,
     pub(crate) limits: Limits,
+    pub(crate) oom_score_adj: Option<i32>,
     scheduling: Scheduling,
     labels: Labels,
     /// The execution domain (personality(2)).
@@ -93,6 +94,7 @@ impl Process {
                 warnings,
             )?,
             limits: Limits::prepare(process.rlimits().as_deref())?,
+            oom_score_adj: process.oom_score_adj(),
             scheduling: Scheduling::prepare(process)?,
             labels: Labels::prepare(process)?,
             personality: None,
@@ -218,6 +220,14 @@ impl Process {
             }
         }
         Err(failure)
+    }
+
+    /// Parent side, by its own procfs (proc_pid_oom_score_adj(5)): a container's may lie.
+    pub(crate) fn adjust_oom_score(&self, pid: Pid) -> Result<(), Error> {
+        let Some(adjustment) = self.oom_score_adj else { return Ok(()) };
+        let path = format!("/proc/{}/oom_score_adj", pid.as_raw_nonzero());
+        std::fs::write(&path, adjustment.to_string())
+            .map_err(Error::io("writing process.oomScoreAdj to", path))
     }
 
     pub(crate) fn seccomp_mut(&mut self) -> Option<&mut Seccomp> {

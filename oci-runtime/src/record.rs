@@ -112,7 +112,8 @@ impl Recorded {
         let lock = place.lock()?.ok_or_else(|| home.no_such(id))?;
         match read(&place)? {
             Some(record) => Ok((Self { place, record }, lock)),
-            None => Err(home.no_such(id)),
+            // The rest of one that is gone, or came to nothing.
+            None => place.remove(lock).and_then(|()| Err(home.no_such(id))),
         }
     }
 
@@ -206,6 +207,16 @@ impl Recorded {
     /// It cannot be read.
     pub fn config(&self) -> Result<spec::Spec, Error> {
         crate::load(self.place.path())
+    }
+
+    /// Whether its start runs programs in it: the `startContainer` hooks.
+    ///
+    /// # Errors
+    /// As [`Recorded::config`].
+    pub fn start_enters(&self) -> Result<bool, Error> {
+        let config = self.config()?;
+        let hooks = config.hooks().as_ref().and_then(|hooks| hooks.start_container().as_ref());
+        Ok(hooks.is_some_and(|hooks| !hooks.is_empty()))
     }
 
     /// Where its bundle is.

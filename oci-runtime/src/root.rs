@@ -58,7 +58,8 @@ impl Root {
             .filter(|word| !word.is_empty())
             .map_or(Ok(RootPropagation::Private), RootPropagation::from_word)?;
         let read_only = root.readonly().unwrap_or(false);
-        if !namespaces.kinds().contains(Namespaces::MOUNT) {
+        // One that is joined by a path may be the caller's own.
+        if !namespaces.apart.contains(Namespaces::MOUNT) {
             nothing_is_mounted(spec, read_only)?;
             return Ok(Self { fd: directory, way: Way::Chroot, propagation, read_only });
         }
@@ -137,5 +138,36 @@ fn nothing_is_mounted(spec: &oci::Spec, read_only: bool) -> Result<(), Error> {
             Err(Error::field(*field, reason))
         }
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    /// A root in the mount namespace that the caller is in, given by its path.
+    fn prepare(change: impl FnOnce(&mut Value)) -> Result<Root, String> {
+        let dir = tempfile::tempdir().unwrap();
+        let namespaces = json!([{"type": "mount", "path": "/proc/self/ns/mnt"}]);
+        let mut spec = json!({"ociVersion": "1.2.0", "root": {"path": "x"}, "linux": {"namespaces": namespaces}});
+        change(&mut spec);
+        let spec: oci::Spec = serde_json::from_value(spec).unwrap();
+        let own = OwnNamespaces::prepare(spec.linux().as_ref().unwrap()).unwrap();
+        let root = spec.root().as_ref().unwrap();
+        Root::prepare(dir.path(), root, &spec, &own).map_err(|error| error.to_string())
+    }
+
+    /// pivot_root(2) there would take the host's root away from all of the host.
+    #[test]
+    fn the_callers_own_mounts_stay_as_they_are() {
+        let root = prepare(|_| {}).unwrap();
+        assert_eq!(root.way, Way::Chroot);
+        assert!(!root.makes_devices());
+        let mount = json!([{"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"}]);
+        let error = prepare(|spec| spec["mounts"] = mount).unwrap_err();
+        assert!(error.starts_with("mounts of the container's configuration"), "{error}");
+        let error = prepare(|spec| spec["root"]["readonly"] = json!(true)).unwrap_err();
+        assert!(error.starts_with("root.readonly"), "{error}");
     }
 }

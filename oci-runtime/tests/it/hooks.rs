@@ -208,3 +208,34 @@ fn hooks_know_user_namespaces() {
         assert_eq!(words[at + 1..at + 4], ["0", "0", "700000"], "{error}");
     }
 }
+
+/// What the other hooks made is taken away by these, whatever the container failed of.
+#[test]
+fn poststop_hooks_follow_every_failure() {
+    type Way = fn(Prepared) -> Result<(), Error>;
+    let ways: [(&str, Way); 2] = [
+        ("create", |prepared| prepared.create().map(drop)),
+        ("start", |prepared| prepared.create()?.start().map(drop)),
+    ];
+    for (way, act) in ways {
+        let bundle = Bundle::new();
+        let mut config = script("exit 0");
+        match way {
+            "create" => config["process"]["cwd"] = json!("/proc/self/fd/0"),
+            _ => config["process"]["args"] = json!(["/no/such/program"]),
+        }
+        config["hooks"] = json!({
+            "createRuntime": [noting(bundle.path(), "createRuntime")],
+            "poststop": [noting(bundle.path(), "poststop")],
+        });
+        let error = act(bundle.prepared(config.clone())).unwrap_err();
+        assert_eq!(bundle.read("order"), "createRuntime\npoststop\n", "{way}: {error}");
+        if way == "start" {
+            assert!(matches!(error, Error::Command { .. }), "{error:?}");
+            config["hooks"]["poststop"] = json!([shell("exit 4")]);
+            let both = act(bundle.prepared(config)).unwrap_err().to_string();
+            assert!(both.starts_with("exec: \"/no/such/program\": "), "{both}");
+            assert!(both.contains("; and error running poststop hook #0"), "{both}");
+        }
+    }
+}

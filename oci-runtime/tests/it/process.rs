@@ -163,3 +163,21 @@ fn a_mount_namespace_may_be_anothers_or_the_callers() {
     let (printed, exit) = run(own).unwrap();
     assert_eq!((printed.as_str(), exit), ("/bin\n", Exit::Status(5)));
 }
+
+/// Otherwise it would have its starter's, which engines choose so that they are killed last.
+#[test]
+fn a_further_program_is_killed_as_soon_as_the_container_for_want_of_memory() {
+    let (container, _pipe) = start(script("exec sleep 1000")).unwrap();
+    let pidfd = pidfd_open(container.pid(), PidfdFlags::empty()).unwrap();
+    let process = json!({
+        "user": {"uid": 5, "gid": 5}, "cwd": "/", "oomScoreAdj": 777, "env": ["PATH=/usr/bin:/bin"],
+        "args": ["sh", "-c", "test \"$(cat /proc/self/oom_score_adj)\" = 777"],
+    });
+    let process = serde_json::from_value(process).unwrap();
+    let stdio = Stdio::null().unwrap();
+    let exec = PreparedExec::new(pidfd, container.pid(), &process, stdio).unwrap();
+    let exit = exec.start().unwrap().wait().unwrap();
+    container.kill().unwrap();
+    container.wait().unwrap();
+    assert_eq!(exit, Exit::Status(0));
+}

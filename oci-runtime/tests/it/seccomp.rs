@@ -254,3 +254,20 @@ fn without_an_agent_nothing_is_started() {
     let error = error.to_string();
     assert!(error.contains("/no/such/agent") && error.contains("listenerPath"), "{error}");
 }
+
+/// What ends a further program that nobody could be told of is said, and not what came of its end.
+#[test]
+fn without_an_agent_no_further_program_is_started() {
+    let (container, _pipe) = start(script("exec sleep 1000")).unwrap();
+    let pidfd = pidfd_open(container.pid(), PidfdFlags::empty()).unwrap();
+    let process = json!({"user": {}, "cwd": "/", "args": ["/bin/true"]});
+    let process = serde_json::from_value(process).unwrap();
+    let stdio = Stdio::null().unwrap();
+    let prepared = PreparedExec::new(pidfd, container.pid(), &process, stdio).unwrap();
+    let config = spec(asks("true", Path::new("/no/such/agent"), false));
+    let prepared = prepared.seccomp(Path::new("/"), &config, None).unwrap();
+    let error = prepared.start().map(drop).unwrap_err().to_string();
+    container.kill().unwrap();
+    container.wait().unwrap();
+    assert!(error.contains("/no/such/agent") && error.contains("listenerPath"), "{error}");
+}

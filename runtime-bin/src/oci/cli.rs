@@ -373,9 +373,11 @@ fn interval(text: &str) -> Result<Duration, String> {
         _ => return Err("it ends with ms, s, m or h".to_owned()),
     };
     let number = digits.parse::<f64>().map_err(|_| "it begins with a number".to_owned())?;
+    // Go's longest, in seconds: a moment after that cannot be named.
+    const LONGEST: f64 = 9_223_372_036.0;
     match Duration::try_from_secs_f64(number * unit) {
-        Ok(time) if time > Duration::ZERO => Ok(time),
-        _ => Err("it must be greater than 0".to_owned()),
+        Ok(time) if time > Duration::ZERO && time.as_secs_f64() <= LONGEST => Ok(time),
+        _ => Err("it must be greater than 0, and less than 292 years".to_owned()),
     }
 }
 

@@ -18,10 +18,7 @@ pub(crate) fn create(context: &Context, args: CreateArgs, preserved: u32) -> any
         .and_then(|prepared| prepared.wait_in(making.dir()))
         .and_then(Prepared::create)
         .map_err(anyhow::Error::from)
-        .and_then(|mut created| {
-            announce(&mut making, &args, &mut created)?;
-            Ok(created.leave()?)
-        });
+        .and_then(|created| Ok(announced(context, &mut making, &args, created)?.leave()?));
     match made {
         Ok(()) => {
             context.log.debug(&format!("created container {}", making.finish().id()));
@@ -36,11 +33,10 @@ pub(crate) fn run(context: &Context, args: RunArgs, preserved: u32) -> anyhow::R
     let RunArgs { create: args, detach, keep, .. } = args;
     let (bundle, spec) = configuration(context, &args, detach)?;
     let (mut making, prepared) = begin(context, &args, &bundle, &spec, preserved)?;
-    let started =
-        prepared.and_then(Prepared::create).map_err(anyhow::Error::from).and_then(|mut created| {
-            announce(&mut making, &args, &mut created)?;
-            Ok(created.start()?)
-        });
+    let started = prepared
+        .and_then(Prepared::create)
+        .map_err(anyhow::Error::from)
+        .and_then(|created| Ok(announced(context, &mut making, &args, created)?.start()?));
     let running = match started {
         Ok(running) => running,
         Err(error) => return Err(abandon(making, error)),
@@ -134,6 +130,22 @@ fn with_home(bundle: &Path, mut spec: Spec) -> Spec {
         spec.set_process(Some(process));
     }
     spec
+}
+
+/// The container, once its process is told of; of which nobody knows is ended.
+fn announced(
+    context: &Context,
+    making: &mut Making,
+    args: &CreateArgs,
+    mut created: Created,
+) -> anyhow::Result<Created> {
+    match announce(making, args, &mut created) {
+        Ok(()) => Ok(created),
+        Err(error) => {
+            context.log.warnings(&created.abandon());
+            Err(error)
+        }
+    }
 }
 
 /// Tells the record and the caller of the process, before it goes on.

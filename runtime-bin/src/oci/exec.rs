@@ -13,13 +13,14 @@ use crate::{Context, files};
 pub(crate) fn exec(context: &Context, args: ExecArgs, preserved: u32) -> anyhow::Result<u8> {
     let container = Recorded::open(&context.home, &args.id)?;
     container.allows_exec(args.ignore_paused)?;
+    let config = container.config()?;
     let mut process = match &args.process {
         Some(file) => {
             let (process, warnings) = oci_runtime::load_process_with_warnings(file)?;
             context.log.warnings(&warnings);
-            process
+            as_the_containers(process, config.process().as_ref())
         }
-        None => process(&container, &args)?,
+        None => process(config.process().as_ref(), &args)?,
     };
     let terminal = process.terminal().unwrap_or(false);
     match (terminal, args.detach, &args.console_socket) {
@@ -45,7 +46,6 @@ pub(crate) fn exec(context: &Context, args: ExecArgs, preserved: u32) -> anyhow:
     }
     let stdio = if terminal { Stdio::null()? } else { Stdio::inherit()? };
     let mut prepared = PreparedExec::new(pidfd, pid, &process, stdio)?.preserve(preserved);
-    let config = container.config()?;
     if let Some(personality) =
         config.linux().as_ref().and_then(|linux| linux.personality().as_ref())
     {
@@ -95,12 +95,41 @@ fn announce(args: &ExecArgs, running: &mut oci_runtime::Running) -> anyhow::Resu
     Ok(())
 }
 
+/// A process from a file: what holds the container's own process in holds it too, where the file says
+/// nothing else (as runc).
+fn as_the_containers(mut process: Process, own: Option<&Process>) -> Process {
+    let Some(own) = own else { return process };
+    let missing = |label: &Option<String>| label.as_deref().unwrap_or_default().is_empty();
+    if missing(process.apparmor_profile()) {
+        process.set_apparmor_profile(own.apparmor_profile().clone());
+    }
+    if missing(process.selinux_label()) {
+        process.set_selinux_label(own.selinux_label().clone());
+    }
+    if process.capabilities().is_none() {
+        process.set_capabilities(own.capabilities().clone());
+    }
+    if process.rlimits().as_ref().is_none_or(Vec::is_empty) {
+        process.set_rlimits(own.rlimits().clone());
+    }
+    if process.oom_score_adj().is_none() {
+        process.set_oom_score_adj(own.oom_score_adj());
+    }
+    if process.scheduler().is_none() {
+        process.set_scheduler(own.scheduler().clone());
+    }
+    if process.io_priority().is_none() {
+        process.set_io_priority(*own.io_priority());
+    }
+    process
+}
+
 /// The container's own process with what the options change of it.
-fn process(container: &Recorded, args: &ExecArgs) -> anyhow::Result<Process> {
+fn process(own: Option<&Process>, args: &ExecArgs) -> anyhow::Result<Process> {
     if args.command.is_empty() {
         bail!("no command is given: write it behind the id, or give --process");
     }
-    let mut process = container.config()?.process().clone().unwrap_or_default();
+    let mut process = own.cloned().unwrap_or_default();
     process.set_args(Some(args.command.clone()));
     process.set_terminal(Some(args.tty));
     process.set_console_size(None);

@@ -3,7 +3,7 @@
 use oci_runtime::{Error, Home, Recorded, State};
 
 use crate::cli::{Format, ListArgs};
-use crate::files;
+use crate::{Context, files};
 
 /// Prints a container's state.
 pub(crate) fn state(home: &Home, id: &str) -> anyhow::Result<u8> {
@@ -11,15 +11,16 @@ pub(crate) fn state(home: &Home, id: &str) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-/// Prints all containers.
-pub(crate) fn list(home: &Home, args: &ListArgs) -> anyhow::Result<u8> {
+/// Prints all containers; of one that cannot be read it warns (as runc).
+pub(crate) fn list(context: &Context, args: &ListArgs) -> anyhow::Result<u8> {
+    let home = &context.home;
     let mut states = Vec::new();
     for id in home.ids()? {
         match Recorded::open(home, &id).and_then(|container| container.state()) {
             Ok(state) => states.push(state),
             // It went meanwhile.
             Err(Error::NoSuchContainer { .. }) => {}
-            Err(error) => return Err(error.into()),
+            Err(error) => context.log.warnings(&[format!("load container {id}: {error}")]),
         }
     }
     match args.format {

@@ -98,6 +98,9 @@ fn act(context: &Context, verb: Verb, preserved: u32) -> anyhow::Result<u8> {
         Verb::Run(args) => create::run(context, args, preserved),
         Verb::Exec(args) => exec::exec(context, args, preserved),
         Verb::Start(args) => {
+            if Recorded::open(home, &args.id)?.start_enters()? {
+                oci_runtime::shield()?;
+            }
             log.warnings(&Recorded::start(home, &args.id)?);
             log.debug(&format!("started container {}", args.id));
             Ok(0)
@@ -122,7 +125,7 @@ fn act(context: &Context, verb: Verb, preserved: u32) -> anyhow::Result<u8> {
             log.debug(&format!("deleted container {}", args.id));
             Ok(0)
         }
-        Verb::List(args) => list::list(home, &args),
+        Verb::List(args) => list::list(context, &args),
         Verb::Ps(args) => ps::ps(home, &args),
         Verb::Pause(args) => {
             Recorded::pause(home, &args.id)?;

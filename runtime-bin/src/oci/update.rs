@@ -16,8 +16,11 @@ pub(crate) fn update(home: &Home, args: &UpdateArgs) -> anyhow::Result<u8> {
         Some(file) => (read(file)?, file.display().to_string()),
         None => (given(args), "the limits".to_owned()),
     };
-    let resources: LinuxResources =
+    let mut resources: LinuxResources =
         serde_json::from_value(resources).with_context(|| format!("reading {from}"))?;
+    // As runc: engines give the whole of linux.resources again, whose rules lack what every container may
+    // use besides (config-linux.md, "Default Devices").
+    resources.set_devices(None);
     Recorded::update(home, &args.id, &oci_runtime::limits(&resources)?)?;
     Ok(0)
 }

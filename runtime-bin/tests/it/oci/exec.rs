@@ -151,3 +151,33 @@ fn exec_works_in_a_container_that_waits() {
     oci.ok(&["start", "a"]);
     assert_eq!(read_soon(&output), "before\n");
 }
+
+/// As runc: what the file says nothing of is the container's.
+#[test]
+fn a_process_from_a_file_has_no_more_than_the_container() {
+    let oci = Oci::new(&WAITS);
+    let of_container = |config: &mut serde_json::Value| {
+        config["process"]["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "soft": 77, "hard": 78}]);
+        config["process"]["oomScoreAdj"] = json!(555);
+    };
+    oci.configure(of_container, &WAITS);
+    oci.create(&["a"]);
+    oci.ok(&["start", "a"]);
+    let file = oci.dir.path().join("process.json");
+    let script = "ulimit -n; cat /proc/self/oom_score_adj; grep CapEff /proc/self/status";
+    let mut process = json!({
+        "user": {"uid": 0, "gid": 0}, "cwd": "/", "args": ["sh", "-c", script],
+        "env": ["PATH=/bin:/usr/bin"],
+    });
+    let exec = |process: &serde_json::Value| {
+        std::fs::write(&file, process.to_string()).unwrap();
+        oci.ok(&["exec", "--process", file.to_str().unwrap(), "a"])
+    };
+    let own = format!("77\n555\nCapEff:\t{:016x}\n", 1 << 5);
+    assert_eq!(oci.ok(&["exec", "a", "sh", "-c", script]), own);
+    assert_eq!(exec(&process), own);
+    process["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "soft": 66, "hard": 66}]);
+    process["oomScoreAdj"] = json!(666);
+    process["capabilities"] = json!({});
+    assert_eq!(exec(&process), format!("66\n666\nCapEff:\t{:016x}\n", 0));
+}

@@ -133,6 +133,7 @@ fn limits_are_set_changed_and_told() {
         (&["update", "a", "--memory", "x"][..], "--memory"),
         (&["update", "a", "--resources", "/none"], "/none"),
         (&["update", "a", "--cpuset-cpus", "999999"], "cpu.cpus"),
+        (&["events", "a", "--interval", "5000000000000000h"], "--interval"),
     ] {
         oci.fails(1, &[words], args);
     }
@@ -205,4 +206,19 @@ fn features_are_told() {
     ] {
         assert!(list.as_array().unwrap().contains(&entry.into()), "{entry}: {features}");
     }
+}
+
+/// As runc: engines give all of linux.resources again, without the devices that every container has.
+#[test]
+fn an_update_leaves_the_devices_as_they_are() {
+    let oci = running(&WAITS);
+    let input = json!({
+        "devices": [{"allow": false, "access": "rwm"}], "pids": {"limit": 50},
+    });
+    let command = oci.command(&["update", "--resources", "-", "a"]);
+    let out = Started::new(command, Some(input.to_string().as_bytes())).wait();
+    assert_eq!(out.code, 0, "{}", out.stderr);
+    let stats = json(&oci.ok(&["events", "--stats", "a"]))["data"].clone();
+    assert_eq!(stats["pids"]["limit"], 50);
+    oci.ok(&["exec", "a", "sh", "-c", "echo x >/dev/null && head -c 1 /dev/zero"]);
 }

@@ -215,3 +215,53 @@ fn list_shows_all_containers_as_runc_does() {
         serde_json::from_str(&oci.ok(&["list", "--format", "json"])).unwrap();
     assert_eq!((&json[0], &json[1]), (&oci.state("a"), &oci.state("b")));
 }
+
+/// What its other hooks made on the host would stay otherwise.
+#[test]
+fn a_container_that_cannot_be_told_of_has_its_poststop_hooks() {
+    let oci = Oci::new(&WAITS);
+    let note = |name: &str| {
+        let command = format!("echo {name} >>{}", oci.dir.path().join("order").display());
+        serde_json::json!([{"path": "/bin/sh", "args": ["sh", "-c", command]}])
+    };
+    let hooks = serde_json::json!({"createRuntime": note("make"), "poststop": note("take")});
+    oci.configure(|config| config["hooks"] = hooks, &WAITS);
+    for verb in ["create", "run"] {
+        oci.fails(1, &["writing the pid file"], &[verb, "--pid-file", "/none/pid", "a"]);
+        assert!(oci.names().is_empty());
+        let order = std::fs::read_to_string(oci.dir.path().join("order")).unwrap();
+        assert_eq!(order, "make\ntake\n", "{verb}");
+        std::fs::remove_file(oci.dir.path().join("order")).unwrap();
+    }
+}
+
+/// CVE-2019-5736: a hook in the container gets at the program that runs it.
+#[test]
+fn a_start_that_enters_the_container_runs_from_where_nobody_can_write() {
+    let oci = Oci::new(&WAITS);
+    let wait = "echo there; touch /tmp/there; while [ ! -e /tmp/go ]; do sleep 0.01; done";
+    let hook = serde_json::json!([{"path": "/bin/sh", "args": ["sh", "-c", wait],
+        "env": ["PATH=/bin:/usr/bin"]}]);
+    oci.configure(|config| config["hooks"] = serde_json::json!({"startContainer": hook}), &WAITS);
+    oci.create(&["a"]);
+    let mut start = oci.command(&["start", "a"]).spawn().unwrap();
+    let root = format!("/proc/{}/root/tmp", oci.state("a")["pid"]);
+    wait_until("the hook runs", || std::path::Path::new(&root).join("there").exists());
+    let program = std::fs::File::open(format!("/proc/{}/exe", start.id())).unwrap();
+    let flags = rustix::fs::fstatvfs(program).unwrap().f_flag;
+    std::fs::write(format!("{root}/go"), "").unwrap();
+    assert!(start.wait().unwrap().success());
+    assert!(flags.contains(rustix::fs::StatVfsMountFlags::RDONLY), "{flags:?}");
+}
+
+#[test]
+fn a_record_that_cannot_be_read_hides_no_other_container() {
+    let oci = Oci::new(&WAITS);
+    oci.create(&["a"]);
+    std::fs::create_dir(oci.home().join("bad")).unwrap();
+    std::fs::write(oci.home().join("bad/state.json"), "{").unwrap();
+    let out = oci.call(&["list", "--quiet"]);
+    std::fs::remove_dir_all(oci.home().join("bad")).unwrap();
+    assert_eq!((out.code, &*out.stdout), (0, "a\n"), "{}", out.stderr);
+    assert!(out.stderr.contains("bad"), "{}", out.stderr);
+}
