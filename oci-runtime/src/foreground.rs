@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use oci_spec::runtime as oci;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::Signal;
@@ -32,6 +33,17 @@ const PASSED: [Signal; 15] = [
 
 /// Bytes copied at once.
 const CHUNK: usize = 32 << 10;
+
+/// Gives the terminal of a process that is waited for the size of the caller's, where the caller has one: so
+/// the program finds it when it begins.
+pub fn set_size(process: &mut oci::Process) {
+    if process.terminal() == Some(true)
+        && let Ok(size) = rustix::termios::tcgetwinsize(rustix::stdio::stdin())
+    {
+        let size = oci::BoxBuilder::default().height(size.ws_row).width(size.ws_col).build();
+        process.set_console_size(size.ok());
+    }
+}
 
 /// Waits for the end of `running`. Signals to the caller go on to the process; with a terminal, the
 /// caller's standard input and output are it meanwhile.

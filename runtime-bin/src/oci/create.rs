@@ -79,11 +79,14 @@ fn configuration(
         ),
         _ => {}
     }
-    let env = descriptors::listen_env();
-    if !env.is_empty()
-        && let Some(mut process) = spec.process().clone()
-    {
-        process.set_env(Some([process.env().clone().unwrap_or_default(), env].concat()));
+    if let Some(mut process) = spec.process().clone() {
+        if !detached {
+            oci_runtime::set_size(&mut process);
+        }
+        let env = descriptors::listen_env();
+        if !env.is_empty() {
+            process.set_env(Some([process.env().clone().unwrap_or_default(), env].concat()));
+        }
         spec.set_process(Some(process));
     }
     Ok((bundle, spec))

@@ -33,6 +33,9 @@ pub(crate) fn exec(context: &Context, args: ExecArgs, preserved: u32) -> anyhow:
         ),
         _ => {}
     }
+    if !args.detach {
+        oci_runtime::set_size(&mut process);
+    }
     let Some((pid, pidfd)) = container.process()? else {
         container.allows_exec(args.ignore_paused)?;
         bail!("container {:?} has stopped", args.id);
