@@ -159,13 +159,15 @@ impl Prepared {
         self
     }
 
-    /// Leaves the root switched by chroot(2), with the host's file systems moved under it, in place of
-    /// pivot_root(2), which the kernel refuses where the host's root is its initial ramdisk
-    /// (pivot_root(2), "Notes"). Weaker: for such hosts only.
-    #[must_use]
-    pub fn no_pivot(mut self) -> Self {
-        self.root.no_pivot();
-        self
+    /// Leaves the root switched by chroot(2), over the host's file systems, in place of pivot_root(2),
+    /// which the kernel refuses where the host's root is its initial ramdisk (pivot_root(2), "Notes").
+    /// Weaker: for such hosts only. The host's procfs and sysfs are taken away ([`pivot::Stay`]).
+    ///
+    /// # Errors
+    /// The host's mounts cannot be read.
+    pub fn no_pivot(mut self) -> Result<Self, Error> {
+        self.root.no_pivot()?;
+        Ok(self)
     }
 
     /// Leaves the process the session keyring of its creator, instead of a new one

@@ -54,6 +54,7 @@ mod masks;
 mod remount;
 mod root;
 pub mod standard;
+mod stay;
 mod target;
 mod words;
 
@@ -63,5 +64,6 @@ pub use error::Error;
 pub use filesystem::Filesystem;
 pub use masks::Masks;
 pub use remount::Remount;
-pub use root::{RootPropagation, change_root, enter, pivot, read_only, stay};
+pub use root::{RootPropagation, change_root, enter, pivot, read_only};
+pub use stay::Stay;
 pub use words::{Attributes, Datum, KNOWN, MountWords, SUPERBLOCK};

@@ -117,7 +117,7 @@ fn begin(
             prepared = prepared.callers_keyring();
         }
         if args.no_pivot {
-            prepared = prepared.no_pivot();
+            prepared = prepared.no_pivot()?;
         }
         Ok(prepared)
     });
