@@ -267,12 +267,7 @@ impl Prepared {
     /// are told (runtime.md, "Lifecycle").
     fn after_failure(&self, error: Error) -> Error {
         match error {
-            Error::Hook { kind, index, path, mut reason } => {
-                for failed in self.hooks.poststop() {
-                    reason = format!("{reason}; and {failed}");
-                }
-                Error::Hook { kind, index, path, reason }
-            }
+            Error::Hook { .. } => error.and(self.hooks.poststop()),
             error => error,
         }
     }
@@ -413,11 +408,10 @@ impl Created {
         Ok(self.child.proceed()?)
     }
 
-    /// Runs the `startContainer` hooks, lets the program run, and runs the `poststart` hooks, whose
-    /// failures are [`Running::warnings`].
+    /// Runs the `startContainer` hooks, lets the program run, and runs the `poststart` hooks.
     ///
     /// # Errors
-    /// A `startContainer` hook failed; the program cannot be executed ([`Error::Command`]), or there
+    /// A hook failed; the program cannot be executed ([`Error::Command`]), or there
     /// is none ([`Error::NoProcess`]). Nothing of the container is left.
     pub fn start(self) -> Result<Running, Error> {
         let Self { mut child, terminal, prepared, group } = self;
@@ -426,8 +420,16 @@ impl Created {
             group.iter().for_each(Made::take_back);
             return Err(prepared.after_failure(error));
         }
-        let warnings = prepared.hooks.poststart(child.pid());
-        Ok(Running::new(child, terminal, warnings))
+        if let Err(error) = prepared.hooks.poststart(child.pid()) {
+            // The program runs by now, and may have started others.
+            end(&child);
+            let error = match group.iter().try_for_each(Made::destroy) {
+                Ok(()) => error,
+                Err(second) => error.and(vec![second.to_string()]),
+            };
+            return Err(prepared.after_failure(error));
+        }
+        Ok(Running::new(child, terminal, Vec::new()))
     }
 }
 

@@ -99,7 +99,7 @@ fn act(context: &Context, verb: Verb, preserved: u32) -> anyhow::Result<u8> {
         Verb::Run(args) => create::run(context, args, preserved),
         Verb::Exec(args) => exec::exec(context, args, preserved),
         Verb::Start(args) => {
-            log.warnings(&Recorded::start(home, &args.id)?);
+            Recorded::start(home, &args.id)?;
             log.debug(&format!("started container {}", args.id));
             Ok(0)
         }
