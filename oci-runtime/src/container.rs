@@ -345,6 +345,10 @@ impl Prepared {
         if let Some(process) = &self.process {
             process.make_cwd(root)?;
         }
+        for (number, mount) in self.mounts.iter().enumerate() {
+            let part = PART_MOUNTS + number as u16;
+            mount.protect(root).map_err(|failure| failure.of(part, failure.index))?;
+        }
         self.root.protect(root)
     }
 
