@@ -75,6 +75,7 @@ impl Prepared {
         let namespaces = OwnNamespaces::prepare(&linux)?;
         let in_user = namespaces.kinds().contains(Namespaces::USER);
         let mut warnings = version::warnings(&linux);
+        supported::one_domain_name(spec, &linux)?;
         let root = Root::prepare(&dir.join(root.path()), root, spec, &namespaces)?;
         let hostname = text("hostname", spec.hostname())?;
         let domainname = text("domainname", spec.domainname())?;
@@ -87,6 +88,9 @@ impl Prepared {
                 own.personality =
                     linux.personality().as_ref().map(scheduling::personality).transpose()?;
                 own.own_null = root.makes_devices();
+                if supported::keeps_groups(spec) {
+                    own.keep_groups();
+                }
                 Some(own)
             }
             None => None,

@@ -206,3 +206,21 @@ fn a_mount_namespace_may_be_anothers_or_the_callers() {
     let (printed, exit) = run(own).unwrap();
     assert_eq!((printed.as_str(), exit), ("/bin\n", Exit::Status(5)));
 }
+
+/// Those that tests have: whatever they are, with the annotation they are the container's.
+#[test]
+fn groups_are_the_creators_if_that_is_asked_for() {
+    let groups = |annotation: Option<&str>| {
+        let mut config = script("grep Groups /proc/self/status");
+        config["annotations"] = json!({"run.oci.keep_original_groups": annotation.unwrap_or("0")});
+        let thread = std::thread::spawn(move || {
+            // Of this thread alone.
+            let own = [5, 7].map(rustix::process::Gid::from_raw);
+            rustix::thread::set_thread_groups(&own).unwrap();
+            run(config).unwrap().0
+        });
+        thread.join().unwrap()
+    };
+    assert_eq!(groups(Some("1")).split_whitespace().collect::<Vec<_>>(), ["Groups:", "5", "7"]);
+    assert_eq!(groups(None).trim_end(), "Groups:");
+}
