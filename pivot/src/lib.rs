@@ -6,7 +6,7 @@
 //! ([`Filesystem`], [`Cgroups`], [`Devices`], [`Masks`], [`console`]) goes there by descriptor, never
 //! by a path that an image could bend: the targets of kernel file systems may not lead through a
 //! symbolic link. pivot_root(2) is used; chroot(2)
-//! only by [`stay`] and [`change_root`], for who asks for it. The crate knows nothing of images, volumes
+//! only by [`Stay`] and [`change_root`], for who asks for it. The crate knows nothing of images, volumes
 //! or how processes are made.
 //!
 //! **Prepare, then apply.** What allocates, reads a path or can fail for its input happens in
