@@ -115,7 +115,8 @@ impl Group {
             return Err(Error::field(field, reason));
         };
         let Some(dir) = self.unified() else {
-            let reason = "cgroup v2 is not mounted here, and it is for v2 only; leave it out";
+            let reason = "invalid configuration: cgroup v2 is not mounted here, and it is for v2 only; leave \
+                          it out";
             return Err(Error::field(field, reason));
         };
         if !dir.has(key) && !self.enable_unified(dir, controller)? || !dir.has(key) {
@@ -123,7 +124,7 @@ impl Group {
                 field,
                 controller: controller.to_owned(),
                 reason: format!(
-                    "there is no {}; is the name right, has this kernel the controller, and no v1 \
+                    "invalid configuration: there is no {}; is the name right, has this kernel the controller, and no v1 \
                      hierarchy?",
                     dir.file(key).display()
                 ),

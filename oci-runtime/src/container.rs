@@ -74,6 +74,7 @@ impl Prepared {
         let namespaces = OwnNamespaces::prepare(&linux)?;
         let in_user = namespaces.kinds().contains(Namespaces::USER);
         let mut warnings = version::warnings(&linux);
+        supported::one_domain_name(spec, &linux)?;
         let root = Root::prepare(&dir.join(root.path()), root, spec, &namespaces)?;
         let hostname = text("hostname", spec.hostname())?;
         let domainname = text("domainname", spec.domainname())?;
@@ -86,6 +87,9 @@ impl Prepared {
                 own.personality =
                     linux.personality().as_ref().map(scheduling::personality).transpose()?;
                 own.own_null = root.makes_devices();
+                if supported::keeps_groups(spec) {
+                    own.keep_groups();
+                }
                 Some(own)
             }
             None => None,
@@ -157,13 +161,15 @@ impl Prepared {
         self
     }
 
-    /// Leaves the root switched by chroot(2), with the host's file systems moved under it, in place of
-    /// pivot_root(2), which the kernel refuses where the host's root is its initial ramdisk
-    /// (pivot_root(2), "Notes"). Weaker: for such hosts only.
-    #[must_use]
-    pub fn no_pivot(mut self) -> Self {
-        self.root.no_pivot();
-        self
+    /// Leaves the root switched by chroot(2), over the host's file systems, in place of pivot_root(2),
+    /// which the kernel refuses where the host's root is its initial ramdisk (pivot_root(2), "Notes").
+    /// Weaker: for such hosts only. The host's procfs and sysfs are taken away ([`pivot::Stay`]).
+    ///
+    /// # Errors
+    /// The host's mounts cannot be read.
+    pub fn no_pivot(mut self) -> Result<Self, Error> {
+        self.root.no_pivot()?;
+        Ok(self)
     }
 
     /// Leaves the process the session keyring of its creator, instead of a new one
@@ -343,6 +349,10 @@ impl Prepared {
         if let Some(process) = &self.process {
             process.make_cwd(root)?;
         }
+        for (number, mount) in self.mounts.iter().enumerate() {
+            let part = PART_MOUNTS + number as u16;
+            mount.protect(root).map_err(|failure| failure.of(part, failure.index))?;
+        }
         self.root.protect(root)
     }
 
@@ -421,11 +431,10 @@ impl Created {
         self.group.iter().for_each(Made::take_back);
     }
 
-    /// Runs the `startContainer` hooks, lets the program run, and runs the `poststart` hooks, whose
-    /// failures are [`Running::warnings`].
+    /// Runs the `startContainer` hooks, lets the program run, and runs the `poststart` hooks.
     ///
     /// # Errors
-    /// A `startContainer` hook failed; the program cannot be executed ([`Error::Command`]), or there
+    /// A hook failed; the program cannot be executed ([`Error::Command`]), or there
     /// is none ([`Error::NoProcess`]). Nothing of the container is left, and its `poststop` hooks were
     /// run.
     pub fn start(mut self) -> Result<Running, Error> {
@@ -433,9 +442,17 @@ impl Created {
             self.destroy();
             return Err(self.prepared.after_failure(error));
         }
-        let Self { child, terminal, prepared, .. } = self;
-        let warnings = prepared.hooks.poststart(child.pid());
-        Ok(Running::new(child, terminal, warnings))
+        if let Err(error) = self.prepared.hooks.poststart(self.child.pid()) {
+            // The program runs by now, and may have started others.
+            end(&self.child);
+            let error = match self.group.iter().try_for_each(Made::destroy) {
+                Ok(()) => error,
+                Err(second) => error.and(vec![second.to_string()]),
+            };
+            return Err(self.prepared.after_failure(error));
+        }
+        let Self { child, terminal, .. } = self;
+        Ok(Running::new(child, terminal, Vec::new()))
     }
 }
 

@@ -202,6 +202,18 @@ impl Error {
         move |source| Self::Io { op, path, source }
     }
 
+    /// The same error, with what failed besides while what it had made was tidied up.
+    pub(crate) fn and(self, others: Vec<String>) -> Self {
+        match self {
+            Self::Hook { kind, index, path, reason } => {
+                let reason =
+                    others.into_iter().fold(reason, |all, one| format!("{all}; and {one}"));
+                Self::Hook { kind, index, path, reason }
+            }
+            error => error,
+        }
+    }
+
     pub(crate) fn field(field: impl Into<String>, reason: impl Into<String>) -> Self {
         Self::Field { field: field.into(), reason: reason.into() }
     }

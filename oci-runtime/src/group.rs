@@ -82,6 +82,11 @@ impl Made {
         Ok(self.group.join()?)
     }
 
+    /// Ends what is left in it, and takes it away.
+    pub(crate) fn destroy(&self) -> Result<(), Error> {
+        Ok(self.group.destroy()?)
+    }
+
     /// Takes it away again, after its process has ended: with what another may have in it, it stays.
     pub(crate) fn take_back(&self) {
         // The caller tells of another error.

@@ -9,7 +9,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{MemfdFlags, SealFlags, SeekFrom};
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
-use rustix::process::DumpableBehavior;
+use rustix::process::{DumpableBehavior, Signal};
 use rustix::time::Timespec;
 use sys::exec::Program;
 use sys::{Failure, Step};
@@ -18,6 +18,9 @@ use crate::{Error, Stdio};
 
 /// Bytes kept of each of a hook's outputs, for the error; what is more is read and forgotten.
 const KEPT: usize = 4096;
+
+/// What a seccomp filter ends a process with (signal(7)).
+const SIGSYS: i32 = Signal::SYS.as_raw();
 
 /// Where a hook is executed.
 #[derive(Clone, Copy)]
@@ -88,6 +91,8 @@ impl Streams {
         let [stdout, stderr] = outputs.map(Output::text);
         let how = match (in_time, exit) {
             (true, Exit::Status(0)) => return Ok(Ok(())),
+            // runc's words for SIGSYS, by which its callers know a seccomp filter.
+            (true, exit) if exit == Exit::Signal(SIGSYS) => format!("{exit}: bad system call"),
             (true, exit) => exit.to_string(),
             (false, _) => {
                 let limit = timeout.unwrap_or_default().as_secs();

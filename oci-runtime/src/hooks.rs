@@ -1,7 +1,7 @@
 //! `hooks`: programs that are run at points of a container's life (config.md, "POSIX-platform Hooks";
 //! runtime.md, "Lifecycle").
 
-use std::ffi::CString;
+use std::ffi::{CString, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -96,7 +96,8 @@ impl Hooks {
         for (kind, name) in HookKind::ALL {
             let listed = spec.hooks().as_ref().and_then(|hooks| (kind.listed())(hooks).as_ref());
             for (index, hook) in listed.into_iter().flatten().enumerate() {
-                all.push(prepare(kind, index, hook, &format!("hooks.{name}[{index}]"))?);
+                let env = || inherited(kind, spec);
+                all.push(prepare(kind, index, hook, &format!("hooks.{name}[{index}]"), &env)?);
             }
         }
         let bundle = match all.is_empty() {
@@ -196,21 +197,21 @@ impl Hooks {
         Ok(())
     }
 
-    /// Runs the `poststart` hooks of the container whose process is `pid`. What fails is a sentence in
-    /// what it returns, and keeps neither the container nor the other hooks from going on.
-    pub fn poststart(&self, pid: Pid) -> Vec<String> {
-        self.all_in_runtime(HookKind::Poststart, &self.state("running", Some(pid)))
+    /// Runs the `poststart` hooks of the container whose process is `pid`.
+    ///
+    /// # Errors
+    /// One failed ([`Error::Hook`]); the others were not run, and the container is to be destroyed
+    /// (runtime.md, "Lifecycle", 9; since version 1.2.1 of the specification).
+    pub fn poststart(&self, pid: Pid) -> Result<(), Error> {
+        self.run_in_runtime(HookKind::Poststart, &self.state("running", Some(pid)))
     }
 
     /// Runs the `poststop` hooks, after the container was destroyed; what fails is a sentence in what
     /// it returns.
     pub fn poststop(&self) -> Vec<String> {
-        self.all_in_runtime(HookKind::Poststop, &self.state("stopped", None))
-    }
-
-    fn all_in_runtime(&self, kind: HookKind, state: &[u8]) -> Vec<String> {
-        let run = |hook| self.one_in_runtime(hook, state).err().map(|error| error.to_string());
-        self.of(kind).filter_map(run).collect()
+        let state = self.state("stopped", None);
+        let run = |hook| self.one_in_runtime(hook, &state).err().map(|error| error.to_string());
+        self.of(HookKind::Poststop).filter_map(run).collect()
     }
 
     fn run_in_runtime(&self, kind: HookKind, state: &[u8]) -> Result<(), Error> {
@@ -238,7 +239,26 @@ impl Hook {
     }
 }
 
-fn prepare(kind: HookKind, index: usize, hook: &oci::Hook, field: &str) -> Result<Hook, Error> {
+/// The environment of a hook that has none in the configuration, as runc and crun give it: the runtime's own,
+/// or in the container that of its process. An empty list is an empty environment.
+fn inherited(kind: HookKind, spec: &oci::Spec) -> Vec<Vec<u8>> {
+    if kind == HookKind::StartContainer {
+        let process = spec.process().as_ref().and_then(|process| process.env().as_ref());
+        return process.into_iter().flatten().map(|entry| entry.clone().into_bytes()).collect();
+    }
+    let entry = |(name, value): (OsString, OsString)| {
+        [name.as_encoded_bytes(), b"=", value.as_encoded_bytes()].concat()
+    };
+    std::env::vars_os().map(entry).collect()
+}
+
+fn prepare(
+    kind: HookKind,
+    index: usize,
+    hook: &oci::Hook,
+    field: &str,
+    inherited: &dyn Fn() -> Vec<Vec<u8>>,
+) -> Result<Hook, Error> {
     let at = |name: &str| format!("{field}.{name}");
     if !hook.path().is_absolute() {
         let reason = format!("{:?} is not absolute", hook.path());
@@ -263,7 +283,11 @@ fn prepare(kind: HookKind, index: usize, hook: &oci::Hook, field: &str) -> Resul
             return Err(Error::field(at("timeout"), reason));
         }
     };
-    let program = Program::new(vec![path], args, texts("env", hook.env())?);
+    let env = match hook.env() {
+        Some(_) => texts("env", hook.env())?,
+        None => inherited().iter().map(|entry| text("env", entry)).collect::<Result<_, _>>()?,
+    };
+    let program = Program::new(vec![path], args, env);
     Ok(Hook { kind, index, program, timeout })
 }
 

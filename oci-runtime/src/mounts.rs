@@ -11,6 +11,7 @@ use oci_spec::runtime as oci;
 use pivot::{Cgroups, Filesystem, MountWords, Remount, SUPERBLOCK};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
+use rustix::mount::MountAttrFlags;
 use sys::{Failure, below};
 
 use crate::idmap::IdMaps;
@@ -38,6 +39,8 @@ pub(crate) struct Mount {
     kind: Kind,
     /// Absolute.
     target: String,
+    /// Makes it read-only after all else is done.
+    protection: Option<Remount>,
 }
 
 #[derive(Debug)]
@@ -98,7 +101,7 @@ impl<'a> Mounts<'a> {
         let mut all: Vec<Mount> = Vec::new();
         for (index, mount) in spec.mounts().iter().flatten().enumerate() {
             let mount = like_covered(mount, &all, root)?;
-            let Mount { mut kind, target } = self.one(index, &mount)?;
+            let Mount { mut kind, target, protection } = self.one(index, &mount)?;
             if let Kind::Filesystem(filesystem) = kind {
                 let filled = match filesystem.copy_up() {
                     true => fill(&filesystem, &target, &all, root)?,
@@ -109,7 +112,7 @@ impl<'a> Mounts<'a> {
                     None => Kind::Filesystem(filesystem),
                 };
             }
-            all.push(Mount { kind, target });
+            all.push(Mount { kind, target, protection });
         }
         Ok(all)
     }
@@ -131,8 +134,13 @@ impl<'a> Mounts<'a> {
             ));
             target.insert(0, '/');
         }
-        let kind = self.kind(&field, &target, mount)?;
-        Ok(Mount { kind, target })
+        let Some(writable) = to_be_filled(&target, mount) else {
+            let kind = self.kind(&field, &target, mount)?;
+            return Ok(Mount { kind, target, protection: None });
+        };
+        let kind = self.kind(&field, &target, &writable)?;
+        let protection = Some(Remount::new(&target, &["bind", "ro"])?);
+        Ok(Mount { kind, target, protection })
     }
 
     fn kind(
@@ -256,6 +264,21 @@ impl<'a> Mounts<'a> {
     }
 }
 
+/// A read-only file system on `/dev` can be written to at first: nodes, links and mount points are made in it
+/// (as runc). The mount without the word.
+fn to_be_filled(target: &str, mount: &oci::Mount) -> Option<oci::Mount> {
+    let options = mount.options().clone().unwrap_or_default();
+    let words = MountWords::parse(&options);
+    let read_only = words.mount.set.contains(MountAttrFlags::MOUNT_ATTR_RDONLY);
+    let is_new = words.bind.is_none() && !words.remount && mount.typ().as_deref() != Some("bind");
+    if target.trim_matches('/') != "dev" || !read_only || !is_new {
+        return None;
+    }
+    let mut mount = mount.clone();
+    mount.set_options(Some(options.into_iter().filter(|word| word != "ro").collect()));
+    Some(mount)
+}
+
 fn mapped(mount: &oci::Mount) -> bool {
     let any = |map: &Option<Vec<oci::LinuxIdMapping>>| map.as_ref().is_some_and(|m| !m.is_empty());
     any(mount.uid_mappings()) || any(mount.gid_mappings())
@@ -361,6 +384,11 @@ impl Mount {
     /// Child side.
     pub(crate) fn apply(&self, root: BorrowedFd<'_>) -> Result<(), Failure> {
         self.kind.apply(root)
+    }
+
+    /// Child side, after everything is there.
+    pub(crate) fn protect(&self, root: BorrowedFd<'_>) -> Result<(), Failure> {
+        self.protection.as_ref().map_or(Ok(()), |protection| protection.apply(root))
     }
 
     /// What the failure of `index` is about.

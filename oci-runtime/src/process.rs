@@ -34,7 +34,8 @@ pub(crate) struct Process {
     pub(crate) cwd: CString,
     uid: Uid,
     gid: Gid,
-    groups: Vec<Gid>,
+    /// None where it keeps those of its creator.
+    groups: Option<Vec<Gid>>,
     umask: Option<Mode>,
     capabilities: Capabilities,
     pub(crate) limits: Limits,
@@ -86,7 +87,8 @@ impl Process {
             groups: groups
                 .iter()
                 .map(|gid| Ok(Gid::from_raw(id("process.user.additionalGids", *gid)?)))
-                .collect::<Result<_, Error>>()?,
+                .collect::<Result<_, Error>>()
+                .map(Some)?,
             umask: user.umask().map(|umask| Mode::from_raw_mode(umask & 0o777)),
             capabilities: Capabilities::prepare(
                 process.capabilities().as_ref(),
@@ -112,6 +114,11 @@ impl Process {
     /// Leaves the descriptors 3 to 2 + `count` open for the program.
     pub(crate) fn preserve(&mut self, count: u32) {
         self.first_closed = count.saturating_add(3);
+    }
+
+    /// Leaves it the supplementary groups of its creator.
+    pub(crate) fn keep_groups(&mut self) {
+        self.groups = None;
     }
 
     /// Child side. A new terminal of the container's devpts becomes the controlling one and standard
@@ -179,11 +186,13 @@ impl Process {
             sys::sched::set_personality(domain).step("setting linux.personality")?;
         }
         self.capabilities.bound()?;
-        match rustix::thread::set_thread_groups(&self.groups) {
-            // Denied for good, where an unprivileged user made the namespace (user_namespaces(7)).
-            Err(Errno::PERM) if self.in_user && self.groups.is_empty() => {}
-            result => {
-                result.step("setting the supplementary groups (process.user.additionalGids)")?
+        if let Some(groups) = &self.groups {
+            match rustix::thread::set_thread_groups(groups) {
+                // Denied for good, where an unprivileged user made the namespace (user_namespaces(7)).
+                Err(Errno::PERM) if self.in_user && groups.is_empty() => {}
+                result => {
+                    result.step("setting the supplementary groups (process.user.additionalGids)")?
+                }
             }
         }
         rustix::thread::set_thread_res_gid(self.gid, self.gid, self.gid)

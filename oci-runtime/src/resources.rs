@@ -97,6 +97,8 @@ fn device(index: usize, rule: &oci::LinuxDeviceCgroup) -> Result<DeviceRule, Err
             'r' => Access::READ,
             'w' => Access::WRITE,
             'm' => Access::MKNOD,
+            // runc takes it, and makes nothing of it.
+            'a' => Access::empty(),
             _ => {
                 let reason = format!("{letter:?} is none of the letters r, w and m");
                 return Err(Error::field(field("access"), reason));
@@ -285,6 +287,9 @@ mod tests {
             let error = of(&format!("{{\"devices\": [{json}]}}")).unwrap_err().to_string();
             assert!(error.starts_with(&format!("linux.resources.devices[0].{field} ")), "{error}");
         }
+        let both = of(r#"{"devices": [{"allow": true, "type": "a", "access": "rwa"}]}"#).unwrap();
+        let read_write = Access::READ | Access::WRITE;
+        assert_eq!(both.devices.unwrap(), [DeviceRule::all(true, read_write)]);
         let error = of(r#"{"hugepageLimits": [{"pageSize": "2MB", "limit": -1}]}"#).unwrap_err();
         assert!(error.to_string().starts_with("linux.resources.hugepageLimits[0].limit "));
     }

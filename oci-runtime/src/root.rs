@@ -5,7 +5,7 @@ use std::path::Path;
 
 use ns_core::Namespaces;
 use oci_spec::runtime as oci;
-use pivot::RootPropagation;
+use pivot::{RootPropagation, Stay};
 use rustix::fs::{Mode, OFlags};
 use sys::{Failure, Step};
 
@@ -13,12 +13,12 @@ use crate::Error;
 use crate::namespaces::OwnNamespaces;
 
 /// The way to it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum Way {
     /// In a mount namespace of the container: the root's mount becomes that of the namespace.
     Pivot,
     /// The same without pivot_root(2).
-    Move,
+    Stay(Stay),
     /// In the caller's mount namespace, where nothing is mounted.
     Chroot,
 }
@@ -74,19 +74,20 @@ impl Root {
 
     /// Whether nodes may be made in its `/dev`: never in one that is the host's directory.
     pub(crate) fn makes_devices(&self) -> bool {
-        self.way != Way::Chroot
+        !matches!(self.way, Way::Chroot)
     }
 
-    pub(crate) fn no_pivot(&mut self) {
-        if self.way == Way::Pivot {
-            self.way = Way::Move;
+    pub(crate) fn no_pivot(&mut self) -> Result<(), Error> {
+        if matches!(self.way, Way::Pivot) {
+            self.way = Way::Stay(Stay::prepare()?);
         }
+        Ok(())
     }
 
     /// Child side. Gives the root, below which all else is attached; paths still mean the caller's.
     pub(crate) fn enter(&self) -> Result<OwnedFd, Failure> {
-        match self.way {
-            Way::Pivot | Way::Move => pivot::enter(self.fd.as_fd(), self.propagation),
+        match &self.way {
+            Way::Pivot | Way::Stay(_) => pivot::enter(self.fd.as_fd(), self.propagation),
             Way::Chroot => {
                 let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
                 rustix::fs::openat(&self.fd, c".", flags, Mode::empty())
@@ -97,9 +98,9 @@ impl Root {
 
     /// Child side. Makes `root` the process's root.
     pub(crate) fn switch(&self, root: BorrowedFd<'_>) -> Result<(), Failure> {
-        match self.way {
+        match &self.way {
             Way::Pivot => pivot::pivot(root, self.propagation),
-            Way::Move => pivot::stay(root, self.propagation),
+            Way::Stay(stay) => stay.apply(root, self.propagation),
             Way::Chroot => pivot::change_root(root),
         }
     }
@@ -162,7 +163,7 @@ mod tests {
     #[test]
     fn the_callers_own_mounts_stay_as_they_are() {
         let root = prepare(|_| {}).unwrap();
-        assert_eq!(root.way, Way::Chroot);
+        assert!(matches!(root.way, Way::Chroot), "{:?}", root.way);
         assert!(!root.makes_devices());
         let mount = json!([{"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"}]);
         let error = prepare(|spec| spec["mounts"] = mount).unwrap_err();

@@ -24,7 +24,8 @@ impl Running {
         &self.child
     }
 
-    /// What went wrong without being an error, as sentences: poststart hooks that failed.
+    /// What could not be done without being an error, as sentences: of a program of
+    /// [`PreparedExec`](crate::PreparedExec) its warnings, of a container none (they are [`Prepared`](crate::Prepared)'s).
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }

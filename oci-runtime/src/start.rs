@@ -21,13 +21,13 @@ const ENDING: Duration = Duration::from_secs(10);
 
 impl Recorded {
     /// Lets the program of the created container `id` run, with its `startContainer` hooks before and its
-    /// `poststart` hooks after it. What of the last failed is a sentence in what it returns.
+    /// `poststart` hooks after it.
     ///
     /// # Errors
     /// [`Error::NoSuchContainer`]; it is not created ([`Error::Refused`]); it has no program
     /// ([`Error::NoProcess`]); a hook failed, or the program cannot be executed, and the container has
-    /// stopped then.
-    pub fn start(home: &Home, id: &str) -> Result<Vec<String>, Error> {
+    /// stopped then; after a `poststart` hook that failed it is deleted.
+    pub fn start(home: &Home, id: &str) -> Result<(), Error> {
         let (container, lock) = Self::open_locked(home, id)?;
         let refuse = |status| {
             let refusal = match status {
@@ -60,7 +60,12 @@ impl Recorded {
         let error = match knock.next()? {
             Event::Executed => {
                 container.place.remove_file(DOOR)?;
-                return Ok(hooks.poststart(pid));
+                let Err(error) = hooks.poststart(pid) else { return Ok(()) };
+                drop(lock);
+                return Err(error.and(match Self::delete(home, id, true) {
+                    Ok(failed) => failed,
+                    Err(second) => vec![second.to_string()],
+                }));
             }
             Event::Failed(report) => explained(&config, pid, report),
             Event::Phase(..) => Error::Process(ns_core::Error::Protocol { bytes: 2 }),

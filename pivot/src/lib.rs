@@ -6,7 +6,7 @@
 //! ([`Filesystem`], [`Cgroups`], [`Devices`], [`Masks`], [`console`]) goes there by descriptor, never
 //! by a path that an image could bend: the targets of kernel file systems may not lead through a
 //! symbolic link. pivot_root(2) is used; chroot(2)
-//! only by [`stay`] and [`change_root`], for who asks for it. The crate knows nothing of images, volumes
+//! only by [`Stay`] and [`change_root`], for who asks for it. The crate knows nothing of images, volumes
 //! or how processes are made.
 //!
 //! **Prepare, then apply.** What allocates, reads a path or can fail for its input happens in
@@ -54,6 +54,7 @@ mod masks;
 mod remount;
 mod root;
 pub mod standard;
+mod stay;
 mod target;
 mod words;
 
@@ -63,5 +64,6 @@ pub use error::Error;
 pub use filesystem::Filesystem;
 pub use masks::Masks;
 pub use remount::Remount;
-pub use root::{RootPropagation, change_root, enter, pivot, read_only, stay};
+pub use root::{RootPropagation, change_root, enter, pivot, read_only};
+pub use stay::Stay;
 pub use words::{Attributes, Datum, KNOWN, MountWords, SUPERBLOCK};

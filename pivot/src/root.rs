@@ -11,7 +11,7 @@ use sys::{Failure, Step};
 
 use crate::Error;
 
-const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+pub(crate) const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 /// How mounts spread between the container's root and the world (`linux.rootfsPropagation` of the
 /// OCI runtime specification, config-linux.md). It concerns the root's own mount: volumes and other
@@ -93,13 +93,6 @@ pub fn pivot(root: BorrowedFd<'_>, propagation: RootPropagation) -> Result<(), F
     spread(root, propagation)
 }
 
-/// Child side. In place of [`pivot`], where pivot_root(2) is refused since the old root is the initial
-/// ramdisk: `root` becomes the calling process's root by chroot(2), over the old one, which stays below.
-pub fn stay(root: BorrowedFd<'_>, propagation: RootPropagation) -> Result<(), Failure> {
-    change_root(root)?;
-    spread(root, propagation)
-}
-
 /// Child side. Makes the directory `root` the calling process's root and working directory (chroot(2)), and
 /// changes no mount.
 pub fn change_root(root: BorrowedFd<'_>) -> Result<(), Failure> {
@@ -108,7 +101,7 @@ pub fn change_root(root: BorrowedFd<'_>) -> Result<(), Failure> {
     chdir(c"/").step("entering /")
 }
 
-fn spread(root: BorrowedFd<'_>, propagation: RootPropagation) -> Result<(), Failure> {
+pub(crate) fn spread(root: BorrowedFd<'_>, propagation: RootPropagation) -> Result<(), Failure> {
     match propagation {
         RootPropagation::Private | RootPropagation::Slave => Ok(()), // set by enter
         RootPropagation::Shared => change(root, Propagation::Shared, false, "sharing the root"),

@@ -75,7 +75,8 @@ fn directory(dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Failure> {
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::Directory => Ok(entry),
         FileType::Symlink => Err(Failure::new(
-            "opening a directory that the image has made a symbolic link, which is refused here",
+            "opening a directory that the image has made a symbolic link, where this must be mounted on \
+             ordinary directory",
             Errno::LOOP,
         )),
         _ => Err(Failure::new(

@@ -156,20 +156,63 @@ fn a_hook_that_is_not_there_or_does_not_end_is_said() {
 }
 
 #[test]
-fn a_failing_poststart_or_poststop_hook_is_a_warning() {
+fn a_failing_poststart_hook_ends_the_container_and_a_failing_poststop_hook_is_a_warning() {
     let bundle = Bundle::new();
-    let mut config = script("exit 7");
+    let mut config = script("sleep 1000 & sleep 1000");
     config["hooks"] = json!({
-        "poststart": [shell("exit 1"), noting(bundle.path(), "second")],
-        "poststop": [shell("exit 2")],
+        "poststart": [shell("exit 1"), noting(bundle.path(), "never")],
+        "poststop": [shell("exit 2"), noting(bundle.path(), "poststop")],
     });
-    let running = bundle.prepared(config.clone()).create().unwrap().start().unwrap();
-    assert_eq!(running.warnings().len(), 1);
-    assert!(running.warnings()[0].starts_with("error running poststart hook #0"));
-    assert_eq!(running.wait().unwrap().code(), 7);
-    assert_eq!(bundle.read("order"), "second\n");
+    let created = bundle.prepared(config.clone()).create().unwrap();
+    let pid = created.pid();
+    let error = created.start().unwrap_err().to_string();
+    assert!(!Path::new(&format!("/proc/{pid}")).exists());
+    let words = ["error running poststart hook #0: /bin/sh: exit status 1", "poststop hook #0"];
+    assert!(words.iter().all(|words| error.contains(words)), "{error}");
+    assert_eq!(bundle.read("order"), "poststop\n");
     let warnings = Hooks::prepare(&spec(config), "x", bundle.path()).unwrap().poststop();
     assert!(warnings[0].contains("poststop hook #0: /bin/sh: exit status 2"), "{warnings:?}");
+}
+
+#[test]
+fn a_hook_without_an_environment_has_that_of_its_place() {
+    let bundle = Bundle::new();
+    // Its output is told when it fails.
+    let show = |kind: &str, env: Option<Value>| {
+        let mut config = script("exit 0");
+        let mut hook = json!({"path": "/bin/sh", "args": ["hook", "-c", "env; exit 1"]});
+        if let Some(env) = env {
+            hook["env"] = env;
+        }
+        config["process"]["env"].as_array_mut().unwrap().push("OF=process".into());
+        config["hooks"] = json!({kind: [hook]});
+        match bundle.prepared(config).create() {
+            Ok(created) => created.start().unwrap_err().to_string(),
+            Err(error) => error.to_string(),
+        }
+    };
+    let path = format!("PATH={}\n", std::env::var("PATH").unwrap());
+    for kind in ["prestart", "createRuntime", "createContainer", "poststart"] {
+        let inherited = show(kind, None);
+        assert!(inherited.contains(&path) && !inherited.contains("OF=process"), "{inherited}");
+    }
+    assert!(show("startContainer", None).contains("OF=process"));
+    let none = show("prestart", Some(json!([])));
+    assert!(!none.contains(&path), "{none}");
+}
+
+#[test]
+fn a_start_hook_that_the_filter_ends_is_told_in_runcs_words() {
+    let bundle = Bundle::new();
+    let mut config = script("exit 0");
+    config["linux"]["seccomp"] = json!({
+        "defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"],
+        "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_KILL"}],
+    });
+    config["hooks"] = json!({"startContainer": [shell("exec mkdir /tmp/x")]});
+    let error = bundle.prepared(config).create().unwrap().start().unwrap_err().to_string();
+    assert!(error.contains("error running startContainer hook #0"), "{error}");
+    assert!(error.contains("killed by signal 31: bad system call"), "{error}");
 }
 
 #[test]

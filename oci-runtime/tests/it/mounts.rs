@@ -230,3 +230,17 @@ fn without_a_cgroup_namespace_only_the_containers_own_cgroups_are_there() {
 fn namespaces_back(config: &mut Value) {
     config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "cgroup"}));
 }
+
+/// Nodes and the devpts's directory are made in it first.
+#[test]
+fn a_read_only_dev_has_all_that_it_should_have() {
+    let mut config =
+        script("grep '^tmpfs /dev ' /proc/mounts; ls /dev/null /dev/pts/ptmx; touch /dev/x 2>&1");
+    config["mounts"][1]["options"].as_array_mut().unwrap().push("ro".into());
+    let (printed, _) = run(config).unwrap();
+    let mut lines = printed.lines();
+    assert!(lines.next().unwrap().starts_with("tmpfs /dev tmpfs ro,"), "{printed}");
+    assert_eq!(lines.next(), Some("/dev/null"), "{printed}");
+    assert_eq!(lines.next(), Some("/dev/pts/ptmx"), "{printed}");
+    assert!(lines.next().unwrap().contains("Read-only file system"), "{printed}");
+}

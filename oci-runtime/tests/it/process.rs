@@ -129,12 +129,55 @@ fn without_pivot_root_the_root_is_the_containers_too() {
     let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
     let stdio = Stdio::new(Stdio::null_device().unwrap(), &write, &write).unwrap();
     drop(write);
-    let prepared = Prepared::new(Path::new("/"), &spec(config), stdio).unwrap().no_pivot();
+    let prepared = Prepared::new(Path::new("/"), &spec(config), stdio).unwrap();
+    let prepared = prepared.no_pivot().unwrap();
     let running = prepared.create().unwrap().start().unwrap();
     let printed = crate::text(read);
     running.wait().unwrap();
     assert!(printed.contains("\n1\n/\n"), "{printed}");
     assert!(printed.contains("Read-only file system"), "{printed}");
+}
+
+/// The host's procfs and sysfs stay below a root that was only changed by chroot(2). With one of them in
+/// full, the kernel lets a user namespace of the container mount another, which nothing masks.
+#[test]
+fn without_pivot_root_nobody_gets_an_unmasked_procfs() {
+    let root = tempfile::tempdir().unwrap();
+    for name in ["bin", "proc", "dev", "tmp", "mnt"] {
+        std::fs::create_dir(root.path().join(name)).unwrap();
+    }
+    std::fs::copy("/usr/bin/busybox", root.path().join("bin/busybox")).unwrap();
+    let mount = "/bin/busybox unshare -mrpfn /bin/busybox mount -t";
+    let script = format!(
+        "{mount} proc none /mnt && echo bare; {mount} sysfs none /mnt && echo bare; \
+         {mount} tmpfs none /mnt && echo tried"
+    );
+    for own in [false, true] {
+        let mut config = config(&["/bin/busybox", "sh", "-c", &script]);
+        config["root"] = json!({"path": root.path()});
+        // The map of a namespace's root needs it.
+        let names = json!(["CAP_SETFCAP"]);
+        config["process"]["capabilities"] = json!({"bounding": names, "permitted": names});
+        config["linux"]["maskedPaths"] = json!(["/proc/kcore", "/proc/acpi", "/proc/timer_list"]);
+        if own {
+            let map = json!([{"containerID": 0, "hostID": 0, "size": 1000}]);
+            config["linux"]["uidMappings"] = map.clone();
+            config["linux"]["gidMappings"] = map;
+            config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+        }
+        let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+        let stdio = Stdio::new(Stdio::null_device().unwrap(), &write, &write).unwrap();
+        drop(write);
+        let prepared = Prepared::new(Path::new("/"), &spec(config), stdio).unwrap();
+        let running = prepared.no_pivot().unwrap().create().unwrap().start().unwrap();
+        let printed = crate::text(read);
+        running.wait().unwrap();
+        assert!(!printed.contains("bare"), "{own}: {printed}");
+        assert!(printed.ends_with("tried\n"), "{own}: {printed}");
+        assert_eq!(printed.matches("permission denied").count(), 2, "{own}: {printed}");
+    }
+    // The host has its own still.
+    assert!(Path::new("/proc/self").exists() && Path::new("/sys/kernel").exists());
 }
 
 #[test]
@@ -180,4 +223,22 @@ fn a_further_program_is_killed_as_soon_as_the_container_for_want_of_memory() {
     container.kill().unwrap();
     container.wait().unwrap();
     assert_eq!(exit, Exit::Status(0));
+}
+
+/// Those that tests have: whatever they are, with the annotation they are the container's.
+#[test]
+fn groups_are_the_creators_if_that_is_asked_for() {
+    let groups = |annotation: Option<&str>| {
+        let mut config = script("grep Groups /proc/self/status");
+        config["annotations"] = json!({"run.oci.keep_original_groups": annotation.unwrap_or("0")});
+        let thread = std::thread::spawn(move || {
+            // Of this thread alone.
+            let own = [5, 7].map(rustix::process::Gid::from_raw);
+            rustix::thread::set_thread_groups(&own).unwrap();
+            run(config).unwrap().0
+        });
+        thread.join().unwrap()
+    };
+    assert_eq!(groups(Some("1")).split_whitespace().collect::<Vec<_>>(), ["Groups:", "5", "7"]);
+    assert_eq!(groups(None).trim_end(), "Groups:");
 }

@@ -29,6 +29,19 @@ fn what_is_not_done_is_named() {
 }
 
 #[test]
+fn two_domain_names_are_one_too_many() {
+    let both = |name: &str| {
+        let mut config = changed("/linux/sysctl", json!({"kernel.domainname": "one"}));
+        config["domainname"] = name.into();
+        config
+    };
+    let error = refusal(both("two"));
+    assert!(error.starts_with("linux.sysctl[\"kernel.domainname\"]"), "{error}");
+    assert!(error.contains("\"one\"") && error.contains("\"two\""), "{error}");
+    run(both("one")).unwrap();
+}
+
+#[test]
 fn what_has_no_meaning_is_named() {
     for (path, value, words) in [
         ("/process/args", json!([]), "process.args"),

@@ -41,7 +41,6 @@ pub(crate) fn run(context: &Context, args: RunArgs, preserved: u32) -> anyhow::R
         Ok(running) => running,
         Err(error) => return Err(abandon(making, error)),
     };
-    context.log.warnings(running.warnings());
     let container = making.finish();
     context.log.debug(&format!("container {} runs", container.id()));
     if detach {
@@ -113,7 +112,7 @@ fn begin(
             prepared = prepared.callers_keyring();
         }
         if args.no_pivot {
-            prepared = prepared.no_pivot();
+            prepared = prepared.no_pivot()?;
         }
         Ok(prepared)
     });

@@ -3,18 +3,17 @@
 use crate::cli::{Cli, Verb};
 
 /// How many descriptors from 3 on the program of a create, run or exec gets: those that systemd passes
-/// (sd_listen_fds(3)), and then those of --preserve-fds.
-///
-/// # Errors
-/// One of them is not open.
-pub(crate) fn preserved(cli: &Cli) -> anyhow::Result<u32> {
+/// (sd_listen_fds(3)), and then those of --preserve-fds. Behind the last one that is open nothing is
+/// counted: what is opened there later is this program's own.
+pub(crate) fn preserved(cli: &Cli) -> u32 {
+    let listened = || listen_fds().unwrap_or(0);
     let asked = match &cli.verb {
-        Some(Verb::Create(args)) => args.preserve_fds,
-        Some(Verb::Run(args)) => args.create.preserve_fds,
-        Some(Verb::Exec(args)) => return all_open(args.preserve_fds),
-        _ => return Ok(0),
+        Some(Verb::Create(args)) => args.preserve_fds.saturating_add(listened()),
+        Some(Verb::Run(args)) => args.create.preserve_fds.saturating_add(listened()),
+        Some(Verb::Exec(args)) => args.preserve_fds,
+        _ => 0,
     };
-    all_open(asked.saturating_add(listen_fds().unwrap_or(0)))
+    up_to_the_last_open(asked)
 }
 
 /// What the container's process is told of the sockets that it gets (sd_listen_fds(3)): it is number 1
@@ -26,22 +25,24 @@ pub(crate) fn listen_env() -> Vec<String> {
     }
 }
 
-/// How many sockets the caller passes.
+/// How many sockets the caller passes. Without LISTEN_PID they are for this process: a caller that starts
+/// it by fork and exec in one cannot know its number (as crun).
 fn listen_fds() -> Option<u32> {
     let number = |name| std::env::var(name).ok()?.parse::<u32>().ok();
     let own = u32::try_from(rustix::process::getpid().as_raw_nonzero().get()).ok();
-    number("LISTEN_FDS").filter(|count| *count > 0 && number("LISTEN_PID") == own)
+    let ours = std::env::var_os("LISTEN_PID").is_none() || number("LISTEN_PID") == own;
+    number("LISTEN_FDS").filter(|count| *count > 0 && ours)
 }
 
-fn all_open(count: u32) -> anyhow::Result<u32> {
-    for number in 3..count.saturating_add(3) {
-        let path = format!("/proc/self/fd/{number}");
-        if std::fs::symlink_metadata(&path).is_err() {
-            anyhow::bail!(
-                "descriptor {number}, of {count} to be preserved, is not open; open it, or give \
-                 --preserve-fds a smaller number"
-            );
-        }
+fn up_to_the_last_open(count: u32) -> u32 {
+    if count == 0 {
+        return 0;
     }
-    Ok(count)
+    let entries = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+    let mut numbers: Vec<u32> =
+        entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    // Not the directory's own, which is closed by now.
+    numbers.retain(|number| std::fs::symlink_metadata(format!("/proc/self/fd/{number}")).is_ok());
+    let last = numbers.into_iter().filter(|number| *number < count.saturating_add(3)).max();
+    last.map_or(0, |last| last.saturating_sub(2))
 }

@@ -43,7 +43,8 @@ fn main() -> ExitCode {
         }
     };
     // Before anything is opened: what is to be preserved must be there now.
-    let preserved = descriptors::preserved(&cli).and_then(|count| no_systemd(&cli).map(|()| count));
+    let preserved = descriptors::preserved(&cli);
+    let checked = no_systemd(&cli);
     let Cli { root, log, log_format, debug, verb, version, .. } = cli;
     let log = match Log::open(log.as_deref(), log_format, debug) {
         Ok(log) => log,
@@ -60,7 +61,7 @@ fn main() -> ExitCode {
         _ => return told(&context, print_version(version), 1),
     };
     let failure = if matches!(verb, Verb::Exec(_)) { 255 } else { 1 };
-    let done = preserved.and_then(|preserved| act(&context, verb, preserved));
+    let done = checked.and_then(|()| act(&context, verb, preserved));
     told(&context, done, failure)
 }
 
@@ -101,7 +102,7 @@ fn act(context: &Context, verb: Verb, preserved: u32) -> anyhow::Result<u8> {
             if Recorded::open(home, &args.id)?.start_enters()? {
                 oci_runtime::shield()?;
             }
-            log.warnings(&Recorded::start(home, &args.id)?);
+            Recorded::start(home, &args.id)?;
             log.debug(&format!("started container {}", args.id));
             Ok(0)
         }

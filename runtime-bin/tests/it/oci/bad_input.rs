@@ -88,3 +88,20 @@ fn usage_that_is_wrong_is_an_error() {
     oci.fails(1, &["not supported", "CRIU"], &["checkpoint", "--image-path", "x", "a"]);
     assert!(oci.names().is_empty());
 }
+
+/// faccessat2 is Linux 5.8; access(2)'s own call looks as well where the ids are the same.
+#[test]
+fn a_command_is_looked_for_without_faccessat2_too() {
+    let oci = Oci::new(&["no-such-command"]);
+    std::thread::scope(|scope| {
+        let run = || {
+            let filter = sys::seccomp::answer(&[libc::SYS_faccessat2], rustix::io::Errno::NOSYS);
+            sys::seccomp::install(&filter).unwrap();
+            oci.fails(1, &["executable file not found in $PATH"], &["create", "a"]);
+            oci.configure(|_| {}, &["sh", "-c", "echo works"]);
+            assert_eq!(oci.ok(&["run", "a"]), "works\n");
+        };
+        scope.spawn(run).join().unwrap();
+    });
+    assert!(oci.names().is_empty());
+}
