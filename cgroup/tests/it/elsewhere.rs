@@ -113,5 +113,9 @@ fn v1_alone() {
     let mut limits = Limits::default();
     limits.unified.insert("memory.high".into(), "1".into());
     let error = group.apply(&limits).unwrap_err().to_string();
-    assert!(error.starts_with("unified[\"memory.high\"]: cgroup v2 is not mounted"), "{error}");
+    assert!(
+        error.starts_with("unified[\"memory.high\"]: ")
+            && error.contains("cgroup v2 is not mounted"),
+        "{error}"
+    );
 }

@@ -14,12 +14,15 @@ fn all_processes_of_nested_groups_are_killed_and_all_groups_removed() {
     let group = TestGroup::of(&hierarchies, "nested");
     let path = group.location.to_string();
     let path = path.lines().next().unwrap().rsplit(':').next().unwrap();
-    let inner = hierarchies.locate(&format!("{path}/a/b")).unwrap();
-    let inner = TestGroup { group: hierarchies.create(&inner).unwrap(), location: inner };
+    // Both without groups below them: v2 has processes in no others.
+    let [inner, other] = ["a/b", "c"].map(|below| {
+        let location = hierarchies.locate(&format!("{path}/{below}")).unwrap();
+        TestGroup { group: hierarchies.create(&location).unwrap(), location }
+    });
     // Each leaves its parent, and its session, and starts more.
     let script =
         "for i in 1 2 3; do setsid sh -c 'while :; do sleep 0.01; done' > /dev/null 2>&1 & done";
-    assert!(group.succeeds(script));
+    assert!(other.succeeds(script));
     assert!(inner.succeeds(script));
     until("they run", || group.processes().unwrap().len() >= 6);
     assert!(inner.processes().unwrap().len() >= 3);

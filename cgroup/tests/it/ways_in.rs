@@ -87,14 +87,16 @@ fn a_busy_parent_is_told() {
     let below = parent.location.to_string();
     let below = below.lines().next().unwrap().rsplit(':').next().unwrap();
     let inner = TestGroup::at(&hierarchies, &format!("{below}/inner"));
-    let pids = cgroup::Limits { pids: Some(5), ..cgroup::Limits::default() };
-    match inner.apply(&pids) {
+    // Not one that can be counted for threads, which such a group can hand on.
+    let mut memory = cgroup::Limits::default();
+    memory.memory.limit = Some(64 << 20);
+    match inner.apply(&memory) {
         Ok(()) => assert!(!hierarchies.is_unified()),
         Err(error) => {
             let error = error.to_string();
             assert!(hierarchies.is_unified(), "{error}");
             assert!(
-                error.starts_with("pids.limit needs the cgroup controller \"pids\""),
+                error.starts_with("memory.limit needs the cgroup controller \"memory\""),
                 "{error}"
             );
             assert!(error.contains("start from another group"), "{error}");

@@ -148,7 +148,7 @@ fn a_hook_that_is_not_there_or_does_not_end_is_said() {
     assert!(error.starts_with("error running createRuntime hook #0: /no/such/hook: "), "{error}");
     assert!(error.contains("No such file"), "{error}");
     let mut config = script("exit 0");
-    let mut slow = shell("echo slow; sleep 1000");
+    let mut slow = shell("echo slow; exec sleep 1000");
     slow["timeout"] = json!(1);
     config["hooks"] = json!({"prestart": [slow]});
     let error = bundle.prepared(config).create().unwrap_err().to_string();

@@ -65,7 +65,6 @@ fn what_has_no_meaning_is_named() {
         ("/linux/namespaces/0", json!({"type": "user"}), "linux.uidMappings"),
         ("/linux/namespaces/0", json!({"type": "mount", "path": "/x"}), "/x"),
         ("/hooks", json!({"prestart": [{"path": "x"}]}), "hooks.prestart[0].path"),
-        ("/process/apparmorProfile", json!("x"), "process.apparmorProfile"),
         ("/process/selinuxLabel", json!("x"), "process.selinuxLabel"),
         (
             "/process/rlimits",
@@ -112,4 +111,11 @@ fn a_step_that_fails_says_which_mount_it_was_and_what_the_kernel_said() {
     let error = run(config).unwrap_err().to_string();
     assert!(error.contains("the tmpfs file system on /tmp (size=nonsense)"), "{error}");
     assert!(error.contains("the kernel says"), "{error}");
+}
+
+/// Where there is AppArmor, by the kernel: it knows no such profile.
+#[test]
+fn a_profile_that_there_is_not_is_named() {
+    let error = run(changed("/process/apparmorProfile", json!("no-such"))).unwrap_err().to_string();
+    assert!(error.contains("process.apparmorProfile"), "{error}");
 }

@@ -358,10 +358,11 @@ fn jobs_of_a_shell() {
     // In the background it stops when it wants the terminal.
     user.press(&format!("{program} attach box &\r"));
     user.expect("42> ");
-    user.press("sleep 0.5\r");
-    user.expect("42> ");
-    user.press("jobs\r");
-    user.expect("Stopped");
+    wait_until("it stops", || {
+        user.press("jobs\r");
+        std::thread::sleep(Duration::from_millis(200));
+        user.text().contains("Stopped")
+    });
     user.press("fg\r");
     user.press("exit 5\r");
     user.expect("You have stopped jobs");
