@@ -273,8 +273,18 @@ fn enable(dir: &Dir, controllers: &[&str]) -> Option<(PathBuf, io::Error)> {
             controllers.iter().copied().filter(|name| !lists(&on, name)).collect();
         let words: Vec<String> = missing.iter().map(|name| format!("+{name}")).collect();
         // All by one write: each costs the kernel a pass over the tree. One that is refused refuses all.
-        if words.is_empty() || above.write_raw(FILE, &words.join(" ")).is_ok() {
+        if words.is_empty() {
             continue;
+        }
+        match above.write_raw(FILE, &words.join(" ")) {
+            Ok(()) => continue,
+            // It has processes. One by one those that threads can be counted by would be taken, and no process could be
+            // in the groups below any more (cgroup-v2.rst, "Threads": "domain invalid").
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::BUSY) => {
+                refused.get_or_insert((above.file(FILE), error));
+                continue;
+            }
+            Err(_) => {}
         }
         for word in &words {
             if let Err(error) = above.write_raw(FILE, word) {
