@@ -187,7 +187,8 @@ pub fn start_time(pid: Pid) -> Option<u64> {
 pub fn find(pid: Pid, start: u64) -> Result<Option<OwnedFd>, Errno> {
     let pidfd = match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
         Ok(pidfd) => pidfd,
-        Err(Errno::SRCH) => return Ok(None),
+        // EINVAL: it is just going (Linux before 6.15), or the number is by now that of a thread.
+        Err(Errno::SRCH | Errno::INVAL) => return Ok(None),
         Err(errno) => return Err(errno),
     };
     // The descriptor is of the process that now has the number; is that the one that was meant?
