@@ -89,7 +89,8 @@ impl Group {
         for pid in self.processes()? {
             match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
                 Ok(fd) => opened.push((pid, fd)),
-                Err(Errno::SRCH) => {}
+                // EINVAL: it is just going (Linux before 6.15).
+                Err(Errno::SRCH | Errno::INVAL) => {}
                 Err(errno) => {
                     let number = pid.as_raw_nonzero().to_string();
                     return Err(Error::io("opening a descriptor of the process", number)(
