@@ -1,17 +1,28 @@
 //! Runs a command under a filter: `under-filter FILTER.json COMMAND ARGUMENTS…` (as root, or with
-//! `no_new_privs`). The filter is the specification's `linux.seccomp`.
+//! `no_new_privs`). The filter is the specification's `linux.seccomp`. Without arguments a shell learns that it
+//! may not make directories.
 
 use std::error::Error;
+use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use seccomp_oci::{Arch, Filter};
 
+const FILTER: &[u8] = br#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+    {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}]}"#;
+const COMMAND: [&str; 3] = ["sh", "-c", "! mkdir /tmp/under-filter"];
+
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args_os().skip(1);
-    let usage = "usage: under-filter FILTER.json COMMAND ARGUMENTS…";
-    let (file, command) = (arguments.next().ok_or(usage)?, arguments.next().ok_or(usage)?);
-    let filter: Filter = serde_json::from_slice(&std::fs::read(file)?)?;
+    let (filter, command) = match arguments.next() {
+        Some(file) => (std::fs::read(file)?, arguments.collect::<Vec<_>>()),
+        None => (FILTER.to_vec(), COMMAND.map(OsString::from).to_vec()),
+    };
+    let Some((command, arguments)) = command.split_first() else {
+        return Err("usage: under-filter FILTER.json COMMAND ARGUMENTS…".into());
+    };
+    let filter: Filter = serde_json::from_slice(&filter)?;
     let machine = Arch::native().ok_or("this machine has no name in filters")?;
     let compiled = seccomp_oci::compile(&filter, machine)?;
     let program = compiled.program;
