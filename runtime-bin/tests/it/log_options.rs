@@ -15,12 +15,16 @@ fn loaded() -> Root {
 
 const DRIVERS: [&str; 2] = ["local", "json-file"];
 
+/// Starts `box` with a log of this kind.
+fn run_with(root: &Root, driver: &str, options: &[&str], script: &str) {
+    let start = ["run", "-d", "--name", "box", "--log-driver", driver];
+    root.ok([&start[..], options, &["busybox", "sh", "-c", script]].concat());
+}
+
 /// Starts `box` with a log of so many bytes and files.
 fn run(root: &Root, driver: &str, size: &str, files: &str, script: &str) {
     let (size, files) = (format!("max-size={size}"), format!("max-file={files}"));
-    let options = ["run", "-d", "--name", "box", "--log-driver", driver];
-    let limits = ["--log-opt", &size, "--log-opt", &files];
-    root.ok([&options[..], &limits, &["busybox", "sh", "-c", script]].concat());
+    run_with(root, driver, &["--log-opt", &size, "--log-opt", &files], script);
 }
 
 /// The newest file of the log of `box`. `inspect` names it where others can read it.
@@ -121,18 +125,7 @@ fn both_forms_show_the_same() {
     let root = loaded();
     let script = "echo one; echo two >&2; printf 'a\\tb\\n\\n'; printf end";
     for driver in DRIVERS {
-        root.ok([
-            "run",
-            "-d",
-            "--name",
-            "box",
-            "--log-driver",
-            driver,
-            "busybox",
-            "sh",
-            "-c",
-            script,
-        ]);
+        run_with(&root, driver, &[], script);
         root.wait_for_exit("box");
         root.ok(["start", "box"]);
         root.wait_for_exit("box");
@@ -166,18 +159,7 @@ fn a_log_whose_writer_was_killed_goes_on() {
     let root = loaded();
     for driver in DRIVERS {
         let script = "echo run; exec sleep 1000";
-        root.ok([
-            "run",
-            "-d",
-            "--name",
-            "box",
-            "--log-driver",
-            driver,
-            "busybox",
-            "sh",
-            "-c",
-            script,
-        ]);
+        run_with(&root, driver, &[], script);
         wait_until("its output", || root.call(["logs", "box"]).stdout == "run\n");
         root.ok(["kill", "box"]);
         root.wait_for_exit("box");
