@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::process::Signal;
-use rustix::termios::{Winsize, isatty, tcgetwinsize};
+use rustix::termios::isatty;
 use sys::process::SignalFd;
 
 use crate::detach::Matcher;
@@ -48,11 +48,6 @@ pub(crate) fn hold_signals() -> Result<(), Error> {
     // They stay blocked when the descriptor is closed; a later one reads what is pending.
     let held = SignalFd::new(&passed_on());
     held.map(drop).map_err(|errno| Error::system("open a descriptor for", "signals", errno))
-}
-
-/// The size of the first of `terminals` that is one: what a process's pseudoterminal should have.
-pub(crate) fn window_size(terminals: &[BorrowedFd<'_>]) -> Option<Winsize> {
-    terminals.iter().find_map(|fd| tcgetwinsize(fd).ok())
 }
 
 /// The caller's three descriptors.
@@ -225,7 +220,9 @@ impl<'a> Client<'a> {
 
     /// Gives the process's terminal the size of the caller's; the kernel tells the process.
     fn resize(&mut self) {
-        if let Some(size) = window_size(&self.window).filter(|_| self.session.has_terminal()) {
+        if let Some(size) =
+            oci_runtime::window_size(&self.window).filter(|_| self.session.has_terminal())
+        {
             self.outgoing.push_back(FromClient::from(size).encode());
         }
     }

@@ -3,13 +3,13 @@
 use std::os::fd::AsFd;
 
 use image_store::{Digest, Mounted, Store};
-use oci_runtime::spec::{BoxBuilder, Process};
+use oci_runtime::spec::Process;
 use oci_runtime::{Prepared, Stdio};
 use overlay::Overlay;
 use rustix::fs::{Mode, OFlags};
 
 use crate::dir::{Dir, Root};
-use crate::{Container, Error, attach, etc, group, seccomp, shared, spec, volumes};
+use crate::{Container, Error, etc, group, seccomp, shared, spec, volumes};
 
 /// Mounts what a container's image needs to be mounted, for as long as the value lives: its index, if it has one. It
 /// comes before [`mount`], and outlives what that mounts.
@@ -88,9 +88,5 @@ pub(crate) fn prepare(
 
 /// Gives a process's terminal the size of the starter's.
 pub(crate) fn set_size(process: &mut Process) {
-    let size = attach::window_size(&[std::io::stdout().as_fd(), std::io::stdin().as_fd()]);
-    if let Some(size) = size.filter(|_| process.terminal() == Some(true)) {
-        let size = BoxBuilder::default().height(size.ws_row).width(size.ws_col).build();
-        process.set_console_size(size.ok());
-    }
+    oci_runtime::set_size(process, &[std::io::stdout().as_fd(), std::io::stdin().as_fd()]);
 }

@@ -6,7 +6,7 @@ use oci_spec::runtime as oci;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::Signal;
-use rustix::termios::{OptionalActions, Termios};
+use rustix::termios::{OptionalActions, Termios, Winsize};
 use sys::process::SignalFd;
 
 use crate::{Error, Exit, Running};
@@ -34,11 +34,16 @@ const PASSED: [Signal; 15] = [
 /// Bytes copied at once.
 const CHUNK: usize = 32 << 10;
 
-/// Gives the terminal of a process that is waited for the size of the caller's, where the caller has one: so
-/// the program finds it when it begins.
-pub fn set_size(process: &mut oci::Process) {
+/// The size of the first of `terminals` that is one: what a process's pseudoterminal should have.
+pub fn window_size(terminals: &[BorrowedFd<'_>]) -> Option<Winsize> {
+    terminals.iter().find_map(|fd| rustix::termios::tcgetwinsize(fd).ok())
+}
+
+/// Gives a process's terminal the size of the first of `terminals` that is one, those of the caller: so the program
+/// finds it when it begins.
+pub fn set_size(process: &mut oci::Process, terminals: &[BorrowedFd<'_>]) {
     if process.terminal() == Some(true)
-        && let Ok(size) = rustix::termios::tcgetwinsize(rustix::stdio::stdin())
+        && let Some(size) = window_size(terminals)
     {
         let size = oci::BoxBuilder::default().height(size.ws_row).width(size.ws_col).build();
         process.set_console_size(size.ok());
@@ -127,7 +132,7 @@ impl Terminal {
     /// Gives the process's terminal the size of the caller's.
     fn resize(&self) {
         // A caller without a terminal has no size to give.
-        if let Ok(size) = rustix::termios::tcgetwinsize(rustix::stdio::stdin()) {
+        if let Some(size) = window_size(&[rustix::stdio::stdin()]) {
             let _ = rustix::termios::tcsetwinsize(&self.master, size);
         }
     }

@@ -106,7 +106,7 @@ pub use create::Making;
 pub use error::{CommandProblem, Error};
 pub use exec::PreparedExec;
 pub use features::features;
-pub use foreground::{set_size, wait as wait_in_foreground};
+pub use foreground::{set_size, wait as wait_in_foreground, window_size};
 pub use home::Home;
 pub use hooks::{HookKind, Hooks};
 pub use inside::{View, mount_into, unmount_from};

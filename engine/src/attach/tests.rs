@@ -348,7 +348,12 @@ fn a_terminal_is_restored_after_sigterm() {
 
 #[test]
 fn the_window_has_the_size_of_the_users() {
-    let size = |rows, cols| Winsize { ws_row: rows, ws_col: cols, ws_xpixel: 0, ws_ypixel: 0 };
+    let size = |rows, cols| rustix::termios::Winsize {
+        ws_row: rows,
+        ws_col: cols,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
     let (user, terminal) = pty();
     tcsetwinsize(&user, size(33, 101)).unwrap();
     let mut user = std::fs::File::from(user);

@@ -76,7 +76,7 @@ fn configuration(
     }
     if let Some(mut process) = spec.process().clone() {
         if !detached {
-            oci_runtime::set_size(&mut process);
+            oci_runtime::set_size(&mut process, &[std::io::stdin().as_fd()]);
         }
         let env = descriptors::listen_env();
         if !env.is_empty() {

@@ -35,7 +35,7 @@ pub(crate) fn exec(context: &Context, args: ExecArgs, preserved: u32) -> anyhow:
         _ => {}
     }
     if !args.detach {
-        oci_runtime::set_size(&mut process);
+        oci_runtime::set_size(&mut process, &[std::io::stdin().as_fd()]);
     }
     let Some((pid, pidfd)) = container.process()? else {
         container.allows_exec(args.ignore_paused)?;
