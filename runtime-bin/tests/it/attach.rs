@@ -387,7 +387,11 @@ fn a_policy_in_the_foreground() {
     assert_eq!(root.wait_for_exit("box"), 3);
     assert_eq!(root.inspect("box")["RestartCount"], 2);
     root.ok(["run", "-d", "--restart", "always", "--name", "waits", "busybox", "false"]);
-    wait_until("a pause", || status(&root, "waits") == "restarting");
+    // The first pauses are shorter than a start of `attach` on a slow machine: each is twice the one before.
+    wait_until("a long pause", || {
+        let times = root.inspect("waits")["RestartCount"].as_u64();
+        times >= Some(5) && status(&root, "waits") == "restarting"
+    });
     root.fails(1, &["cannot attach to a restarting container"], ["attach", "waits"]);
     root.ok(["rm", "-f", "waits"]);
 }
