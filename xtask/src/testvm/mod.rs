@@ -22,6 +22,7 @@ mod queue;
 mod report;
 #[cfg(test)]
 mod tests;
+mod traces;
 
 use std::fs;
 use std::path::{Path, PathBuf};
