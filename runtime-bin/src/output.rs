@@ -1,6 +1,6 @@
 //! What the program says.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 use anyhow::Context;
 
@@ -42,9 +42,23 @@ fn sentence(error: &anyhow::Error) -> String {
 
 /// Text from outside, for one line of a terminal: control characters are escaped.
 pub(crate) fn printable(text: &str) -> String {
+    escaped(text, |_| false)
+}
+
+/// Text of several lines that has words of an image or a container in it, as it is for programs. On a terminal control
+/// characters are escaped: an image must not move the cursor there, or change the terminal's settings.
+pub(crate) fn as_read(text: String) -> String {
+    match io::stdout().is_terminal() {
+        true => escaped(&text, |c| matches!(c, '\n' | '\t')),
+        false => text,
+    }
+}
+
+/// With control characters escaped, but for those that are kept.
+fn escaped(text: &str, kept: impl Fn(char) -> bool) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() {
+        if c.is_control() && !kept(c) {
             shown.extend(c.escape_default());
         } else {
             shown.push(c);

@@ -22,6 +22,7 @@ mod queue;
 mod report;
 #[cfg(test)]
 mod tests;
+mod traces;
 
 use std::collections::VecDeque;
 use std::fs;
