@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal, Write};
 
 use anyhow::Context;
 
+use crate::causes;
 use crate::log::{self, Level};
 
 /// Writes to standard output, at once. Where nobody reads any more (`| head`), quietly nothing.
@@ -28,16 +29,7 @@ pub(crate) fn tell(message: &str) {
 
 /// An error with its causes, on one line. A cause that the text before it has already is left out.
 fn sentence(error: &anyhow::Error) -> String {
-    let mut text = String::new();
-    for cause in error.chain() {
-        let cause = printable(&cause.to_string());
-        if text.is_empty() {
-            text = cause;
-        } else if !text.contains(&cause) {
-            text = format!("{text}: {cause}");
-        }
-    }
-    text
+    causes::joined(error.chain().map(|cause| printable(&cause.to_string())))
 }
 
 /// Text from outside, for one line of a terminal: control characters are escaped.
