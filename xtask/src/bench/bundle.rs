@@ -8,52 +8,51 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use super::{Built, Options};
-use crate::images::Format;
 use crate::sh;
 
 /// The image whose root all containers of the benchmark have; its program `true` does nothing.
-pub(super) const IMAGE: &str = "busybox";
+pub(crate) const IMAGE: &str = "busybox";
 
 /// What all containers but those that stay run.
-pub(super) const PROGRAM: &str = "/bin/true";
+pub(crate) const PROGRAM: &str = "/bin/true";
 
 /// Bundles, and what is in them.
-pub(super) struct Bundles {
+pub(crate) struct Bundles {
     /// The engine's store, with [`IMAGE`].
-    pub(super) store: PathBuf,
-    pub(super) rootfs: PathBuf,
+    pub(crate) store: PathBuf,
+    pub(crate) rootfs: PathBuf,
     /// Namespaces and mounts alone.
-    pub(super) plain: PathBuf,
+    pub(crate) plain: PathBuf,
     /// With masks, capabilities and filter; the program ends at once.
-    pub(super) run: Pair,
+    pub(crate) run: Pair,
     /// The same with a program that stays.
-    pub(super) stay: Pair,
+    pub(crate) stay: Pair,
     /// The floor's options for the groups that the engine's container had, and for what it saw of them. `{}` is the
     /// run's number.
-    pub(super) groups: Vec<String>,
-    pub(super) group_mounts: Vec<String>,
-    /// The floor's options for the rest of `full`.
-    pub(super) limits: Vec<String>,
+    pub(crate) groups: Vec<String>,
+    pub(crate) group_mounts: Vec<String>,
+    /// The floor's options for masked and read-only paths.
+    pub(crate) masks: Vec<String>,
+    /// The engine's program.
+    program: PathBuf,
 }
 
 /// A bundle with a cgroup and its namespace, and the same without, for those who make none on this machine.
-pub(super) struct Pair {
-    pub(super) full: String,
-    pub(super) no_cgroup: String,
+pub(crate) struct Pair {
+    pub(crate) full: String,
+    pub(crate) no_cgroup: String,
 }
 
 impl Bundles {
-    /// Makes all of it below `dir`.
-    pub(super) fn new(options: &Options, built: &Built, dir: &Path) -> Result<Bundles> {
+    /// Makes all of it below `dir`, by the engine `program` and from [`IMAGE`]'s archive.
+    pub(crate) fn new(program: &Path, archive: &Path, dir: &Path) -> Result<Bundles> {
         fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
         let (store, rootfs) = (dir.join("store"), dir.join("rootfs"));
         let engine = || {
-            let mut command = Command::new(&built.program);
+            let mut command = Command::new(program);
             command.arg("--root").arg(&store);
             command
         };
-        let archive = options.image(IMAGE, Format::DockerLegacy);
         sh::output(engine().args(["load", "-q", "-i"]).arg(archive))?;
         let id = sh::text(engine().args(["run", "-d", IMAGE, "sleep", "3600"]))?;
         let id = id.trim();
@@ -66,13 +65,11 @@ impl Bundles {
         let group_mounts = group_mounts(&fs::read_to_string(own.join("mounts"))?);
         export(engine().args(["export", id]), &rootfs)?;
         sh::output(engine().args(["rm", "-f", id]))?;
-        let filter = dir.join("filter");
-        fs::write(&filter, sh::output(&mut Command::new(&built.filter))?)?;
-        let mut limits = vec!["--restrict".to_owned(), "--filter".to_owned(), text_of(&filter)];
+        let mut masks = Vec::new();
         for (option, field) in [("--mask", "maskedPaths"), ("--read-only", "readonlyPaths")] {
             for path in config["linux"][field].as_array().into_iter().flatten() {
                 let path = path.as_str().unwrap_or_default();
-                limits.extend([option.to_owned(), path.to_owned()]);
+                masks.extend([option.to_owned(), path.to_owned()]);
             }
         }
         let write = |name: &str, change: &dyn Fn(&mut Value)| -> Result<PathBuf> {
@@ -115,19 +112,20 @@ impl Bundles {
             rootfs,
             groups,
             group_mounts,
-            limits,
+            masks,
+            program: program.to_owned(),
         })
     }
 
     /// A verb of the engine's, on the store.
-    pub(super) fn engine(&self, built: &Built, words: &[&str]) -> Vec<String> {
-        let start = [text_of(&built.program), "--root".to_owned(), text_of(&self.store)];
+    pub(crate) fn engine(&self, words: &[&str]) -> Vec<String> {
+        let start = [text_of(&self.program), "--root".to_owned(), text_of(&self.store)];
         start.into_iter().chain(words.iter().map(|&word| word.to_owned())).collect()
     }
 }
 
 /// A path of the benchmark's own, which is UTF-8.
-pub(super) fn text_of(path: &Path) -> String {
+pub(crate) fn text_of(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
@@ -154,7 +152,7 @@ fn export(command: &mut Command, into: &Path) -> Result<()> {
 
 /// The floor's options for the groups of a container's process, whose `/proc/PID/cgroup` this is, or for others beside
 /// them: as `name` names them.
-pub(super) fn groups(own: &str, name: impl Fn(&str) -> String) -> Result<Vec<String>> {
+pub(crate) fn groups(own: &str, name: impl Fn(&str) -> String) -> Result<Vec<String>> {
     let table = fs::read_to_string("/proc/self/mounts").context("cannot read /proc/self/mounts")?;
     let caller =
         fs::read_to_string("/proc/self/cgroup").context("cannot read /proc/self/cgroup")?;

@@ -22,7 +22,7 @@ pub(super) fn run(site: &Site<'_>) -> Result<Vec<Measured>> {
         let plan = steps(&create, &start, &delete);
         entries.push(Entry::of_plan(BUNDLE, runtime.name, place, plan).note(note));
     }
-    let own = |words: &[&str]| site.bundles.engine(site.built, words);
+    let own = |words: &[&str]| site.bundles.engine(words);
     let create = own(&["create", "--name", "steps-{}", IMAGE, PROGRAM]);
     let plan = steps(&create, &own(&["start", "-a", "steps-{}"]), &own(&["rm", "steps-{}"]));
     entries.push(Entry::of_plan(OF_IMAGE, "runtime-bin", Place::Ours, plan).note("start -a, rm"));

@@ -35,7 +35,7 @@ pub(super) fn run(site: &Site<'_>) -> Result<Vec<Measured>> {
         entries
             .push(Entry::new(BUNDLE, &format!("{} exec", runtime.name), place, &words).note(note));
     }
-    let own = |words: &[&str]| site.bundles.engine(site.built, words);
+    let own = |words: &[&str]| site.bundles.engine(words);
     cleanup.later(own(&["rm", "-f", NAME]));
     site.watch
         .once(&Plan::of(&refs(&own(&["run", "-d", "--name", NAME, IMAGE, "sleep", "3600"]))))?;
@@ -69,7 +69,7 @@ fn floor(site: &Site<'_>, runtime: &Runtime) -> Result<Vec<Entry>> {
     let groups = bundle::groups(&own, str::to_owned)?.into_iter();
     let groups: Vec<String> =
         groups.map(|word| if word == "--cpuset" { "--cgroup1".to_owned() } else { word }).collect();
-    let all = [&groups[..], &site.bundles.limits];
+    let all = [&groups[..], &site.limits];
     let words = site.floor(&["exec"], &all, &[&pid, PROGRAM]);
     let mut entries = vec![Entry::new(BUNDLE, "the floor", Place::Floor, &words)];
     if let Some(nsenter) = site.peer("nsenter") {

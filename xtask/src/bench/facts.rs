@@ -72,7 +72,7 @@ pub(super) fn machine() -> Result<String> {
 }
 
 /// Which cgroups there are, by the table of mounts.
-fn cgroups(mounts: &str) -> String {
+pub(crate) fn cgroups(mounts: &str) -> String {
     let of =
         |kind: &str| mounts.lines().filter(|line| line.split(' ').nth(2) == Some(kind)).count();
     match (of("cgroup"), of("cgroup2")) {

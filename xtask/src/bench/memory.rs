@@ -43,7 +43,7 @@ pub(super) fn run(site: &Site<'_>) -> Result<Table> {
         let entry = Entry::new("", &format!("{} run", runtime.name), Place::Peer, &words);
         entries.push((entry.note(note), None));
     }
-    let own = |words: &[&str]| site.bundles.engine(site.built, words);
+    let own = |words: &[&str]| site.bundles.engine(words);
     let words = own(&["run", "--rm", IMAGE, PROGRAM]);
     let entry = Entry::new("", "runtime-bin run --rm", Place::Ours, &words);
     entries.push((entry, Some(ours(site)?)));
@@ -86,7 +86,7 @@ pub(super) fn run(site: &Site<'_>) -> Result<Table> {
 }
 
 fn ours(site: &Site<'_>) -> Result<Stays> {
-    let own = |words: &[&str]| site.bundles.engine(site.built, words);
+    let own = |words: &[&str]| site.bundles.engine(words);
     stays(site, |name| own(&["run", "-d", "--name", name, IMAGE, "sleep", "3600"]), own)
 }
 

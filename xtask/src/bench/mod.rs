@@ -4,10 +4,10 @@
 //! Starts are timed by a lean program (`stopwatch.rs`), beside the floor: what the system calls of the same container
 //! take alone (ns-core/examples/floor.rs).
 
-mod bundle;
+pub(crate) mod bundle;
 mod create;
 mod exec;
-mod facts;
+pub(crate) mod facts;
 mod load;
 mod measure;
 mod memory;

@@ -46,14 +46,14 @@ pub(super) fn run(site: &Site<'_>) -> Result<Table> {
 /// Name, words, note, and whether it takes a hundred times as long.
 fn commands(site: &Site<'_>) -> Vec<(String, Vec<String>, String, bool)> {
     let bundles = &site.bundles;
-    let all = [&bundles.groups[..], &bundles.group_mounts, &bundles.limits];
+    let all = [&bundles.groups[..], &bundles.group_mounts, &site.limits];
     let words = site.floor(&["run"], &all, &[&text_of(&bundles.rootfs), PROGRAM]);
     let mut commands = vec![("the floor".to_owned(), words, String::new(), false)];
     for runtime in &site.runtimes {
         let (words, note) = runtime.make(&["run"], &bundles.run, "at-once-{}");
         commands.push((format!("{} run", runtime.name), words, note.to_owned(), false));
     }
-    let words = bundles.engine(site.built, &["run", "--rm", IMAGE, PROGRAM]);
+    let words = bundles.engine(&["run", "--rm", IMAGE, PROGRAM]);
     commands.push(("runtime-bin run --rm".to_owned(), words, String::new(), false));
     for engine in site.engines() {
         if let Some(words) = engine.run(&[], &[PROGRAM]) {

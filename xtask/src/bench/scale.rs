@@ -60,7 +60,7 @@ pub(super) fn run(site: &Site<'_>) -> Result<Table> {
 }
 
 fn ways(site: &Site<'_>) -> Vec<Way> {
-    let own = |words: &[&str]| site.bundles.engine(site.built, words);
+    let own = |words: &[&str]| site.bundles.engine(words);
     let mut ways = vec![Way {
         name: "runtime-bin".to_owned(),
         start: own(&["run", "-d", "--name", "many-{}", IMAGE, "sleep", "3600"]),
@@ -110,7 +110,7 @@ fn measure(site: &Site<'_>, way: &Way, count: usize) -> Result<Vec<String>> {
 
 /// The private memory of all supervising processes, the mean, MB.
 fn stays(site: &Site<'_>) -> Result<f64> {
-    let words = |words: &[&str]| site.bundles.engine(site.built, words);
+    let words = |words: &[&str]| site.bundles.engine(words);
     let text =
         |words: Vec<String>| sh::text(std::process::Command::new(&words[0]).args(&words[1..]));
     let ids = text(words(&["ps", "-q"]))?;

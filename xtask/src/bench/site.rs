@@ -1,6 +1,7 @@
 //! Where starts are measured: the bundles, the stopwatch, and the programs that make containers of them.
 
 use std::cell::OnceCell;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -113,6 +114,8 @@ pub(super) struct Site<'a> {
     pub(super) options: &'a Options,
     pub(super) built: &'a Built,
     pub(super) bundles: Bundles,
+    /// The floor's options for capabilities, filter and masks.
+    pub(super) limits: Vec<String>,
     pub(super) watch: Stopwatch,
     /// This workspace's first, then those that are installed.
     pub(super) runtimes: Vec<Runtime>,
@@ -122,10 +125,16 @@ pub(super) struct Site<'a> {
 impl<'a> Site<'a> {
     pub(super) fn new(options: &'a Options, built: &'a Built) -> Result<Site<'a>> {
         let dir = options.fresh();
-        let bundles = Bundles::new(options, built, &dir)?;
+        let bundles =
+            Bundles::new(&built.program, &options.image(IMAGE, Format::DockerLegacy), &dir)?;
+        let filter = dir.join("filter");
+        fs::write(&filter, sh::output(&mut Command::new(&built.filter))?)?;
+        let mut limits = vec!["--restrict".to_owned(), "--filter".to_owned(), text_of(&filter)];
+        limits.extend(bundles.masks.clone());
         let watch = Stopwatch::new(&built.stopwatch, &options.fresh())?;
         let runtimes = Vec::new();
-        let mut site = Site { options, built, bundles, watch, runtimes, engines: OnceCell::new() };
+        let mut site =
+            Site { options, built, bundles, limits, watch, runtimes, engines: OnceCell::new() };
         site.runtimes = site.find_runtimes();
         Ok(site)
     }

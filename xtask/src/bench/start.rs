@@ -106,7 +106,7 @@ fn bundles(site: &Site<'_>) -> Vec<Entry> {
             NO_CGROUP,
             "the floor",
             Place::Floor,
-            &site.floor(&["run", "--host-cgroups"], &[&bundles.limits], &[&rootfs, PROGRAM]),
+            &site.floor(&["run", "--host-cgroups"], &[&site.limits], &[&rootfs, PROGRAM]),
         ),
         Entry::new(
             NO_CGROUP,
@@ -127,7 +127,7 @@ fn bundles(site: &Site<'_>) -> Vec<Entry> {
             ));
         }
     }
-    let all = [&bundles.groups[..], &bundles.group_mounts, &bundles.limits];
+    let all = [&bundles.groups[..], &bundles.group_mounts, &site.limits];
     let words = site.floor(&["run"], &all, &[&rootfs, PROGRAM]);
     entries.push(Entry::new(FULL, "the floor", Place::Floor, &words));
     let bundle = &bundles.run.full;
@@ -147,10 +147,10 @@ fn engines(site: &Site<'_>) -> Vec<Entry> {
         text_of(&bundles.rootfs),
         text_of(&site.options.scratch.join("overlay-{}")),
     ];
-    let all = [&overlay[..], &bundles.groups, &bundles.group_mounts, &bundles.limits];
+    let all = [&overlay[..], &bundles.groups, &bundles.group_mounts, &site.limits];
     let words = site.floor(&["run"], &all, &["-", PROGRAM]);
     let mut entries = vec![Entry::new(IMAGE_RUN, "the floor", Place::Floor, &words)];
-    let words = bundles.engine(site.built, &["run", "--rm", super::bundle::IMAGE, PROGRAM]);
+    let words = bundles.engine(&["run", "--rm", super::bundle::IMAGE, PROGRAM]);
     entries.push(Entry::new(IMAGE_RUN, "runtime-bin run --rm", Place::Ours, &words));
     for engine in site.engines() {
         if let Some(words) = engine.run(&[], &[PROGRAM]) {
