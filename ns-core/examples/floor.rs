@@ -151,10 +151,7 @@ impl Job {
         let status = wait(pid)?;
         self.remove_groups()?;
         if let Some((_, dir)) = &self.overlay {
-            // The work directory holds one that overlayfs made, without any permission.
-            for name in ["/work/work", "/work", "/upper", "/merged", ""] {
-                fs::remove_dir(format!("{dir}{name}"))?;
-            }
+            fs::remove_dir_all(dir)?;
         }
         Ok(status)
     }
@@ -365,7 +362,8 @@ fn restrict() -> Outcome<()> {
         | CapabilitySet::SYS_CHROOT
         | CapabilitySet::KILL
         | CapabilitySet::AUDIT_WRITE;
-    for capability in (CapabilitySet::all() - kept).iter() {
+    // Names, and not what other bits there may be: those the kernel refuses.
+    for (_, capability) in (CapabilitySet::all() - kept).iter_names() {
         rustix::thread::remove_capability_from_bounding_set(capability)?;
     }
     rustix::thread::set_no_new_privs(true)?;

@@ -80,6 +80,8 @@ impl Bundles {
             let mounts = config["mounts"].as_array_mut().context("it has no mounts")?;
             // The engine's own files.
             mounts.retain(|mount| mount["type"] != "bind");
+            // What remains of it by default is a program for devices, which not every runtime may load everywhere.
+            config["linux"].as_object_mut().and_then(|linux| linux.remove("resources"));
             change(&mut config);
             let bundle = dir.join(name);
             fs::create_dir(&bundle)?;
@@ -136,7 +138,6 @@ fn without_cgroup(config: &mut Value) {
     if let Some(mounts) = config["mounts"].as_array_mut() {
         mounts.retain(|mount| mount["type"] != "cgroup");
     }
-    config["linux"].as_object_mut().and_then(|linux| linux.remove("resources"));
 }
 
 fn export(command: &mut Command, into: &Path) -> Result<()> {
@@ -233,7 +234,7 @@ mod tests {
     fn without_cgroup_nothing_of_it_is_left() {
         let mut config = json!({
             "mounts": [{"type": "cgroup"}, {"type": "proc"}],
-            "linux": {"namespaces": [{"type": "cgroup"}, {"type": "pid"}], "resources": {}},
+            "linux": {"namespaces": [{"type": "cgroup"}, {"type": "pid"}]},
         });
         without_cgroup(&mut config);
         let want = json!({

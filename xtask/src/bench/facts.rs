@@ -61,26 +61,41 @@ pub(super) fn machine() -> Result<String> {
     let kib: u64 = kib.and_then(|kib| kib.parse().ok()).unwrap_or(0);
     let mounts =
         fs::read_to_string("/proc/self/mounts").context("cannot read /proc/self/mounts")?;
+    let own = fs::read_to_string("/proc/self/cgroup").context("cannot read /proc/self/cgroup")?;
+    // A process is in those of v1 too, wherever they are mounted.
+    let hidden = hierarchies(&mounts).0 == 0 && own.lines().count() > 1;
     Ok(format!(
-        "Linux {}, {} processors ({}), {} GiB, {}",
+        "Linux {}, {} processors ({}), {} GiB, {}{}",
         uname.release().to_string_lossy(),
         std::thread::available_parallelism().map_or(1, usize::from),
         model.unwrap_or("unknown"),
         kib.div_ceil(1 << 20),
         cgroups(&mounts),
+        if hidden { " (with v1 out of sight)" } else { "" },
     ))
 }
 
 /// Which cgroups there are, by the table of mounts.
 pub(crate) fn cgroups(mounts: &str) -> String {
-    let of =
-        |kind: &str| mounts.lines().filter(|line| line.split(' ').nth(2) == Some(kind)).count();
-    match (of("cgroup"), of("cgroup2")) {
+    match hierarchies(mounts) {
         (0, 0) => "no cgroups".to_owned(),
         (0, _) => "cgroup v2".to_owned(),
         (old, 0) => format!("{old} hierarchies of cgroup v1"),
         (old, _) => format!("cgroup v2 and {old} hierarchies of v1"),
     }
+}
+
+/// Whether there are some of both versions.
+pub(super) fn has_both_cgroups(mounts: &str) -> bool {
+    let (old, new) = hierarchies(mounts);
+    old > 0 && new > 0
+}
+
+/// How many there are of v1 and of v2.
+fn hierarchies(mounts: &str) -> (usize, usize) {
+    let of =
+        |kind: &str| mounts.lines().filter(|line| line.split(' ').nth(2) == Some(kind)).count();
+    (of("cgroup"), of("cgroup2"))
 }
 
 /// The first line that a program tells of its version.
@@ -104,5 +119,6 @@ mod tests {
         assert_eq!(cgroups(hybrid), "cgroup v2 and 2 hierarchies of v1");
         assert_eq!(cgroups("cgroup2 /c cgroup2 rw 0 0\n"), "cgroup v2");
         assert_eq!(cgroups(""), "no cgroups");
+        assert!(has_both_cgroups(hybrid) && !has_both_cgroups("cgroup2 /c cgroup2 rw 0 0\n"));
     }
 }

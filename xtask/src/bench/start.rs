@@ -231,13 +231,12 @@ pub(super) fn picture(measured: &[Measured], machine: &str) -> String {
     svg::draw("From the command to the end of a program that does nothing", &panels, machine)
 }
 
-/// Why a peer does not go here, in short: the last line that it said.
+/// Why a peer does not go here, in short: its status and what it said.
 fn reason(error: &anyhow::Error) -> String {
-    let text = format!("{error:#}");
-    let last = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
-    let short: String =
-        last.chars().rev().take(100).collect::<Vec<_>>().into_iter().rev().collect();
-    format!("does not go here: {}", short.replace('|', "/"))
+    let text = format!("{error:#}").replace(['\n', '|'], " ");
+    let said = text.split_once(" failed with ").map_or(&text[..], |(_, said)| said);
+    let short: String = said.chars().take(110).collect();
+    format!("does not go here: {short}")
 }
 
 #[cfg(test)]
@@ -252,7 +251,7 @@ mod tests {
             series.push(Taken { wall, cpu: wall / 2.0, memory: 1.0 });
             vec![series]
         });
-        let series = series.ok_or_else(|| anyhow::anyhow!("`x` failed\nno | here"));
+        let series = series.ok_or_else(|| anyhow::anyhow!("`x` failed with status 1: no | here"));
         Measured { entry, series }
     }
 
@@ -271,6 +270,6 @@ mod tests {
             .collect();
         assert!(rows[5].contains("| o | 3.00 | 3.00 | 1.50 | 1.0 | 1.50 | 1.00 | |"), "{text}");
         assert!(rows[6].contains("| p | 6.00 | 6.00 | 3.00 | 1.0 | 3.00 | 2.00 | |"), "{text}");
-        assert!(rows[7].contains("| – | – | does not go here: no / here |"), "{text}");
+        assert!(rows[7].contains("| – | – | does not go here: status 1: no here |"), "{text}");
     }
 }

@@ -18,7 +18,8 @@ configuration and does nothing: what `strace -f` counts, the smallest of three r
 again, and fails where there are more; `cargo xtask budget --write` writes this file. A time drifts with the
 machine and its neighbours, a count does not.
 
-`create` has the calls of the container's process after `start` too, and `run -d` those of the supervisor to the end.
+`oci` is runtime-oci, the others are runtime-bin's. `oci create` has the calls of the container's process after `oci start`
+too, and `run -d` those of the supervisor to the end.
 Programs are static ones.
 ";
 

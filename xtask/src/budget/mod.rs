@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::bench::bundle::{Bundles, IMAGE};
-use crate::bench::facts;
+use crate::bench::{self, facts};
 use crate::images::{self, Format};
 use crate::{apt, sh};
 use count::Counter;
@@ -70,7 +70,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let dir = target.join("budget").join(std::process::id().to_string());
     let counted = count(&programs, &pictures, &dir);
     if dir.exists() {
-        fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}", dir.display()))?;
+        bench::remove(&dir)?;
     }
     let counted = counted?;
     let path = sh::root().join(DOCUMENT);
@@ -114,7 +114,11 @@ fn count(programs: &Path, pictures: &Path, dir: &Path) -> Result<Counted> {
     let archive = pictures.join(format!("{IMAGE}.{}.tar", Format::DockerLegacy.name()));
     let bundles = Bundles::new(&engine, &archive, dir)?;
     let counter = Counter { bundles: &bundles, runtime: &runtime, dir };
-    counter.all()
+    let counted = counter.all();
+    if counted.is_err() {
+        counter.clean_up();
+    }
+    counted
 }
 
 /// Says what differs; more than the budget is an error.
