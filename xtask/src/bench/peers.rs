@@ -104,7 +104,8 @@ impl Peer {
         // Its daemon has no bridge; and a network takes time.
         command.args(["run", "--rm", "--network", "none"]);
         if self == Peer::Podman {
-            // Its own ones need CAP_SYS_RESOURCE.
+            // Its own ones need CAP_SYS_RESOURCE, and a controller that cgroup v2 need not have.
+            command.arg("--pids-limit=-1");
             command.args(["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024"]);
         }
         command.args(["--entrypoint", program, image]);

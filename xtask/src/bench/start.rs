@@ -10,9 +10,9 @@ use super::table::Table;
 /// What the entries do alike. All have new namespaces (PID, mount, IPC, UTS, network), proc, /dev, devpts, sysfs, mqueue,
 /// shm, and pivot_root.
 const PLAIN: &str = "namespaces and mounts";
-const NO_CGROUP: &str = "with seccomp, masks, capabilities";
-const FULL: &str = "and with cgroups";
-const IMAGE_RUN: &str = "of an image, by an engine";
+const NO_CGROUP: &str = "the same, with seccomp, masks and capabilities";
+const FULL: &str = "the same, with a cgroup: an OCI bundle";
+const IMAGE_RUN: &str = "an image, by an engine";
 
 /// Measures all, in turns.
 pub(super) fn run(site: &Site<'_>) -> Result<Vec<Measured>> {

@@ -34,6 +34,9 @@ const ROW: f64 = 24.0;
 const BAR: f64 = 16.0;
 const TITLE: f64 = 34.0;
 const MARGIN: f64 = 16.0;
+/// The first line of text, and what is between a panel's title and its bars.
+const FIRST: f64 = 30.0;
+const GAP: f64 = 10.0;
 
 const STYLE: &str = "
 text { font: 13px system-ui, sans-serif; fill: #24292f }
@@ -49,18 +52,18 @@ text { fill: #e6edf3 } .small { fill: #9da7b3 }
 /// The picture, with a line of small text at its end.
 pub(super) fn draw(title: &str, panels: &[Panel], foot: &str) -> String {
     let rows: usize = panels.iter().map(|panel| panel.bars.len()).sum();
-    let height = MARGIN * 2.0 + TITLE * (panels.len() as f64 + 1.0) + ROW * (rows as f64 + 1.0);
+    let height = FIRST + (TITLE + GAP) * panels.len() as f64 + ROW * (rows as f64 + 1.0) + MARGIN;
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" height=\"{height}\" \
          role=\"img\">\n<title>{title}</title>\n<style>{STYLE}</style>\n",
         title = escape(title),
     );
-    let mut y = MARGIN + 14.0;
+    let mut y = FIRST;
     text(&mut svg, MARGIN, y, "title", "start", title);
     for panel in panels {
         y += TITLE;
         text(&mut svg, MARGIN, y, "title", "start", &panel.title);
-        y += 10.0;
+        y += GAP;
         let most = panel.bars.iter().map(|bar| bar.milliseconds).fold(f64::MIN_POSITIVE, f64::max);
         for bar in &panel.bars {
             // What is too short to be seen is a line.
