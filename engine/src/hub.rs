@@ -19,7 +19,7 @@ use sys::message::Descriptors;
 
 use crate::dir::Dir;
 use crate::log::{Log, Stream};
-use crate::output::{Pipes, ROOM};
+use crate::output::{Pipes, READ};
 use crate::report::Report;
 use crate::supervise::ending_signals;
 use crate::wire::{FromClient, Outlet, PAYLOAD};
@@ -120,7 +120,7 @@ impl Hub {
             input_ended: false,
             once,
             runs: false,
-            buffer: vec![0; ROOM + 1],
+            buffer: vec![0; READ + 1],
         }
     }
 
@@ -180,7 +180,17 @@ impl Hub {
         timeout: Option<Duration>,
     ) -> Result<Vec<bool>, Error> {
         let mut ready = vec![false; others.len()];
-        for (who, events) in self.poll(others, timeout)? {
+        let holds = self.log.as_ref().is_some_and(Log::holds);
+        let mut found = self.poll(others, if holds { Some(Duration::ZERO) } else { timeout })?;
+        let is_output = |(who, _): &_| matches!(who, Who::Source(_) | Who::Sink(_));
+        if holds && !found.iter().any(is_output) {
+            // Nothing more comes at once.
+            self.flush_log();
+            if found.is_empty() {
+                found = self.poll(others, timeout)?;
+            }
+        }
+        for (who, events) in found {
             match who {
                 Who::Other(number) => ready[number] = true,
                 Who::Listener => self.accept(),
@@ -372,14 +382,18 @@ impl Hub {
             Some(count) if count == 0 || self.log.is_none() => return count,
             Some(count) => (count, true),
             // What the log alone gets need not fit into a message: fewer turns for what a process prints fast.
-            None if self.clients.is_empty() => (ROOM, false),
+            None if self.clients.is_empty() => (READ, false),
             None => (PAYLOAD, false),
         };
         let source = &mut self.sources[number];
-        let count = source.read(&mut self.buffer[1..=most]);
+        let by_log = moved || self.clients.is_empty();
+        let space = self.log.as_mut().filter(|_| by_log).and_then(|log| log.space(most));
+        let in_log = space.is_some();
+        let count = source.read(space.unwrap_or(&mut self.buffer[1..=most]));
         if let Some(log) = &mut self.log {
             let _ = match count {
                 0 => Ok(()),
+                count if in_log => log.took(&mut source.line, count),
                 count => log.add(&mut source.line, &self.buffer[1..=count]),
             };
             if source.ended {
@@ -393,6 +407,14 @@ impl Hub {
             }
         }
         count
+    }
+
+    /// Writes what the log has taken to its file: who reads the log is to see it.
+    pub(crate) fn flush_log(&mut self) {
+        if let Some(log) = &mut self.log {
+            // Of a full disk nobody is told, as in [`Hub::take`].
+            let _ = log.flush();
+        }
     }
 
     /// The process has ended: takes what it wrote before. Who outlives it (of `exec`) and writes on
@@ -419,6 +441,7 @@ impl Hub {
                 let _ = log.finish(&mut source.line);
             }
         }
+        self.flush_log();
         // Who still has the terminal open is to know.
         self.sources.retain(|source| !source.ended && !source.tty);
     }

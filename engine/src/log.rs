@@ -4,6 +4,7 @@
 pub(crate) mod json;
 pub(crate) mod lines;
 pub(crate) mod pieces;
+mod writer;
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -15,15 +16,13 @@ use crate::Error;
 use crate::rotated::rotated;
 use crate::wire::Outlet;
 use lines::Lines;
-use pieces::Piece;
+use writer::Writer;
 
-/// A container's log, open for appending.
-#[derive(Debug)]
+/// A container's log, open for appending. What is added is in the file when [`Log::flush`] was called.
 pub(crate) struct Log {
     path: PathBuf,
     form: Form,
-    file: File,
-    size: u64,
+    file: Writer,
     limits: Limits,
 }
 
@@ -92,7 +91,7 @@ impl Log {
             file.set_len(whole).map_err(failed)?;
             size = whole;
         }
-        Ok(Log { path: path.to_owned(), form, file, size, limits })
+        Ok(Log { path: path.to_owned(), form, file: Writer::new(file, size), limits })
     }
 
     /// Writes so much at a time as the file has room for, but no less than a line.
@@ -100,15 +99,17 @@ impl Log {
         &mut self,
         mut bytes: &[u8],
         overhead: usize,
-        put: impl Fn(&mut File, &[u8]) -> io::Result<()>,
+        put: impl Fn(&mut Writer, &[u8]) -> io::Result<()>,
     ) -> io::Result<()> {
         while !bytes.is_empty() {
             let count = match self.limits.size {
                 None => bytes.len(),
-                Some(most) => fitting(bytes, most.saturating_sub(self.size + overhead as u64)),
+                Some(most) => {
+                    fitting(bytes, most.saturating_sub(self.file.size() + overhead as u64))
+                }
             };
             let count = match count {
-                0 if self.size > 0 => {
+                0 if self.file.size() > 0 => {
                     self.rotate()?;
                     continue;
                 }
@@ -116,24 +117,9 @@ impl Log {
                 count => count,
             };
             let (now, later) = bytes.split_at(count);
-            self.put(overhead + count, |file| put(file, now))?;
+            put(&mut self.file, now)?;
             bytes = later;
         }
-        Ok(())
-    }
-
-    /// Writes so many bytes, or none.
-    fn put(
-        &mut self,
-        count: usize,
-        put: impl FnOnce(&mut File) -> io::Result<()>,
-    ) -> io::Result<()> {
-        if let Err(error) = put(&mut self.file) {
-            // A full disk: no half of a record stays, on which the next one would follow.
-            self.file.set_len(self.size)?;
-            return Err(error);
-        }
-        self.size += count as u64;
         Ok(())
     }
 
@@ -143,6 +129,7 @@ impl Log {
         let mut new = self.path.as_os_str().to_owned();
         new.push(".new");
         let file = open(Path::new(&new))?;
+        self.file.flush()?;
         let oldest = self.limits.files.saturating_sub(1);
         if oldest > 0 {
             // The first number that is nobody's is place enough.
@@ -156,8 +143,7 @@ impl Log {
             rename_if_there(&self.path, &rotated(&self.path, 1))?;
         }
         std::fs::rename(&new, &self.path)?;
-        self.file = file;
-        self.size = 0;
+        self.file.replace(file);
         Ok(())
     }
 
@@ -172,10 +158,37 @@ impl Log {
                 stream.is_open = !bytes.ends_with(b"\n");
                 let (outlet, time) = (stream.outlet, nanoseconds());
                 self.write(bytes, pieces::OVERHEAD, |file, bytes| {
-                    Piece { outlet, time, bytes }.write(file)
+                    pieces::put(file, outlet, time, bytes)
                 })
             }
         }
+    }
+
+    /// The place for as many bytes of output as this, which are then taken by [`Log::took`]: read there, they
+    /// need not be copied. `None`: it must be looked at what they are.
+    pub(crate) fn space(&mut self, most: usize) -> Option<&mut [u8]> {
+        let with_it = self.file.size() + (pieces::OVERHEAD + most) as u64;
+        if self.form == Form::Json || self.limits.size.is_some_and(|size| size < with_it) {
+            return None;
+        }
+        pieces::space(&mut self.file, most)
+    }
+
+    /// So many bytes of `stream` are in the space.
+    pub(crate) fn took(&mut self, stream: &mut Stream, count: usize) -> io::Result<()> {
+        let last = pieces::took(&mut self.file, stream.outlet, nanoseconds(), count)?;
+        stream.is_open = last != b'\n';
+        Ok(())
+    }
+
+    /// Whether something that was added is not in the file yet.
+    pub(crate) fn holds(&self) -> bool {
+        self.file.holds()
+    }
+
+    /// Writes what was added to the file.
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
     }
 
     /// The stream's process has ended, and maybe its last line has not.
@@ -186,15 +199,14 @@ impl Log {
                 self.write_records(&records)
             }
             Form::Local if std::mem::take(&mut stream.is_open) => {
-                let end = Piece { outlet: stream.outlet, time: nanoseconds(), bytes: &[] };
-                self.put(pieces::OVERHEAD, |file| end.write(file))
+                pieces::put(&mut self.file, stream.outlet, nanoseconds(), &[])
             }
             Form::Local => Ok(()),
         }
     }
 
     fn write_records(&mut self, records: &[u8]) -> io::Result<()> {
-        self.write(records, 0, |mut file, records| io::Write::write_all(&mut file, records))
+        self.write(records, 0, |file, records| file.put(&[records]))
     }
 }
 

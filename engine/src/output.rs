@@ -9,9 +9,13 @@ use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 use crate::Error;
 use crate::wire::Outlet;
 
-/// Bytes that a process can write before the supervisor has to run: it and the one that reads then take turns less
-/// often.
-pub(crate) const ROOM: usize = 256 << 10;
+/// Bytes that a pipe of output has room for, the process's and that of a client: with more than the usual 64 KiB
+/// they and the supervisor take turns less often.
+pub(crate) const ROOM: usize = 512 << 10;
+
+/// Bytes that are read at a time: half of what may be there, so that the process can go on meanwhile. More of
+/// them do not stay in a processor's cache until they are written.
+pub(crate) const READ: usize = 256 << 10;
 
 /// The supervisor's ends.
 #[derive(Debug, Default)]

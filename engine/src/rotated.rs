@@ -205,6 +205,7 @@ mod tests {
         for number in 0..count {
             log.add(&mut stream, line(number).as_bytes()).unwrap();
             if number % step == 0 || number + 1 == count {
+                log.flush().unwrap();
                 while let Some(line) = next(&mut reader, form) {
                     read.push(line);
                 }

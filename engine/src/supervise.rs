@@ -72,6 +72,8 @@ impl Supervisor {
         let report = match begin(&dir, &container, prepared, &mut hub) {
             Ok(started) => {
                 let ended = live(&root, &dir, &container, started, &mut hub, pipes);
+                // Before the lock goes: who follows the log reads until then.
+                hub.flush_log();
                 if let Ok(state) = &ended {
                     // For who waits for a container that goes with its record; that goes on without.
                     let _ = lock.note(state.exit_code);

@@ -4,11 +4,11 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
-use rustix::pipe::{SpliceFlags, splice, tee};
+use rustix::pipe::{SpliceFlags, fcntl_getpipe_size, fcntl_setpipe_size, splice, tee};
 
 use super::Hub;
 use super::client::Client;
-use crate::output::ROOM;
+use crate::output::{READ, ROOM};
 use crate::wire::Outlet;
 
 /// The pipes of one client.
@@ -22,7 +22,13 @@ pub(super) struct Sinks {
 impl Sinks {
     /// To be opened.
     pub(super) fn new(pipes: impl Iterator<Item = (Outlet, OwnedFd)>) -> Sinks {
-        let pipes = pipes.map(|(outlet, fd)| Sink { fd, outlet, full: false });
+        let pipes = pipes.map(|(outlet, fd)| {
+            if fcntl_getpipe_size(&fd).is_ok_and(|size| size < ROOM) {
+                // Whose user has too many pipes already keeps it as it is.
+                let _ = fcntl_setpipe_size(&fd, ROOM);
+            }
+            Sink { fd, outlet, full: false }
+        });
         Sinks { pipes: pipes.collect(), open: false }
     }
 
@@ -74,7 +80,7 @@ impl Sink {
 
     /// As [`Sink::splice`], but it stays in `from` too; no more than the hub reads at a time.
     pub(super) fn tee(&mut self, from: BorrowedFd<'_>) -> Result<usize, Errno> {
-        let moved = tee(from, &self.fd, ROOM, SpliceFlags::NONBLOCK);
+        let moved = tee(from, &self.fd, READ, SpliceFlags::NONBLOCK);
         self.full = moved == Err(Errno::AGAIN);
         moved
     }

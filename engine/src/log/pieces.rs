@@ -9,9 +9,10 @@
 //! process. The length at the end shows where the last piece begins, and whether it is whole.
 
 use std::fs::File;
-use std::io::{self, BufReader, ErrorKind, IoSlice, Read, Write};
+use std::io::{self, BufReader, ErrorKind, Read};
 use std::os::unix::fs::FileExt;
 
+use super::writer::Writer;
 use crate::wire::Outlet;
 
 const LENGTH: usize = size_of::<u32>();
@@ -30,21 +31,6 @@ pub(crate) struct Piece<'a> {
 }
 
 impl<'a> Piece<'a> {
-    /// Writes it in one call where there is room.
-    pub(super) fn write(&self, file: &mut File) -> io::Result<()> {
-        let length = u32::try_from(self.bytes.len()).map_err(io::Error::other)?.to_le_bytes();
-        let mut header = [0; HEADER];
-        header[..LENGTH].copy_from_slice(&length);
-        header[LENGTH] = number(self.outlet);
-        header[LENGTH + 1..].copy_from_slice(&self.time.to_le_bytes());
-        let parts: [&[u8]; 3] = [&header, self.bytes, &length];
-        let count = file.write_vectored(&parts.map(IoSlice::new))?;
-        if count < OVERHEAD + self.bytes.len() {
-            file.write_all(&parts.concat()[count..])?;
-        }
-        Ok(())
-    }
-
     /// What a whole piece says; `None` where it is none.
     pub(crate) fn parse(piece: &'a [u8]) -> Option<Piece<'a>> {
         let (header, rest) = piece.split_first_chunk::<HEADER>()?;
@@ -73,6 +59,39 @@ impl<'a> Piece<'a> {
         file.seek_relative(-back)?;
         Ok(false)
     }
+}
+
+/// Adds a piece.
+pub(super) fn put(file: &mut Writer, outlet: Outlet, time: u64, bytes: &[u8]) -> io::Result<()> {
+    let (header, length) = around(outlet, time, bytes.len())?;
+    file.put(&[&header, bytes, &length])
+}
+
+/// The place of a piece's bytes, if there is room for so many.
+pub(super) fn space(file: &mut Writer, most: usize) -> Option<&mut [u8]> {
+    let space = file.space().get_mut(..OVERHEAD + most)?;
+    space.get_mut(HEADER..HEADER + most)
+}
+
+/// Makes a piece of so many bytes in the space; the last one of them.
+pub(super) fn took(file: &mut Writer, outlet: Outlet, time: u64, count: usize) -> io::Result<u8> {
+    let (header, length) = around(outlet, time, count)?;
+    let space = file.space();
+    space[..HEADER].copy_from_slice(&header);
+    space[HEADER + count..][..LENGTH].copy_from_slice(&length);
+    let last = space[HEADER + count - 1];
+    file.took(OVERHEAD + count)?;
+    Ok(last)
+}
+
+/// What is before and after so many bytes.
+fn around(outlet: Outlet, time: u64, count: usize) -> io::Result<([u8; HEADER], [u8; LENGTH])> {
+    let length = u32::try_from(count).map_err(io::Error::other)?.to_le_bytes();
+    let mut header = [0; HEADER];
+    header[..LENGTH].copy_from_slice(&length);
+    header[LENGTH] = number(outlet);
+    header[LENGTH + 1..].copy_from_slice(&time.to_le_bytes());
+    Ok((header, length))
 }
 
 /// How many bytes at the front of a file are whole pieces. What is behind them was being written when its

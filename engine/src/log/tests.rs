@@ -3,6 +3,7 @@ use std::fs;
 use rustix::io::Errno;
 
 use super::*;
+use crate::output::READ;
 use crate::rotated::Reader;
 
 fn at(dir: &Path) -> PathBuf {
@@ -30,6 +31,7 @@ fn json(parts: &[&[u8]]) -> Vec<json::Record> {
         log.add(&mut stream, part).unwrap();
     }
     log.finish(&mut stream).unwrap();
+    log.flush().unwrap();
     let text = fs::read_to_string(&path).unwrap();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
@@ -53,6 +55,9 @@ fn local_has_a_piece_for_each_read_and_the_end_of_a_line_that_has_none() {
     log.add(&mut err, b"\xff\n").unwrap();
     log.finish(&mut out).unwrap();
     log.finish(&mut err).unwrap();
+    assert!(log.holds() && fs::metadata(&path).unwrap().len() == 0);
+    log.flush().unwrap();
+    assert!(!log.holds());
     let mut reader = Reader::open(path).unwrap().unwrap();
     let mut found = Vec::new();
     while let Some(piece) = reader.piece().unwrap() {
@@ -74,6 +79,7 @@ fn a_full_file_makes_place_for_a_new_one() {
         for number in 0..20 {
             log.add(&mut stream, format!("line {number}\n").as_bytes()).unwrap();
         }
+        log.flush().unwrap();
         assert!(!rotated(&path, 3).exists());
         for number in 0..3 {
             let file = if number == 0 { path.clone() } else { rotated(&path, number) };
@@ -111,6 +117,7 @@ fn a_piece_that_is_larger_than_a_file_is_cut_at_lines() {
     log.add(&mut stream, lines.as_bytes()).unwrap();
     let long = [b'x'; 300];
     log.add(&mut stream, &long).unwrap();
+    log.flush().unwrap();
     let (bytes, pieces) = text(&path);
     assert!(bytes == [lines.as_bytes(), &long].concat());
     assert!(pieces > 5);
@@ -127,6 +134,7 @@ fn half_a_piece_at_the_end_is_taken_away() {
     let mut log = Log::open(&path, Form::Local, Limits::default()).unwrap();
     log.add(&mut stream, b"first\n").unwrap();
     log.add(&mut stream, &[0; 40]).unwrap();
+    drop(log);
     let all = fs::read(&path).unwrap();
     let first = pieces::OVERHEAD + 6;
     for size in 0..=all.len() {
@@ -136,6 +144,7 @@ fn half_a_piece_at_the_end_is_taken_away() {
         assert_eq!(text(&path).1, whole, "{size}");
         let mut log = Log::open(&path, Form::Local, Limits::default()).unwrap();
         log.add(&mut stream, b"next\n").unwrap();
+        log.flush().unwrap();
         let (bytes, count) = text(&path);
         assert!(bytes.ends_with(b"next\n") && count == whole + 1, "{size}: {bytes:?}");
     }
@@ -149,13 +158,16 @@ fn half_a_record_at_the_end_is_taken_away() {
     let mut stream = Stream::new(Outlet::Stdout);
     let mut log = Log::open(&path, Form::Json, Limits::default()).unwrap();
     log.add(&mut stream, b"first\n").unwrap();
+    log.flush().unwrap();
     let first = fs::read(&path).unwrap().len();
     log.add(&mut stream, b"second\n").unwrap();
+    drop(log);
     let all = fs::read(&path).unwrap();
     for size in 0..=all.len() {
         fs::write(&path, &all[..size]).unwrap();
         let mut log = Log::open(&path, Form::Json, Limits::default()).unwrap();
         log.add(&mut stream, b"next\n").unwrap();
+        log.flush().unwrap();
         let mut reader = Reader::open(path.clone()).unwrap().unwrap();
         let mut lines = Vec::new();
         while let Some(record) = reader.next::<json::Record>().unwrap() {
@@ -182,6 +194,7 @@ fn a_log_goes_on_when_a_new_file_could_not_be_made_for_a_while() {
             let mut stream = Stream::new(Outlet::Stdout);
             let refused = (0..9).filter(|_| log.add(&mut stream, b"lost or not\n").is_err());
             let refused = refused.count();
+            log.flush().unwrap();
             (log, refused)
         })
         .join()
@@ -191,6 +204,7 @@ fn a_log_goes_on_when_a_new_file_could_not_be_made_for_a_while() {
         for number in 0..9 {
             log.add(&mut stream, format!("line {number}\n").as_bytes()).unwrap();
         }
+        log.flush().unwrap();
         assert!(text(&path).0.ends_with(b"line 8\n"));
     }
 }
@@ -207,6 +221,7 @@ fn any_number_of_files_may_be_kept() {
     for line in &lines {
         log.add(&mut stream, line.as_bytes()).unwrap();
     }
+    log.flush().unwrap();
     assert!(text(&path).0 == lines.concat().as_bytes() && rotated(&path, 9).exists());
 }
 
@@ -233,6 +248,71 @@ proptest::proptest! {
         for part in &parts {
             log.add(&mut stream, part).unwrap();
         }
+        drop(log);
         proptest::prop_assert!(text(&path).0 == parts.concat());
     }
+}
+
+/// A piece larger than a block, after some that end anywhere, by either way.
+#[test]
+fn the_file_grows_by_whole_blocks_until_the_rest_is_flushed() {
+    const BLOCK: u64 = 128 << 10;
+    let dir = tempfile::tempdir().unwrap();
+    let path = at(dir.path());
+    let mut log = Log::open(&path, Form::Local, Limits::default()).unwrap();
+    let mut stream = Stream::new(Outlet::Stdout);
+    let mut expected = Vec::new();
+    for (number, count) in [1, 70_000, 200_000, READ, 3, 131_055, 131_055, 100].iter().enumerate() {
+        let bytes: Vec<u8> =
+            (0..*count).map(|at| u8::try_from(at % 240 + number).unwrap()).collect();
+        match number % 2 {
+            0 => log.add(&mut stream, &bytes).unwrap(),
+            _ => {
+                log.space(bytes.len()).unwrap()[..bytes.len()].copy_from_slice(&bytes);
+                log.took(&mut stream, bytes.len()).unwrap();
+            }
+        }
+        expected.extend_from_slice(&bytes);
+        let size = fs::metadata(&path).unwrap().len();
+        let all = (expected.len() + (number + 1) * pieces::OVERHEAD) as u64;
+        assert_eq!(size, all / BLOCK * BLOCK, "{number}");
+        assert!(expected.starts_with(&text(&path).0));
+    }
+    log.flush().unwrap();
+    assert!(text(&path) == (expected, 8));
+}
+
+/// The end of a piece whose first blocks are in the file already finds no room.
+#[test]
+fn a_full_disk_leaves_whole_pieces_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = at(dir.path());
+    let mut stream = Stream::new(Outlet::Stdout);
+    let mut log = Log::open(&path, Form::Local, Limits::default()).unwrap();
+    log.add(&mut stream, b"first\n").unwrap();
+    log.add(&mut stream, &[b'x'; 200_000]).unwrap();
+    let mut log = std::thread::spawn(move || {
+        let program = sys::seccomp::answer(&[libc::SYS_write], Errno::NOSPC);
+        sys::seccomp::install(&program).unwrap();
+        assert_eq!(log.flush().unwrap_err().raw_os_error(), Some(libc::ENOSPC));
+        assert!(!log.holds() && log.flush().is_ok());
+        log
+    })
+    .join()
+    .unwrap();
+    assert_eq!(text(&path), (b"first\n".to_vec(), 1));
+    log.add(&mut stream, b"last\n").unwrap();
+    drop(log);
+    assert_eq!(text(&path), (b"first\nlast\n".to_vec(), 2));
+}
+
+/// What is to be kept in small files, or as lines, is not taken unseen.
+#[test]
+fn only_what_has_room_is_read_to_the_log_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let limits = Limits { size: Some(1000), files: 2 };
+    let mut log = Log::open(&at(dir.path()), Form::Local, limits).unwrap();
+    assert!(log.space(1000 - pieces::OVERHEAD).is_some());
+    assert!(log.space(1001 - pieces::OVERHEAD).is_none());
+    assert!(Log::open(&dir.path().join("json"), Form::Json, limits).unwrap().space(1).is_none());
 }

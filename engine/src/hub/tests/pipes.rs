@@ -4,9 +4,11 @@ use std::io::Read;
 use std::time::Instant;
 
 use rustix::fs::Mode;
+use rustix::pipe::{fcntl_getpipe_size, fcntl_setpipe_size};
 
 use super::*;
 use crate::log::{Form, Limits};
+use crate::output::ROOM;
 use crate::rotated::Reader;
 use crate::wire::IS_WRITTEN;
 
@@ -121,7 +123,7 @@ fn a_full_pipe_is_waited_for_and_left_when_another_client_comes() {
     let (read, write) = pipe_with(PipeFlags::CLOEXEC).unwrap();
     let mut one = with_pipe(&mut hub, &write);
     drop(write);
-    let (mut fake, pipes) = Fake::new("seq 1 100000", false);
+    let (mut fake, pipes) = Fake::new("seq 1 300000", false);
     hub.begin(pipes, None, false).unwrap();
     turns(&mut hub);
     let start = Instant::now();
@@ -146,7 +148,7 @@ fn a_full_pipe_is_waited_for_and_left_when_another_client_comes() {
     let mut all = Vec::new();
     std::fs::File::from(read).read_to_end(&mut all).unwrap();
     all.extend_from_slice(&one.stdout);
-    assert!(all == numbers(100_000) && one.stdout == two.stdout, "{} bytes", all.len());
+    assert!(all == numbers(300_000) && one.stdout == two.stdout, "{} bytes", all.len());
 }
 
 /// What cannot be moved to: a file that is open for reading only, a pipe without a reader.
@@ -198,6 +200,39 @@ fn the_log_has_what_goes_to_a_pipe() {
         text.extend_from_slice(piece.bytes);
     }
     assert!(text == numbers(100_000));
+}
+
+/// A process that is faster than its readers: each turn moves, reads and keeps as much as may be read at a time.
+#[test]
+fn much_output_is_taken_in_large_pieces() {
+    const TURNS: usize = 6;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log");
+    let mut hub = Hub::new(false);
+    hub.keep_log(Log::open(&path, Form::Local, Limits::default()).unwrap());
+    let (read, write) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+    let _peer = with_pipe(&mut hub, &write);
+    assert_eq!(fcntl_getpipe_size(&read).unwrap(), ROOM);
+    let (mut fake, pipes) = Fake::new("exec cat /dev/zero", false);
+    fcntl_setpipe_size(&pipes.outputs[0].0, ROOM).unwrap();
+    hub.begin(pipes, None, false).unwrap();
+    let (mut file, mut moved) = (std::fs::File::from(read), vec![0; READ]);
+    for _ in 0..TURNS {
+        // Until the process waits for room.
+        while rustix::io::ioctl_fionread(&hub.sources[0].fd).unwrap() < ROOM as u64 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        hub.turn(&[], Some(Duration::from_secs(1))).unwrap();
+        file.read_exact(&mut moved).unwrap();
+    }
+    hub.flush_log();
+    let (mut log, mut sizes) = (Reader::open(path).unwrap().unwrap(), Vec::new());
+    while let Some(piece) = log.piece().unwrap() {
+        sizes.push(piece.bytes.len());
+    }
+    assert_eq!(sizes, [READ; TURNS]);
+    fake.child.kill().unwrap();
+    fake.child.wait().unwrap();
 }
 
 /// Its descriptors go with it, also where its input is not taken and so not asked for.
