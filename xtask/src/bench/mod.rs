@@ -11,6 +11,7 @@ pub(crate) mod facts;
 mod load;
 mod measure;
 mod memory;
+mod output;
 mod parallel;
 mod peers;
 mod run;
@@ -99,6 +100,8 @@ enum Group {
     Scale,
     /// Starts a second, on all processors
     Parallel,
+    /// A process that writes as fast as it can, into a pipe
+    Output,
     /// An archive becomes an image
     Load,
     /// An archive becomes a process, for the first time and again
@@ -106,13 +109,14 @@ enum Group {
 }
 
 impl Group {
-    const ALL: [Group; 8] = [
+    const ALL: [Group; 9] = [
         Group::Start,
         Group::Create,
         Group::Exec,
         Group::Memory,
         Group::Parallel,
         Group::Scale,
+        Group::Output,
         Group::Load,
         Group::Run,
     ];
@@ -267,6 +271,9 @@ fn groups(options: &Options, built: &Built, args: &Args) -> Result<String> {
         }
         if has(Group::Scale) {
             show(scale::run(&site)?);
+        }
+        if has(Group::Output) {
+            show(start::table("output", &output::run(&site)?, &["median ms"]));
         }
     }
     for name in &args.images {
