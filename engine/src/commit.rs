@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 use crate::changes::{self, ImageConfig};
 use crate::layers::Lowers;
 use crate::made::Made;
+use crate::pause::Still;
 use crate::record::now;
 use crate::view::Extent;
 use crate::{Container, Engine, Error};
@@ -44,6 +45,8 @@ pub struct CommitRequest {
     pub message: String,
     /// Instructions of a Dockerfile, as `CMD ["sh"]`.
     pub changes: Vec<String>,
+    /// Whether a container that runs is paused meanwhile, so that its files fit together.
+    pub pause: bool,
 }
 
 /// Where `import` takes its archive from.
@@ -57,8 +60,8 @@ pub enum ImportSource {
 
 impl Engine {
     /// Makes an image of a container's image and what the container changed, with the container's
-    /// configuration. What is mounted in the container is no part of it. A container that runs goes
-    /// on meanwhile.
+    /// configuration. What is mounted in the container is no part of it. The processes of a container that
+    /// runs stand still while its files are read, or with `request.pause` false go on.
     ///
     /// # Errors
     /// There is no such container; a change or the name breaks a rule; the container has a file that
@@ -87,10 +90,16 @@ impl Engine {
         let layer = {
             // One that does not run is neither started nor removed while this lives.
             let _rootfs = self.rootfs(&dir, &container, Extent::Root)?;
+            let still = match request.pause {
+                true => Still::hold(self, &dir, &container)?,
+                false => None,
+            };
             let lowers = Lowers::open(&self.store, &self.root, &container)?;
             let made = Made::of(&container, &lowers)
                 .map_err(|errno| Error::system("look at the layers of", &container.image, errno))?;
-            self.changed(&dir.open("diff")?, &made)?
+            let layer = self.changed(&dir.open("diff")?, &made)?;
+            still.map(Still::end).transpose()?;
+            layer
         };
         let words = [&container.path].into_iter().chain(&container.args);
         let command = words.map(String::as_str).collect::<Vec<_>>().join(" ");

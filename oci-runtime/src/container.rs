@@ -16,6 +16,7 @@ use crate::group::{Made, OwnGroup};
 use crate::hooks::{HookKind, Hooks};
 use crate::mounts::{Mount, Mounts};
 use crate::namespaces::OwnNamespaces;
+use crate::net_devices::NetDevices;
 use crate::parts::{PART_DEVICES, PART_GROUP, PART_MASKS, PART_MOUNTS, PART_SYSCTLS, Phase};
 use crate::process::Process;
 use crate::root::Root;
@@ -42,6 +43,7 @@ pub struct Prepared {
     /// Where the process waits for a start by another program than its creator.
     door: Option<Door>,
     hooks: Hooks,
+    net_devices: NetDevices,
     keyring: bool,
     warnings: Vec<String>,
 }
@@ -76,8 +78,6 @@ impl Prepared {
         let mut warnings = version::warnings(&linux);
         supported::one_domain_name(spec, &linux)?;
         let mut root = Root::prepare(&dir.join(root.path()), root, spec, &namespaces)?;
-        let hostname = text("hostname", spec.hostname())?;
-        let domainname = text("domainname", spec.domainname())?;
         let mut mounts = Mounts::new(dir, &namespaces, &linux, &mut warnings);
         let mounts = mounts.prepare(spec, root.fd())?;
         let process = match spec.process() {
@@ -102,7 +102,7 @@ impl Prepared {
         Ok(Self {
             mounts,
             devices: match root.makes_devices() {
-                true => devices::prepare(spec, &linux, in_user)?,
+                true => devices::prepare(spec, &linux, &namespaces)?,
                 false => None,
             },
             masks: Masks::prepare(
@@ -110,10 +110,11 @@ impl Prepared {
                 linux.readonly_paths().as_deref().unwrap_or_default(),
             )?,
             sysctls: Sysctls::prepare(linux.sysctl().as_ref(), namespaces.apart, in_user)?,
-            hostname: namespaces.name("hostname", hostname)?,
-            domainname: namespaces.name("domainname", domainname)?,
+            hostname: namespaces.name("hostname", spec.hostname())?,
+            domainname: namespaces.name("domainname", spec.domainname())?,
             process,
             hooks,
+            net_devices: NetDevices::prepare(&linux, &namespaces)?,
             root,
             namespaces,
             group: OwnGroup::prepare(&linux)?,
@@ -128,6 +129,15 @@ impl Prepared {
     #[must_use]
     pub fn group(mut self, location: Location) -> Self {
         self.group.put_at(location);
+        self
+    }
+
+    /// Lets the container be without a cgroup where the caller has no right to make one, and the configuration
+    /// asks for none and for no limits; and with the caller's groups, where dropping them is denied.
+    #[must_use]
+    pub fn rootless(mut self) -> Self {
+        self.group.rootless();
+        self.process.iter_mut().for_each(Process::rootless);
         self
     }
 
@@ -225,11 +235,18 @@ impl Prepared {
 
     /// The parent's part, up to the child's last gate. Gives the master of its terminal.
     fn attend(&self, child: &mut Child, join: Option<&Join>) -> Result<Option<OwnedFd>, Error> {
-        let mut terminal = None;
+        let (mut terminal, mut network) = (None, None);
         loop {
             match child.next()? {
                 Event::Phase(number, descriptor) => match Phase::from_number(number) {
                     Some(Phase::Terminal) => terminal = descriptor,
+                    Some(Phase::Network) if descriptor.is_some() => network = descriptor,
+                    Some(Phase::Network) => {
+                        if let Some(socket) = network.take() {
+                            self.net_devices.give(child, socket)?;
+                        }
+                        child.proceed()?;
+                    }
                     Some(Phase::Environment) => {
                         let own = self.namespaces.kinds();
                         self.hooks.create(child, own, self.root.shown_at())?;
@@ -290,6 +307,7 @@ impl Prepared {
         if let Some(process) = &self.process {
             process.open_terminal(root, gate, true)?;
         }
+        self.net_devices.await_all(gate)?;
         if self.hooks.has(&HookKind::BEFORE_SWITCH) {
             gate.wait(Phase::Environment as u8)?;
         }
@@ -477,10 +495,4 @@ impl Prepared {
 pub(crate) fn end(child: &Child) {
     let _ = child.kill();
     let _ = child.wait();
-}
-
-fn text(field: &str, text: &Option<String>) -> Result<Option<CString>, Error> {
-    let text = text.as_deref().filter(|text| !text.is_empty());
-    text.map(|text| CString::new(text).map_err(|_| Error::field(field, "it has a NUL byte")))
-        .transpose()
 }

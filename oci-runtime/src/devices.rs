@@ -1,31 +1,30 @@
 //! `linux.devices`, and those that every container has.
 
+use ns_core::{IdMap, Namespaces};
 use oci_spec::runtime as oci;
 use pivot::{Device, DeviceKind, Devices, Nodes};
 
 use crate::Error;
+use crate::group::in_user_namespace;
+use crate::idmap::outside;
+use crate::namespaces::OwnNamespaces;
 
 /// The devices of a container, ready for the child; `None` where the configuration binds a `/dev` of
 /// its own, in which nothing may be made (as runc).
 ///
-/// In a user namespace nobody may make nodes: the host's are bound there.
+/// In a user namespace nobody may make nodes: the host's are bound there, or what the caller can make for
+/// `namespaces`.
 pub(crate) fn prepare(
     spec: &oci::Spec,
     linux: &oci::Linux,
-    in_user: bool,
+    namespaces: &OwnNamespaces,
 ) -> Result<Option<Devices>, Error> {
     if binds_dev(spec) {
         return Ok(None);
     }
+    let in_user = namespaces.kinds().contains(Namespaces::USER);
     let nodes = if in_user || in_user_namespace() { Nodes::Bind } else { Nodes::Make };
-    Ok(Some(Devices::prepare(&wanted(linux)?, nodes)?))
-}
-
-/// Whether the calling process is in a user namespace other than the initial one: whose map is not
-/// the whole (user_namespaces(7)).
-fn in_user_namespace() -> bool {
-    let map = std::fs::read_to_string("/proc/self/uid_map");
-    map.is_ok_and(|map| map.split_whitespace().ne(["0", "0", "4294967295"]))
+    Ok(Some(Devices::prepare(&wanted(linux, namespaces.id_maps())?, nodes)?))
 }
 
 fn binds_dev(spec: &oci::Spec) -> bool {
@@ -42,7 +41,7 @@ fn binds_dev(spec: &oci::Spec) -> bool {
 }
 
 /// The specification's default devices and those that the configuration adds.
-fn wanted(linux: &oci::Linux) -> Result<Vec<Device>, Error> {
+fn wanted(linux: &oci::Linux, maps: (&[IdMap], &[IdMap])) -> Result<Vec<Device>, Error> {
     use oci::LinuxDeviceType as Type;
     let mut devices = pivot::standard::devices();
     for (index, device) in linux.devices().iter().flatten().enumerate() {
@@ -65,14 +64,16 @@ fn wanted(linux: &oci::Linux) -> Result<Vec<Device>, Error> {
             continue;
         }
         devices.retain(|other| other.path != path);
+        let (uid, gid) = (device.uid().unwrap_or(0), device.gid().unwrap_or(0));
         devices.push(Device {
             path: path.to_owned(),
             kind,
             major: number("major", device.major())?,
             minor: number("minor", device.minor())?,
             mode: device.file_mode().unwrap_or(0o666),
-            uid: device.uid().unwrap_or(0),
-            gid: device.gid().unwrap_or(0),
+            uid,
+            gid,
+            made_for: outside(uid, maps.0).zip(outside(gid, maps.1)),
         });
     }
     Ok(devices)

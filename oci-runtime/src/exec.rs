@@ -145,6 +145,12 @@ impl PreparedExec {
         &self.warnings
     }
 
+    /// The processors on which it begins, where `process.execCPUAffinity.initial` says so, as a mask: `0x5` for the
+    /// processors 0 and 2.
+    pub fn initial_affinity(&self) -> Option<String> {
+        self.affinity.initial_mask()
+    }
+
     /// Runs it.
     ///
     /// # Errors

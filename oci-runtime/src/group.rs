@@ -17,6 +17,23 @@ pub(crate) struct OwnGroup {
     limits: Limits,
     /// Whether the configuration asks for limits.
     limited: bool,
+    /// Whether it says where the group lies.
+    named: bool,
+    /// Whether the caller may have no right to make groups.
+    rootless: bool,
+}
+
+/// Whether the caller has less than root's rights over the machine: it is another user, or root of a user
+/// namespace alone.
+pub fn is_rootless() -> bool {
+    !rustix::process::geteuid().is_root() || in_user_namespace()
+}
+
+/// Whether the calling process is in a user namespace other than the initial one: whose map is not
+/// the whole (user_namespaces(7)).
+pub(crate) fn in_user_namespace() -> bool {
+    let map = std::fs::read_to_string("/proc/self/uid_map");
+    map.is_ok_and(|map| map.split_whitespace().ne(["0", "0", "4294967295"]))
 }
 
 impl OwnGroup {
@@ -35,7 +52,13 @@ impl OwnGroup {
         let limits = resources::limits(resources)?;
         let limited = resources.map(resources::given).transpose()?;
         let limited = limited.is_some_and(|limits| limits != Limits::default());
-        Ok(Self { location, limits, limited })
+        Ok(Self { named: location.is_some(), location, limits, limited, rootless: false })
+    }
+
+    /// Lets the container be without a group where the caller may make none, and nothing was asked of one (as
+    /// runc).
+    pub(crate) fn rootless(&mut self) {
+        self.rootless = true;
     }
 
     pub(crate) fn put_at(&mut self, location: Location) {
@@ -53,9 +76,23 @@ impl OwnGroup {
                 false => Ok(None),
             };
         };
-        let group = Hierarchies::find()?.create(location)?;
+        let group = match Hierarchies::find()?.create(location) {
+            Err(error) if self.rootless && !self.named && error.is_permission() => {
+                return match self.limited {
+                    true => Err(Error::field(
+                        FIELD,
+                        format!(
+                            "rootless needs no limits + no cgrouppath when no permission is granted for cgroups: \
+                         {error}; leave them out, or have a cgroup delegated to you"
+                        ),
+                    )),
+                    false => Ok(None),
+                };
+            }
+            group => group?,
+        };
         let prepare = || {
-            group.apply(&self.limits).map_err(|error| error.below(FIELD))?;
+            self.apply(&group).map_err(|error| error.below(FIELD))?;
             group.join()
         };
         match prepare() {
@@ -65,6 +102,22 @@ impl OwnGroup {
                 let _ = group.remove();
                 Err(error.into())
             }
+        }
+    }
+}
+
+impl OwnGroup {
+    fn apply(&self, group: &Group) -> Result<(), cgroup::Error> {
+        if !self.rootless {
+            return group.apply(&self.limits);
+        }
+        let mut limits = self.limits.clone();
+        let devices = Limits { devices: limits.devices.take(), ..Limits::default() };
+        group.apply(&limits)?;
+        match group.apply(&devices) {
+            // Of a user who can make no nodes, and has those of the host that are the user's anyway (as runc).
+            Err(error) if error.is_permission() => Ok(()),
+            done => done,
         }
     }
 }

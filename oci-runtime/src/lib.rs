@@ -13,6 +13,7 @@
 //! Prepared::new   descriptors, C strings
 //! Prepared::create ── clone3 ─────────────► session, root onto "/", mounts, devices
 //!      ◄── TERMINAL, the pty's master ────  console (with process.terminal)
+//!      ◄── NETWORK, a socket ─────────────  waits, where it gets devices of the host
 //!      ◄── ENVIRONMENT ───────────────────  waits, where there are hooks to run here
 //!   prestart, createRuntime, createContainer hooks
 //!                                           pivot_root, hostname, loopback, masks
@@ -71,6 +72,7 @@ mod labels;
 mod limits;
 mod mounts;
 mod namespaces;
+mod net_devices;
 mod parts;
 mod process;
 mod record;
@@ -107,6 +109,7 @@ pub use error::{CommandProblem, Error};
 pub use exec::PreparedExec;
 pub use features::features;
 pub use foreground::{set_size, wait as wait_in_foreground, window_size};
+pub use group::is_rootless;
 pub use home::Home;
 pub use hooks::{HookKind, Hooks};
 pub use inside::{View, mount_into, unmount_from};

@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 use bindvol::{Attributes, Bind};
 use ns_core::Namespaces;
 use oci_spec::runtime as oci;
-use pivot::{Cgroups, Filesystem, MountWords, Remount, SUPERBLOCK};
+use pivot::{Cgroups, Datum, Filesystem, MountWords, Remount, SUPERBLOCK};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
 use sys::{Failure, below};
 
-use crate::idmap::IdMaps;
+use crate::idmap::{self, IdMaps};
 use crate::namespaces::{OwnNamespaces, id_map};
 use crate::symlink::Symlink;
 use crate::{Error, labels};
@@ -206,8 +206,12 @@ impl<'a> Mounts<'a> {
         words: MountWords,
         mount: &oci::Mount,
     ) -> Result<Kind, Error> {
-        let of_filesystem =
-            words.data.iter().find(|datum| !SUPERBLOCK.contains(&datum.key.as_str()));
+        let owners =
+            |datum: &&Datum| matches!(&*datum.key, "idmap" | "ridmap") && datum.value.is_some();
+        let of_filesystem = words
+            .data
+            .iter()
+            .find(|datum| !SUPERBLOCK.contains(&datum.key.as_str()) && !owners(datum));
         if let Some(datum) = of_filesystem {
             let reason = format!("{:?} is no option of a bind mount of {target}", datum.key);
             return Err(Error::field(field("options"), reason));
@@ -228,18 +232,25 @@ impl<'a> Mounts<'a> {
             target_nofollow: words.target_nofollow,
             ..Attributes::default()
         };
-        if mapped(mount) || words.idmap.is_some() {
-            attributes.idmap = Some(self.owners(field, mount)?);
-            attributes.idmap_tree = words.idmap == Some(true);
+        let own = words.data.iter().rev().find(owners);
+        if mapped(mount) || words.idmap.is_some() || own.is_some() {
+            let maps = own.and_then(|datum| datum.value.as_deref());
+            attributes.idmap = Some(self.owners(field, mount, maps)?);
+            attributes.idmap_tree = match own {
+                Some(datum) => datum.key == "ridmap",
+                None => words.idmap == Some(true),
+            };
         }
         Ok(Kind::Bind(Bind::prepare(source, target, recursive, &attributes)?))
     }
 
-    /// The user namespace whose id maps a mount gets: its own, or the container's.
+    /// The user namespace whose id maps a mount gets: its own (of the fields, or as crun's option `maps` has
+    /// them), or the container's.
     fn owners(
         &mut self,
         field: &dyn Fn(&str) -> String,
         mount: &oci::Mount,
+        maps: Option<&str>,
     ) -> Result<BorrowedFd<'_>, Error> {
         if mapped(mount) {
             let uids = id_map(&field("uidMappings"), mount.uid_mappings().as_deref())?;
@@ -249,6 +260,13 @@ impl<'a> Mounts<'a> {
                     return Err(Error::field(field(name), "a mount needs both or none"));
                 }
             }
+            return self.id_maps.namespace(&uids, &gids);
+        }
+        if let Some(maps) = maps {
+            let own = self.namespaces.map(OwnNamespaces::id_maps).unwrap_or_default();
+            let (uids, gids) = idmap::read(maps, own).map_err(|reason| {
+                Error::field(field("options"), format!("idmap={maps}: {reason}"))
+            })?;
             return self.id_maps.namespace(&uids, &gids);
         }
         let Some(namespaces) = self.namespaces.filter(|_| self.in_user()) else {

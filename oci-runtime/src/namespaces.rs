@@ -158,13 +158,14 @@ impl OwnNamespaces {
     /// A host or domain name, which only a UTS namespace other than the caller's may get.
     ///
     /// # Errors
-    /// It would be the name of the host.
+    /// It would be the name of the host; it has a NUL byte.
     pub(crate) fn name(
         &self,
         field: &str,
-        name: Option<CString>,
+        name: &Option<String>,
     ) -> Result<Option<CString>, Error> {
-        match name {
+        let name = name.as_deref().filter(|name| !name.is_empty()).map(CString::new).transpose();
+        match name.map_err(|_| Error::field(field, "it has a NUL byte"))? {
             Some(_) if !self.apart.contains(Namespaces::UTS) => {
                 let reason = "it would be that of the host: leave it out, or add {\"type\": \
                               \"uts\"} to linux.namespaces";
@@ -251,8 +252,8 @@ mod tests {
         assert_eq!(own.new, Namespaces::MOUNT | Namespaces::IPC);
         assert_eq!(own.joined.len(), 1);
         assert_eq!(own.kinds(), own.new | Namespaces::UTS);
-        assert!(own.name("hostname", Some(c"x".into())).is_err());
-        assert!(own.name("hostname", None).unwrap().is_none());
+        assert!(own.name("hostname", &Some("x".to_owned())).is_err());
+        assert!(own.name("hostname", &None).unwrap().is_none());
     }
 
     #[test]

@@ -15,13 +15,15 @@ pub(crate) enum Phase {
     Created = 5,
     /// A further process, which is not `Created`, waits for its oom_score_adj; before its limits.
     OomScore = 6,
+    /// The child waits for its network devices; the socket to put them there by came just before.
+    Network = 7,
 }
 
 impl Phase {
     /// The phase of that number.
     pub(crate) fn from_number(number: u8) -> Option<Self> {
-        use Phase::{Created, Environment, Limits, Listener, OomScore, Terminal};
-        let all = [Terminal, Environment, Limits, Listener, Created, OomScore];
+        use Phase::{Created, Environment, Limits, Listener, Network, OomScore, Terminal};
+        let all = [Terminal, Environment, Limits, Listener, Created, OomScore, Network];
         all.into_iter().find(|phase| *phase as u8 == number)
     }
 }

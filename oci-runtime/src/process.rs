@@ -1,12 +1,12 @@
 //! The process of a container or of an exec: prepared in the parent, become in the child.
 
 use std::convert::Infallible;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use ns_core::{Child, Gate};
 use oci_spec::runtime as oci;
-use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags};
+use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Gid, Pid, Uid};
 use rustix::termios::Winsize;
@@ -36,6 +36,8 @@ pub(crate) struct Process {
     gid: Gid,
     /// None where it keeps those of its creator.
     groups: Option<Vec<Gid>>,
+    /// Whether an empty list may be refused: in a user namespace, whose maker may have no right to drop groups.
+    may_keep_groups: bool,
     umask: Option<Mode>,
     capabilities: Capabilities,
     pub(crate) limits: Limits,
@@ -89,6 +91,7 @@ impl Process {
                 .map(|gid| Ok(Gid::from_raw(id("process.user.additionalGids", *gid)?)))
                 .collect::<Result<_, Error>>()
                 .map(Some)?,
+            may_keep_groups: in_user,
             umask: user.umask().map(|umask| Mode::from_raw_mode(umask & 0o777)),
             capabilities: Capabilities::prepare(
                 process.capabilities().as_ref(),
@@ -114,6 +117,11 @@ impl Process {
     /// Leaves the descriptors 3 to 2 + `count` open for the program.
     pub(crate) fn preserve(&mut self, count: u32) {
         self.first_closed = count.saturating_add(3);
+    }
+
+    /// Of a caller that is root of a user namespace alone.
+    pub(crate) fn rootless(&mut self) {
+        self.may_keep_groups = true;
     }
 
     /// Leaves it the supplementary groups of its creator.
@@ -189,7 +197,7 @@ impl Process {
         if let Some(groups) = &self.groups {
             match rustix::thread::set_thread_groups(groups) {
                 // Denied for good, where an unprivileged user made the namespace (user_namespaces(7)).
-                Err(Errno::PERM) if self.in_user && groups.is_empty() => {}
+                Err(Errno::PERM) if self.may_keep_groups && groups.is_empty() => {}
                 result => {
                     result.step("setting the supplementary groups (process.user.additionalGids)")?
                 }
@@ -212,8 +220,8 @@ impl Process {
         Ok(())
     }
 
-    /// Child side, as the user in the root: whether there is a file to execute. (Whether it can be is
-    /// known when it is.) Fails as the exec would.
+    /// Child side, as the user in the root: whether there is a file that the user may execute, and no directory.
+    /// (Whether it is a program is known when it is executed.) Fails as the exec would.
     pub(crate) fn find(&self) -> Result<(), Failure> {
         const OP: &str = "looking for the command";
         let mut failure = Failure::new(OP, Errno::NOENT).of(PART_COMMAND, 0);
@@ -221,6 +229,9 @@ impl Process {
             let access = Access::EXEC_OK;
             let found = rustix::fs::accessat(CWD, path, access, AtFlags::EACCESS);
             match found {
+                Ok(()) if is_directory(path) => {
+                    failure = Failure::new(OP, Errno::ACCESS).of(PART_COMMAND, index as u32);
+                }
                 Ok(()) => return Ok(()),
                 // A kernel without faccessat2 (before 5.8) leaves it to the exec.
                 Err(Errno::NOSYS) => return Ok(()),
@@ -356,6 +367,12 @@ fn id(field: &str, id: u32) -> Result<u32, Error> {
         u32::MAX => Err(Error::field(field, "4294967295 is no user or group id")),
         id => Ok(id),
     }
+}
+
+/// Child side.
+fn is_directory(path: &CStr) -> bool {
+    rustix::fs::statat(CWD, path, AtFlags::empty())
+        .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
 }
 
 fn size(size: oci::Box) -> Winsize {

@@ -148,6 +148,16 @@ impl Affinity {
             last: read("final", affinity.cpu_affinity_final())?,
         })
     }
+
+    /// The initial ones as a mask, `0x5` for the processors 0 and 2.
+    pub(crate) fn initial_mask(&self) -> Option<String> {
+        let set = self.initial?;
+        let digit = |at: usize| {
+            (0..4).fold(0_u8, |digit, bit| digit | u8::from(set.is_set(at * 4 + bit)) << bit)
+        };
+        let digits = (0..CpuSet::MAX_CPU / 4).rev().map(digit).skip_while(|digit| *digit == 0);
+        Some(digits.fold("0x".to_owned(), |mask, digit| format!("{mask}{digit:x}")))
+    }
 }
 
 /// `0-3,7` (cpuset(7), "List format").
@@ -189,6 +199,14 @@ mod tests {
         }
         let error = of(json!({"ioPriority": {"class": "IOPRIO_CLASS_BE", "priority": 8}}));
         assert!(error.unwrap_err().starts_with("process.ioPriority.priority"));
+    }
+
+    #[test]
+    fn processors_have_a_mask() {
+        let mask = |list| Affinity { initial: cpus(list), last: None }.initial_mask();
+        assert_eq!(mask("0,2").unwrap(), "0x5");
+        assert_eq!(mask("3-8").unwrap(), "0x1f8");
+        assert_eq!(mask("x"), None);
     }
 
     #[test]

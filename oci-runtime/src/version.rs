@@ -32,19 +32,12 @@ pub(crate) fn check(spec: &oci::Spec) -> Result<(), Error> {
 
 /// Fields of later versions, which are to be ignored (config.md, "Extensibility"), and said.
 pub(crate) fn warnings(linux: &oci::Linux) -> Vec<String> {
-    let later = [
-        (
-            "linux.netDevices",
-            linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty()),
-        ),
-        ("linux.memoryPolicy", linux.memory_policy().is_some()),
-    ];
-    let given = later.iter().filter(|(_, given)| *given);
-    given
-        .map(|(field, _)| {
-            format!("{field} is of a later version of the specification than {MAX}; it is ignored")
-        })
-        .collect()
+    match linux.memory_policy() {
+        Some(_) => vec![format!(
+            "linux.memoryPolicy is of a later version of the specification than {MAX}; it is ignored"
+        )],
+        None => Vec::new(),
+    }
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use sys::{Failure, Step, below, mount};
 
 use crate::Error;
+use crate::depot::Depot;
 use crate::error::c_string;
 use crate::standard::LINKS;
 use crate::target::{components, descend, open_entry, without_umask};
@@ -60,6 +61,9 @@ pub struct Device {
     pub uid: u32,
     /// Group, as the container sees it.
     pub gid: u32,
+    /// With [`Nodes::Bind`]: the owner's ids on the host, of a node that is made for the container, with its mode,
+    /// if the caller may make nodes; the host's own is bound otherwise.
+    pub made_for: Option<(u32, u32)>,
 }
 
 /// How nodes come about.
@@ -67,8 +71,8 @@ pub struct Device {
 pub enum Nodes {
     /// mknod(2): needs CAP_MKNOD in the initial user namespace.
     Make,
-    /// Binds of the host's nodes at the same paths: all that a user namespace can have. Their modes
-    /// and owners are the host's.
+    /// Binds of the host's nodes at the same paths, whose modes and owners are the host's, or of nodes
+    /// that were made before ([`Device::made_for`]): all that a user namespace can have.
     Bind,
 }
 
@@ -77,6 +81,16 @@ pub enum Nodes {
 pub struct Devices {
     nodes: Vec<Node>,
     links: Vec<(CString, CString)>,
+    depot: Option<Depot>,
+}
+
+/// What a node is bound from.
+#[derive(Debug)]
+enum Bound {
+    /// A detached mount of the host's.
+    Host(OwnedFd),
+    /// One of this name in the depot.
+    Made(CString),
 }
 
 #[derive(Debug)]
@@ -87,7 +101,7 @@ struct Node {
     numbers: u64,
     mode: Mode,
     owner: (Uid, Gid),
-    bind: Option<OwnedFd>,
+    bind: Option<Bound>,
     description: String,
 }
 
@@ -104,8 +118,13 @@ impl Devices {
     /// Prepares `devices` and the links [`LINKS`]. With [`Nodes::Bind`] the host's nodes are
     /// opened here, and are refused when they are not the devices asked for.
     pub fn prepare(devices: &[Device], nodes: Nodes) -> Result<Self, Error> {
+        let mut depot = None;
         Ok(Self {
-            nodes: devices.iter().map(|device| node(device, nodes)).collect::<Result<_, _>>()?,
+            nodes: devices
+                .iter()
+                .map(|device| node(device, nodes, &mut depot))
+                .collect::<Result<_, _>>()?,
+            depot,
             links: LINKS
                 .iter()
                 .map(|(name, to)| Ok((c_string("link", name)?, c_string("link", to)?)))
@@ -119,8 +138,16 @@ impl Devices {
     pub fn apply(&self, root: BorrowedFd<'_>) -> Result<(), Failure> {
         let dev = descend(root, &[c"dev"])?;
         without_umask(|| {
+            // On /dev, which is known by its descriptor meanwhile.
+            if let Some(depot) = &self.depot {
+                depot.open(dev.as_fd())?;
+            }
             for (index, node) in self.nodes.iter().enumerate() {
-                node.apply(root, dev.as_fd()).map_err(|failure| failure.of(0, index as u32))?;
+                node.apply(root, dev.as_fd(), self.depot.as_ref())
+                    .map_err(|failure| failure.of(0, index as u32))?;
+            }
+            if let Some(depot) = &self.depot {
+                depot.close()?;
             }
             for (index, (name, to)) in self.links.iter().enumerate() {
                 link(dev.as_fd(), name, to)
@@ -141,7 +168,7 @@ impl Devices {
     }
 }
 
-fn node(device: &Device, nodes: Nodes) -> Result<Node, Error> {
+fn node(device: &Device, nodes: Nodes, depot: &mut Option<Depot>) -> Result<Node, Error> {
     let refuse = |reason| Error::Path { what: "device", path: device.path.clone(), reason };
     if !device.path.starts_with('/') {
         return Err(refuse("it is not absolute; begin it with a slash"));
@@ -165,17 +192,43 @@ fn node(device: &Device, nodes: Nodes) -> Result<Node, Error> {
     };
     let description =
         format!("the device {} ({word} {}:{})", device.path, device.major, device.minor);
+    let mode = Mode::from_raw_mode(device.mode & 0o7777);
     let bind = match (nodes, device.kind) {
         // Anybody may make a pipe.
         (Nodes::Make, _) | (_, DeviceKind::Fifo) => None,
-        (Nodes::Bind, _) => Some(host_node(device, kind, numbers)?),
+        (Nodes::Bind, _) => Some(bound(device, kind, numbers, mode, depot)?),
     };
     if device.uid == u32::MAX || device.gid == u32::MAX {
         return Err(refuse("its owner is 4294967295, which is no user; use another"));
     }
-    let mode = Mode::from_raw_mode(device.mode & 0o7777);
     let owner = (Uid::from_raw(device.uid), Gid::from_raw(device.gid));
     Ok(Node { place, name, kind, numbers, mode, owner, bind, description })
+}
+
+fn bound(
+    device: &Device,
+    kind: FileType,
+    numbers: u64,
+    mode: Mode,
+    depot: &mut Option<Depot>,
+) -> Result<Bound, Error> {
+    if let Some(owner) = device.made_for {
+        let failed = |failure: Failure| Error::io(failure.op, &device.path)(failure.errno.into());
+        let depot = match depot {
+            Some(depot) => depot,
+            none => none.insert(Depot::new().map_err(failed)?),
+        };
+        match depot.make(kind, numbers, mode, owner) {
+            Ok(name) => return Ok(Bound::Made(name)),
+            Err(Errno::PERM) => {}
+            Err(errno) => {
+                return Err(Error::io("making a node for the container's device", &device.path)(
+                    errno.into(),
+                ));
+            }
+        }
+    }
+    host_node(device, kind, numbers).map(Bound::Host)
 }
 
 /// A detached mount of the host's node at the same path, checked on the descriptor.
@@ -202,7 +255,12 @@ fn host_node(device: &Device, kind: FileType, numbers: u64) -> Result<OwnedFd, E
 }
 
 impl Node {
-    fn apply(&self, root: BorrowedFd<'_>, dev: BorrowedFd<'_>) -> Result<(), Failure> {
+    fn apply(
+        &self,
+        root: BorrowedFd<'_>,
+        dev: BorrowedFd<'_>,
+        depot: Option<&Depot>,
+    ) -> Result<(), Failure> {
         let held;
         let dir = match &self.place {
             Place::Dev(names) if names.is_empty() => dev,
@@ -217,9 +275,10 @@ impl Node {
                 held.as_fd()
             }
         };
-        match &self.bind {
-            Some(tree) => self.bind(dir, tree.as_fd()),
-            None => self.make(dir),
+        match (&self.bind, depot) {
+            (Some(Bound::Host(tree)), _) => self.bind(dir, tree.as_fd()),
+            (Some(Bound::Made(name)), Some(depot)) => self.bind(dir, depot.take(name)?.as_fd()),
+            (Some(Bound::Made(_)) | None, _) => self.make(dir),
         }
     }
 
@@ -276,7 +335,16 @@ mod tests {
 
     fn device(path: &str, major: u32, minor: u32) -> Device {
         let kind = DeviceKind::Char;
-        Device { path: path.to_owned(), kind, major, minor, mode: 0o666, uid: 0, gid: 0 }
+        Device {
+            path: path.to_owned(),
+            kind,
+            major,
+            minor,
+            mode: 0o666,
+            uid: 0,
+            gid: 0,
+            made_for: None,
+        }
     }
 
     fn error(device: Device, nodes: Nodes) -> String {

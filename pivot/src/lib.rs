@@ -47,6 +47,7 @@
 
 mod cgroups;
 pub mod console;
+mod depot;
 mod devices;
 mod error;
 mod filesystem;

@@ -127,6 +127,7 @@ pub fn devices() -> Vec<Device> {
         mode: 0o666,
         uid: 0,
         gid: 0,
+        made_for: None,
     })
     .into()
 }

@@ -23,7 +23,7 @@ pub(crate) struct CommitArgs {
     /// Commit message
     #[arg(short, long, value_name = "string", default_value = "", hide_default_value = true)]
     message: String,
-    /// Pause container during commit: not there yet, the container goes on meanwhile
+    /// Pause container during commit (default true)
     #[arg(
         short,
         long,
@@ -67,17 +67,12 @@ pub(crate) struct ImportArgs {
 }
 
 pub(crate) fn commit(root: &Path, args: &CommitArgs) -> anyhow::Result<u8> {
-    if args.pause == Some(true) && !args.no_pause {
-        anyhow::bail!(
-            "--pause is not there yet: leave it out to commit while the container goes on, or pause or stop the \
-             container before"
-        );
-    }
     let request = CommitRequest {
         name: given(args.name.clone()),
         author: args.author.clone(),
         message: args.message.clone(),
         changes: args.change.clone(),
+        pause: args.pause.unwrap_or(true) && !args.no_pause,
     };
     let image = Engine::open(root)?.commit(&args.container, &request, &Bar::hidden())?;
     output::print(&format!("{}\n", image.id))?;
@@ -103,6 +98,7 @@ pub(crate) fn import(root: &Path, args: &ImportArgs) -> anyhow::Result<u8> {
         author: String::new(),
         message: args.message.clone(),
         changes: args.change.clone(),
+        pause: false,
     };
     let engine = Engine::open(root)?;
     let image = engine.import(&source, &request, platform.as_ref(), &Bar::hidden())?;

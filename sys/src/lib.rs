@@ -25,6 +25,7 @@
 //! | [`keyring`] | a session keyring of its own |
 //! | [`loop_device`] | a file as a block device (allocates) |
 //! | [`net`] | the loopback device |
+//! | [`netlink`] | network devices and their addresses |
 //! | [`sched`] | scheduling, priority of input and output, personality |
 //! | [`seccomp`] | install a BPF program; answer the calls that it puts to a listener |
 //! | [`signal`] | signals by number |
@@ -51,6 +52,7 @@ pub mod message;
 pub mod mount;
 pub mod mountinfo;
 pub mod net;
+pub mod netlink;
 pub mod process;
 pub mod sched;
 pub mod seccomp;

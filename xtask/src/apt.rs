@@ -20,6 +20,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("findmnt", "util-linux"),
     ("getcap", "libcap2-bin"),
     ("getfattr", "attr"),
+    ("ip", "iproute2"),
     ("ldd", "libc-bin"),
     ("mke2fs", "e2fsprogs"),
     ("nsenter", "util-linux"),

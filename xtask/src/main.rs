@@ -42,7 +42,7 @@ enum Task {
     Demo(demo::Args),
     /// Fetch erofs-utils 1.8 for tests
     ErofsUtils(erofs_utils::Args),
-    /// Write the program's manual pages
+    /// Write the programs' manual pages
     Man(man::Args),
     /// Check the rules of the source tree that the compiler does not know
     Tidy(tidy::Args),

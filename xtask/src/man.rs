@@ -1,4 +1,4 @@
-//! `cargo xtask man`: the manual pages of runtime-bin, from its own description of its command line.
+//! `cargo xtask man`: the manual pages of both programs, from their own descriptions of their command lines.
 
 use std::fs;
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ pub(crate) struct Args {
     into: Option<PathBuf>,
 }
 
-/// Runs `cargo xtask man`: builds the program, and asks it.
+/// Runs `cargo xtask man`: builds the programs, and asks them.
 pub(crate) fn run(args: Args) -> Result<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let build = ["build", "--quiet", "--package", "runtime-bin"];
@@ -24,7 +24,9 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let target = sh::target()?;
     let into = args.into.unwrap_or_else(|| target.join("man"));
     fs::create_dir_all(&into).with_context(|| format!("cannot make {}", into.display()))?;
-    sh::run(Command::new(target.join("debug/runtime-bin")).arg("__man").arg(&into))?;
+    for program in ["runtime-bin", "runtime-oci"] {
+        sh::run(Command::new(target.join("debug").join(program)).arg("__man").arg(&into))?;
+    }
     let count = fs::read_dir(&into).map(Iterator::count).unwrap_or_default();
     println!("man: {count} pages in {}", into.display());
     Ok(())

@@ -133,7 +133,13 @@ fn owners_are_translated() {
     config["linux"]["uidMappings"] = container.clone();
     config["linux"]["gidMappings"] = container;
     config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
-    assert_eq!(run(config).unwrap().0, "0:0\n");
+    assert_eq!(run(config.clone()).unwrap().0, "0:0\n");
+    // Or of an option, as crun has it: the fifth user of a namespace that begins at 700000.
+    let maps = json!(["bind", "idmap=uids=@0-4-1;gids=0-700005-1"]);
+    config["mounts"][4]["options"] = maps;
+    assert_eq!(run(config).unwrap().0, "4:5\n");
+    let error = run(with("true", bind(json!(["bind", "idmap=uids=0-1"]), false))).unwrap_err();
+    assert!(error.to_string().starts_with("mounts[4].options"), "{error}");
     let error = run(with("true", bind(json!(["bind", "idmap"]), false))).unwrap_err().to_string();
     assert!(error.starts_with("mounts[4].options"), "{error}");
 }

@@ -192,3 +192,74 @@ fn a_time_namespace_that_is_there_is_joined() {
 fn uptime(text: &str) -> f64 {
     text.split_whitespace().next().unwrap().parse().unwrap()
 }
+
+/// Nobody may make nodes there: this program does, on the host.
+#[test]
+fn devices_have_the_owner_and_the_mode_that_are_asked_for() {
+    let mut config = mapped("stat -c %u:%g:%a /dev/foo /dev/zero; head -c3 /dev/foo | wc -c");
+    config["linux"]["devices"] = json!([
+        {"path": "/dev/foo", "type": "c", "major": 1, "minor": 5, "fileMode": 0o647, "uid": 10, "gid": 11},
+        // Whose owner has no id there: the host's is bound, as it is.
+        {"path": "/dev/zero", "type": "c", "major": 1, "minor": 5, "uid": 100_000},
+    ]);
+    let (printed, exit) = run(config).unwrap();
+    assert_eq!((printed.as_str(), exit), ("10:11:647\n65534:65534:666\n3\n", Exit::Status(0)));
+}
+
+/// Two devices of the host's, of a kind that goes with its namespace; gone at the end, whatever happens.
+struct Pair([String; 2]);
+
+impl Pair {
+    fn new() -> Self {
+        let pair = Self(["a", "b"].map(|end| format!("oci{}{end}", std::process::id())));
+        let [one, other] = &pair.0;
+        ip(&["link", "add", one, "type", "veth", "peer", "name", other]);
+        pair
+    }
+}
+
+impl Drop for Pair {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("ip").args(["link", "del", &self.0[0]]).output();
+    }
+}
+
+fn ip(args: &[&str]) -> String {
+    let output = std::process::Command::new("ip").args(args).output().unwrap();
+    assert!(output.status.success(), "ip {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn is_there(device: &str) -> bool {
+    std::path::Path::new("/sys/class/net").join(device).exists()
+}
+
+#[test]
+fn network_devices_of_the_host_become_the_containers() {
+    let pair = Pair::new();
+    let [one, other] = &pair.0;
+    ip(&["address", "add", "192.0.2.7/24", "dev", one]);
+    ip(&["address", "add", "2001:db8::7/64", "dev", one, "nodad"]);
+    let show = "ls /sys/class/net; ip -o address show dev eth7; cat /sys/class/net/eth7/flags";
+    let mut config = script(show);
+    config["mounts"].as_array_mut().unwrap().push(json!(
+        {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["ro"]}
+    ));
+    // A name that is there already: nothing is moved.
+    config["linux"]["netDevices"] = json!({one: {"name": "eth7"}, other: {"name": "lo"}});
+    let error = run(config.clone()).unwrap_err().to_string();
+    let want = format!("linux.netDevices[{:?}] of the container's configuration: ", other);
+    assert!(error.starts_with(&want) && error.contains("File exists"), "{error}");
+    assert!(is_there(one) && is_there(other), "taken back");
+    assert!(ip(&["address", "show", "dev", one]).contains("192.0.2.7/24"));
+    config["linux"]["netDevices"] = json!({one: {"name": "eth7"}, other: {}});
+    let (printed, exit) = run(config.clone()).unwrap();
+    assert_eq!(exit, Exit::Status(0), "{printed}");
+    assert!(printed.starts_with(&format!("eth7\nlo\n{}\n", other)), "{printed}");
+    assert!(printed.contains("192.0.2.7/24") && printed.contains("2001:db8::7/64"), "{printed}");
+    let flags = printed.lines().last().unwrap().trim_start_matches("0x");
+    assert_eq!(u32::from_str_radix(flags, 16).unwrap() & 1, 1, "up: {printed}");
+    assert!(!is_there(one) && !is_there(other));
+    let error = run(config).unwrap_err().to_string();
+    assert!(error.contains("No such device"), "{error}");
+}

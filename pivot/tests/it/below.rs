@@ -44,7 +44,7 @@ fn failure(image: Image, below: impl FnOnce(BorrowedFd<'_>) -> Result<(), Failur
 
 fn device(path: &str, minor: u32) -> Device {
     let (path, kind) = (path.to_owned(), DeviceKind::Char);
-    Device { path, kind, major: 1, minor, mode: 0o640, uid: 7, gid: 8 }
+    Device { path, kind, major: 1, minor, mode: 0o640, uid: 7, gid: 8, made_for: None }
 }
 
 #[test]

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::description::KnownShell;
+
 /// The OCI runtime that container engines call: one container from one bundle.
 ///
 /// A bundle is a directory with a file config.json and a root file system, as the OCI runtime
@@ -33,7 +35,8 @@ pub(crate) struct Cli {
     /// Who makes the cgroups (as crun): cgroupfs is this program itself.
     #[arg(long, global = true, value_enum, default_value = "cgroupfs", value_name = "NAME")]
     pub(crate) cgroup_manager: CgroupManager,
-    /// Taken as runc's, and changes nothing: true, false or auto.
+    /// Whether a container may be without a cgroup where none may be made: true, false, or auto, for users who
+    /// are not root.
     #[arg(long, value_enum, default_value = "auto", value_name = "WHEN")]
     pub(crate) rootless: Rootless,
     /// Taken as runc's; checkpoints are not made.
@@ -100,6 +103,10 @@ pub(crate) enum Verb {
     Features,
     /// Write a config.json to begin with.
     Spec(SpecArgs),
+    /// Print a shell's script that completes this program's words.
+    Completions(CompletionsArgs),
+    #[command(name = "__man", hide = true)]
+    Man(ManArgs),
     /// Not done: CRIU is needed for it.
     #[command(hide = true)]
     Checkpoint(AnyArgs),
@@ -389,6 +396,20 @@ pub(crate) struct SpecArgs {
     /// For a user who is not root.
     #[arg(id = "for_user", long = "rootless")]
     pub(crate) rootless: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// The shell.
+    #[arg(value_name = "SHELL")]
+    pub(crate) shell: KnownShell,
+}
+
+/// `__man`, which `cargo xtask man` calls.
+#[derive(Debug, Args)]
+pub(crate) struct ManArgs {
+    /// The directory for the pages, which is there.
+    pub(crate) dir: PathBuf,
 }
 
 /// Whatever stands behind a verb that is not done.

@@ -118,6 +118,9 @@ fn begin(
             .preserve(preserved)
             .id(&args.id);
         context.log.warnings(prepared.warnings());
+        if context.rootless {
+            prepared = prepared.rootless();
+        }
         if args.no_new_keyring {
             prepared = prepared.callers_keyring();
         }

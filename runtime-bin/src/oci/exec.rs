@@ -20,7 +20,7 @@ pub(crate) fn exec(context: &Context, args: ExecArgs, preserved: u32) -> anyhow:
             context.log.warnings(&warnings);
             as_the_containers(process, config.process().as_ref())
         }
-        None => process(config.process().as_ref(), &args)?,
+        None => process(context, config.process().as_ref(), &args)?,
     };
     let terminal = process.terminal().unwrap_or(false);
     match (terminal, args.detach, &args.console_socket) {
@@ -66,6 +66,9 @@ pub(crate) fn exec(context: &Context, args: ExecArgs, preserved: u32) -> anyhow:
         prepared = prepared.group(join);
     }
     context.log.debug(&format!("nsexec container setup: joining container {}", args.id));
+    if let Some(mask) = prepared.initial_affinity() {
+        context.log.debug(&format!("nsexec container setup: affinity: {mask}"));
+    }
     let command = process.args().iter().flatten().next().map_or("", |word| word);
     context.log.debug(&format!("setns_init: about to exec {command:?}"));
     let mut running = prepared.start()?;
@@ -132,7 +135,7 @@ fn as_the_containers(mut process: Process, own: Option<&Process>) -> Process {
 }
 
 /// The container's own process with what the options change of it.
-fn process(own: Option<&Process>, args: &ExecArgs) -> anyhow::Result<Process> {
+fn process(context: &Context, own: Option<&Process>, args: &ExecArgs) -> anyhow::Result<Process> {
     if args.command.is_empty() {
         bail!("no command is given: write it behind the id, or give --process");
     }
@@ -163,8 +166,8 @@ fn process(own: Option<&Process>, args: &ExecArgs) -> anyhow::Result<Process> {
     let user = user(process.user(), args)?;
     process.set_user(user);
     if !args.cap.is_empty() {
-        let sets = capabilities(process.capabilities().clone().unwrap_or_default(), &args.cap)?;
-        process.set_capabilities(Some(sets));
+        let own = process.capabilities().clone().unwrap_or_default();
+        process.set_capabilities(Some(capabilities(context, own, &args.cap)));
     }
     Ok(process)
 }
@@ -193,16 +196,22 @@ fn user(own: &User, args: &ExecArgs) -> anyhow::Result<User> {
     Ok(user)
 }
 
-/// As runc: what is added can be used, and is not passed on to programs of other users.
-fn capabilities(mut sets: LinuxCapabilities, add: &[String]) -> anyhow::Result<LinuxCapabilities> {
-    let add = add
-        .iter()
-        .map(|name| {
-            serde_json::from_value::<Capability>(name.to_uppercase().into())
-                .ok()
-                .with_context(|| format!("--cap {name:?}: there is no such capability"))
-        })
-        .collect::<anyhow::Result<Vec<_>>>()?;
+/// As runc: what is added can be used, and is not passed on to programs of other users. A name that nobody
+/// knows is left out, as one of the configuration.
+fn capabilities(
+    context: &Context,
+    mut sets: LinuxCapabilities,
+    add: &[String],
+) -> LinuxCapabilities {
+    let known = |name: &String| {
+        let found = serde_json::from_value::<Capability>(name.to_uppercase().into()).ok();
+        if found.is_none() {
+            let warning = format!("--cap {name:?}: there is no such capability; it is left out");
+            context.log.warnings(&[warning]);
+        }
+        found
+    };
+    let add: Vec<Capability> = add.iter().filter_map(known).collect();
     let with = |set: &Option<Capabilities>| {
         let mut set = set.clone().unwrap_or_default();
         set.extend(add.iter().copied());
@@ -211,5 +220,5 @@ fn capabilities(mut sets: LinuxCapabilities, add: &[String]) -> anyhow::Result<L
     sets.set_bounding(with(sets.bounding()));
     sets.set_effective(with(sets.effective()));
     sets.set_permitted(with(sets.permitted()));
-    Ok(sets)
+    sets
 }

@@ -9,6 +9,7 @@
 mod causes;
 mod cli;
 mod create;
+mod description;
 mod descriptors;
 mod events;
 mod exec;
@@ -24,7 +25,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use cli::{CgroupManager, Cli, Verb};
+use cli::{CgroupManager, Cli, Rootless, Verb};
 use log::Log;
 use oci_runtime::{Home, Recorded};
 
@@ -32,6 +33,8 @@ use oci_runtime::{Home, Recorded};
 struct Context {
     home: Home,
     log: Log,
+    /// Whether a container may be without a cgroup.
+    rootless: bool,
 }
 
 fn main() -> ExitCode {
@@ -50,7 +53,12 @@ fn main() -> ExitCode {
     // Before anything is opened: what is to be preserved must be there now.
     let preserved = descriptors::preserved(&cli);
     let checked = no_systemd(&cli);
-    let Cli { root, log, log_format, debug, verb, version, .. } = cli;
+    let Cli { root, log, log_format, debug, verb, version, rootless, .. } = cli;
+    let rootless = match rootless {
+        Rootless::True => true,
+        Rootless::False => false,
+        Rootless::Auto => oci_runtime::is_rootless(),
+    };
     let log = match Log::open(log.as_deref(), log_format, debug) {
         Ok(log) => log,
         Err(error) => {
@@ -60,7 +68,8 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let context = Context { home: Home::new(root.unwrap_or_else(default_root)), log };
+    let home = Home::new(root.unwrap_or_else(default_root));
+    let context = Context { home, log, rootless };
     let verb = match verb {
         Some(verb) if !version => verb,
         _ => return told(&context, print_version(version), 1),
@@ -112,7 +121,7 @@ fn act(context: &Context, verb: Verb, preserved: u32) -> anyhow::Result<u8> {
     if let Verb::Create(_) | Verb::Run(_) | Verb::Exec(_) = verb {
         oci_runtime::shield()?;
     }
-    let Context { home, log } = context;
+    let Context { home, log, .. } = context;
     match verb {
         Verb::Create(args) => create::create(context, args, preserved),
         Verb::Run(args) => create::run(context, args, preserved),
@@ -162,6 +171,8 @@ fn act(context: &Context, verb: Verb, preserved: u32) -> anyhow::Result<u8> {
             Ok(0)
         }
         Verb::Spec(args) => spec::spec(&args),
+        Verb::Completions(args) => description::completions(&args),
+        Verb::Man(args) => description::man(&args),
         Verb::Checkpoint(_) | Verb::Restore(_) => {
             anyhow::bail!(
                 "checkpoint and restore are not supported: they are CRIU's work, which this runtime \

@@ -280,7 +280,6 @@ fn a_containers_changes_become_an_image() {
     root.fails(1, &["RUN x", "valid change"], ["commit", "-c", "RUN x", "box", "bad"]);
     root.fails(1, &["Bad Name"], ["commit", "box", "Bad Name"]);
     root.fails(1, &["nosuch"], ["commit", "nosuch", "x"]);
-    root.fails(1, &["--pause", "leave it out"], ["commit", "--pause", "box", "x"]);
     root.ok(["rm", "box"]);
     // What was committed is written the same again: its ids last.
     root.ok(["save", "-o", "saved.tar", "made"]);

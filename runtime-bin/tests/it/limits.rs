@@ -262,6 +262,29 @@ fn what_cannot_be_names_its_option() {
     root.assert_nothing_left();
 }
 
+/// As Docker: so that the files of an image fit together.
+#[test]
+fn a_container_stands_still_while_it_is_committed() {
+    let root = Root::new();
+    root.sleeper("box", &[]);
+    let since = |words: &[&str]| {
+        let before = actions(&root).len();
+        root.ok([&["commit"], words].concat());
+        actions(&root)[before..].to_vec()
+    };
+    assert_eq!(since(&["box", "one"]), ["pause", "unpause"]);
+    assert_eq!(since(&["--pause", "box"]), ["pause", "unpause"]);
+    for words in [["--pause=false", "box"], ["--no-pause", "box"]] {
+        assert_eq!(since(&words), [""; 0]);
+    }
+    let status = || root.inspect("box")["State"]["Status"].clone();
+    assert_eq!(status(), "running");
+    root.ok(["pause", "box"]);
+    assert_eq!(since(&["box", "two"]), [""; 0]);
+    assert_eq!(status(), "paused");
+    root.ok(["rm", "-f", "box"]);
+}
+
 /// bfq, the cost model, or v1's memory controller: what there is not is left out with a warning, as by
 /// Docker, and the container runs.
 #[test]

@@ -15,7 +15,7 @@ const ROOT_SIZE: &str = "16G";
 /// Programs of the host that tests call, beside busybox's: also the shell and what behaves otherwise in
 /// busybox (dash unblocks the signals that it inherits; a program of the C library, with a loader), and the
 /// registry that images are pulled from.
-pub(crate) const PROGRAMS: [&str; 27] = [
+pub(crate) const PROGRAMS: [&str; 28] = [
     "docker-registry",
     "strace",
     "sh",
@@ -25,6 +25,7 @@ pub(crate) const PROGRAMS: [&str; 27] = [
     "mke2fs",
     "findmnt",
     "nsenter",
+    "ip",
     "unshare",
     "setpriv",
     "prlimit",

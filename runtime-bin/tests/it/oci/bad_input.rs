@@ -60,6 +60,9 @@ fn a_command_that_is_missing_is_told_at_once() {
     oci.fails(1, &["exec: \"nosuch\": executable file not found in $PATH"], &["create", "a"]);
     oci.configure(|_| {}, &["/no/such"]);
     oci.fails(1, &["exec: \"/no/such\": no such file or directory"], &["create", "a"]);
+    // What exists and can be no program, too: Podman tells 126 from the words, and from create's only.
+    oci.configure(|_| {}, &["/etc"]);
+    oci.fails(1, &["exec: \"/etc\": permission denied", "directory"], &["create", "a"]);
     assert!(oci.names().is_empty());
     // What is there and cannot be executed is known when it is.
     std::fs::write(oci.bundle().join("rootfs/bin/notes"), "text\n").unwrap();

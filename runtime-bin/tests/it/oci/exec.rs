@@ -74,7 +74,6 @@ fn options_change_the_process() {
         (&["--user", "4294967296"], "--user"),
         (&["--user", "1:"], "--user"),
         (&["-g", "x"], "--additional-gids"),
-        (&["--cap", "CAP_NONE"], "no such capability"),
         (&["--cwd", "relative"], "process.cwd"),
         (&["--cwd", "/none"], "/none"),
         (&["--cwd", "/proc/self/fd/3"], "working directory"),

@@ -1,5 +1,7 @@
 //! What is done by a container's cgroup: pause, ps, kill --all, update, events, delete.
 
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -222,4 +224,56 @@ fn an_update_leaves_the_devices_as_they_are() {
     let stats = json(&oci.ok(&["events", "--stats", "a"]))["data"].clone();
     assert_eq!(stats["pids"]["limit"], 50);
     oci.ok(&["exec", "a", "sh", "-c", "echo x >/dev/null && head -c 1 /dev/zero"]);
+}
+
+/// A user in a namespace of its own, to whom no cgroup was delegated, has containers without one, as long as
+/// nothing is asked of a cgroup (as runc).
+#[test]
+fn who_may_make_no_cgroup_has_containers_without_one() {
+    const USER: u32 = 54_321;
+    let oci = Oci::new(&["sh", "-c", "id -u; cat /proc/self/uid_map"]);
+    let configure = |change: fn(&mut Value)| {
+        oci.configure(
+            |config| {
+                config["linux"].as_object_mut().unwrap().remove("cgroupsPath");
+                // Another procfs could show what is masked in the caller's.
+                config["mounts"][0] = json!({
+                    "destination": "/proc", "type": "bind", "source": "/proc", "options": ["rbind"],
+                });
+                config["process"]["capabilities"] = json!({});
+                change(config);
+            },
+            &["sh", "-c", "id -u; cat /proc/self/uid_map"],
+        );
+    };
+    let chown = |path: &std::path::Path| std::os::unix::fs::chown(path, Some(USER), Some(USER));
+    std::fs::create_dir(oci.home()).unwrap();
+    for path in [oci.dir.path(), &oci.home(), &oci.bundle(), &oci.bundle().join("rootfs")] {
+        chown(path).unwrap();
+    }
+    let call = |options: &[&str]| {
+        let inner = oci.command(&[]);
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "--mount"]).arg(inner.get_program());
+        command.args(inner.get_args()).args(options).current_dir(oci.bundle());
+        command.uid(USER).gid(USER);
+        Started::new(command, None).wait()
+    };
+    configure(|_| {});
+    let out = call(&["run", "a"]);
+    assert_eq!(out.code, 0, "{}", out.stderr);
+    let words: Vec<_> = out.stdout.split_whitespace().collect();
+    assert_eq!(words, ["0", "0", &USER.to_string(), "1"], "{}", out.stderr);
+    let out = call(&["--rootless", "false", "run", "a"]);
+    assert!(out.code == 1 && out.stderr.contains("making the cgroup"), "{}", out.stderr);
+    configure(|config| config["linux"]["resources"] = json!({"pids": {"limit": 9}}));
+    let out = call(&["--rootless=true", "run", "a"]);
+    let words =
+        "rootless needs no limits + no cgrouppath when no permission is granted for cgroups";
+    assert!(out.code == 1 && out.stderr.contains(words), "{}", out.stderr);
+    let group = oci.group();
+    oci.configure(|config| config["linux"]["cgroupsPath"] = group.into(), &["true"]);
+    let out = call(&["run", "a"]);
+    assert!(out.code == 1 && out.stderr.contains("making the cgroup"), "{}", out.stderr);
+    assert!(oci.names().is_empty());
 }
