@@ -1,9 +1,11 @@
 //! The cgroup file systems, in the form that the host has: unified (v2), or legacy and hybrid (a
 //! tmpfs with a mount for each hierarchy).
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd};
 
+use rustix::fs::{Access, AtFlags};
+use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
 use sys::mount::{self, Change};
 use sys::mountinfo::{self, Mount};
@@ -13,6 +15,9 @@ use crate::error::c_string;
 use crate::target::{descend, without_umask};
 use crate::words::MountWords;
 use crate::{Error, Filesystem};
+
+/// The directory of the unified hierarchy beside those of v1.
+const UNIFIED: &CStr = c"unified";
 
 /// The cgroup mount of a container, prepared. The child must be in its new cgroup namespace, or it
 /// sees the host's whole hierarchy.
@@ -24,7 +29,8 @@ pub enum Cgroups {
     Legacy(Legacy),
 }
 
-/// A tmpfs, in it a mount for each hierarchy, and a link for each controller that shares one
+/// A tmpfs, in it a mount for each hierarchy in which the process has a group of its own (the directories of the others
+/// are empty), and a link for each controller that shares one
 /// (`cpu -> cpu,cpuacct`).
 #[derive(Debug)]
 pub struct Legacy {
@@ -130,7 +136,7 @@ impl Legacy {
                 ("", Some(unified)) => {
                     let on = format!("{target}/unified");
                     let filesystem = unified_filesystem(&on, options, Some(unified))?;
-                    legacy.hierarchies.push(Hierarchy { name: c"unified".to_owned(), filesystem });
+                    legacy.hierarchies.push(Hierarchy { name: UNIFIED.to_owned(), filesystem });
                 }
                 _ => legacy.add(target, options, controllers)?,
             }
@@ -161,6 +167,10 @@ impl Legacy {
             let mount = || {
                 let directory = descend(base.as_fd(), &[name])?;
                 let mount = filesystem.detached()?;
+                // Where it has no group of its own it would see those of all others.
+                if is_whole(mount.as_fd(), name)? {
+                    return Ok(());
+                }
                 mount::attach(mount, directory).step("attaching the cgroup hierarchy")
             };
             mount().map_err(|failure| failure.of(0, index as u32 + 1))?;
@@ -184,6 +194,18 @@ impl Legacy {
         names.extend(self.links.iter().map(|(name, to)| format!("{} -> {}", text(name), text(to))));
         names.sort();
         names
+    }
+}
+
+/// Whether the mount shows a hierarchy from its root on, the unified one or another: `release_agent` is in a root only
+/// (cgroups(7)), and `cgroup.type` in all but a root (Linux 4.14).
+fn is_whole(mount: BorrowedFd<'_>, name: &CStr) -> Result<bool, Failure> {
+    let unified = name == UNIFIED;
+    let file = if unified { c"cgroup.type" } else { c"release_agent" };
+    match rustix::fs::accessat(mount, file, Access::EXISTS, AtFlags::empty()) {
+        Ok(()) => Ok(!unified),
+        Err(Errno::NOENT) => Ok(unified),
+        Err(errno) => Err(Failure::new("looking at the cgroup hierarchy", errno)),
     }
 }
 

@@ -96,7 +96,18 @@ fn the_cgroups_have_the_hosts_form() {
                 "" => "unified",
                 _ => controllers.trim_start_matches("name="),
             };
-            assert!(cgroup.join(name).join("cgroup.procs").exists(), "{name}");
+            // Of a hierarchy in whose root it is, it would see the groups of all.
+            let of_host = Path::new("/sys/fs/cgroup").join(name).join(&group[1..]);
+            let is_whole = match name {
+                "unified" => !of_host.join("cgroup.type").exists(),
+                _ => of_host.join("release_agent").exists(),
+            };
+            let there = cgroup.join(name).join("cgroup.procs").exists();
+            assert_eq!(there, !is_whole, "{name}");
+            assert!(cgroup.join(name).is_dir());
+            if is_whole {
+                continue;
+            }
             let mount = container.mount_on(&format!("/sys/fs/cgroup/{name}"));
             assert!(mount.options.starts_with("ro,nosuid,nodev,noexec"), "{mount:?}");
             // Its own group is the namespace's root: nothing of the host's groups above.

@@ -292,6 +292,63 @@ fn cgroups_of_the_host_are_read_only() {
     }
 }
 
+/// Groups of the host in each hierarchy, which go with this.
+struct Groups(Vec<PathBuf>);
+
+impl Groups {
+    fn new(name: &str) -> Groups {
+        let base = Path::new("/sys/fs/cgroup");
+        let below = fs::read_dir(base).unwrap().map(|entry| entry.unwrap().path());
+        let hierarchies = below.chain([base.to_owned()]);
+        let roots = hierarchies.filter(|dir| dir.join("cgroup.procs").exists());
+        // Below a group of v2 that has processes there may be none that has a controller, and none is asked for.
+        Groups(roots.map(|dir| dir.join(name)).filter(|dir| fs::create_dir(dir).is_ok()).collect())
+    }
+}
+
+impl Drop for Groups {
+    fn drop(&mut self) {
+        for group in &self.0 {
+            let removed = fs::remove_dir(group);
+            assert!(removed.is_ok() || std::thread::panicking(), "{}", group.display());
+        }
+    }
+}
+
+/// Names, numbers and processes of other groups are nobody's affair: also in a hierarchy of v1 in which the container
+/// has no group.
+#[test]
+fn groups_of_others_are_not_seen() {
+    let name = format!("of-another-{}", std::process::id());
+    let groups = Groups::new(&name);
+    assert!(!groups.0.is_empty(), "there are no cgroups here");
+    let script = format!("find /sys/fs/cgroup -name '{name}'; ls /sys/fs/cgroup | wc -l");
+    let root = Root::new();
+    let shown = root.shell(&[], &script);
+    assert!(shown.parse::<u32>().is_ok_and(|count| count > 0), "{shown}");
+    root.sleeper("box", &[]);
+    assert_eq!(root.ok(["exec", "box", "sh", "-c", &script]), shown);
+    root.ok(["rm", "-f", "box"]);
+    let oci = Oci::new(&["true"]);
+    for own in [true, false] {
+        oci.configure(
+            |config| {
+                config["mounts"].as_array_mut().unwrap().extend([
+                    json!({"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["ro"]}),
+                    json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["ro"]}),
+                ]);
+                if own {
+                    let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
+                    namespaces.push(json!({"type": "cgroup"}));
+                }
+            },
+            &["sh", "-c", &script],
+        );
+        let shown = oci.ok(&["run", "a"]);
+        assert!(shown.trim().parse::<u32>().is_ok_and(|count| count > 0), "{own}: {shown}");
+    }
+}
+
 /// 2022-0492, 2022-0185: a new user namespace, and in it cgroups or a file system's own parser.
 #[test]
 fn namespaces_that_a_container_makes() {
