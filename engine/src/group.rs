@@ -21,15 +21,16 @@ fn hierarchies() -> Result<Hierarchies, Error> {
 }
 
 /// Where the group of a container is to lie: written to its record before it is made.
-pub(crate) fn locate(dir: &Dir, container: &Container) -> Result<Location, Error> {
+pub(crate) fn locate(dir: &Dir, container: &Container) -> Result<(Hierarchies, Location), Error> {
     let name = format!("runtime-bin-{}", dir.id());
     let path = match &container.host_config.limits.cgroup_parent[..] {
         "" => name,
         parent => format!("{}/{name}", parent.trim_end_matches('/')),
     };
-    let location = hierarchies()?.locate(&path)?;
+    let hierarchies = hierarchies()?;
+    let location = hierarchies.locate(&path)?;
     dir.write_group(&location.to_string())?;
-    Ok(location)
+    Ok((hierarchies, location))
 }
 
 /// What a container may use: its limits, and the devices beside those that all have.

@@ -13,47 +13,63 @@ const FIELD: &str = "linux.resources";
 /// A group that is to be made: where, and with which limits.
 #[derive(Debug)]
 pub(crate) struct OwnGroup {
-    location: Option<Location>,
+    place: Place,
     limits: Limits,
     /// Whether the configuration asks for limits.
     limited: bool,
 }
 
+#[derive(Debug)]
+enum Place {
+    None,
+    /// `linux.cgroupsPath`.
+    Path(String),
+    /// Where the caller wants it.
+    At(Hierarchies, Location),
+}
+
+/// Where the group of `linux.cgroupsPath` lies.
+pub(crate) fn locate(hierarchies: &Hierarchies, path: &str) -> Result<Location, Error> {
+    let wrong = |error: cgroup::Error| Error::field("linux.cgroupsPath", error.to_string());
+    hierarchies.locate(path).map_err(wrong)
+}
+
+/// `linux.cgroupsPath`, where there is one.
+pub(crate) fn path(linux: &oci::Linux) -> Option<String> {
+    let path = linux.cgroups_path().as_ref().map(|path| path.to_string_lossy().into_owned());
+    path.filter(|path| !path.is_empty())
+}
+
 impl OwnGroup {
     pub(crate) fn prepare(linux: &oci::Linux) -> Result<Self, Error> {
-        let path = linux.cgroups_path().as_ref().map(|path| path.to_string_lossy());
-        let path = path.filter(|path| !path.is_empty());
-        let location = match path {
-            Some(path) => Some(
-                Hierarchies::find()?
-                    .locate(&path)
-                    .map_err(|error| Error::field("linux.cgroupsPath", error.to_string()))?,
-            ),
-            None => None,
-        };
+        let place = path(linux).map_or(Place::None, Place::Path);
         let resources = linux.resources().as_ref();
         let limits = resources::limits(resources)?;
         let limited = resources.map(resources::given).transpose()?;
         let limited = limited.is_some_and(|limits| limits != Limits::default());
-        Ok(Self { location, limits, limited })
+        Ok(Self { place, limits, limited })
     }
 
-    pub(crate) fn put_at(&mut self, location: Location) {
-        self.location = Some(location);
+    pub(crate) fn put_at(&mut self, hierarchies: Hierarchies, location: Location) {
+        self.place = Place::At(hierarchies, location);
     }
 
     /// Makes it, with its limits; none where the configuration asks for no group and no limits.
     pub(crate) fn make(&self) -> Result<Option<Made>, Error> {
-        let Some(location) = &self.location else {
-            return match self.limited {
-                true => Err(Error::field(
+        let group = match &self.place {
+            Place::None if self.limited => {
+                return Err(Error::field(
                     "linux.cgroupsPath",
                     "it is missing, and linux.resources asks for limits, which a cgroup has; give the path",
-                )),
-                false => Ok(None),
-            };
+                ));
+            }
+            Place::None => return Ok(None),
+            Place::Path(path) => {
+                let hierarchies = Hierarchies::find()?;
+                hierarchies.create(&locate(&hierarchies, path)?)?
+            }
+            Place::At(hierarchies, location) => hierarchies.create(location)?,
         };
-        let group = Hierarchies::find()?.create(location)?;
         let prepare = || {
             group.apply(&self.limits).map_err(|error| error.below(FIELD))?;
             group.join()
