@@ -90,12 +90,14 @@ fn regular(
     stage: BorrowedFd<'_>,
     to: &CStr,
 ) -> Result<(), Failure> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let source = rustix::fs::openat(from, name, flags, Mode::empty()).step("opening the file")?;
-    let opened = rustix::fs::fstat(&source).step("looking at the file")?;
-    if (opened.st_dev, opened.st_ino) != (stat.st_dev, stat.st_ino) {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let entry = rustix::fs::openat(from, name, flags, Mode::empty()).step("finding the file")?;
+    let there = rustix::fs::fstat(&entry).step("looking at the file")?;
+    let is_it = (there.st_dev, there.st_ino) == (stat.st_dev, stat.st_ino);
+    let source = sys::below::open_regular(&entry).step("opening the file")?.filter(|_| is_it);
+    let Some(source) = source else {
         return Err(Failure::new("opening the file, which is another one now", Errno::STALE));
-    }
+    };
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let copy =
         rustix::fs::openat(stage, to, flags, Mode::from_raw_mode(0o600)).step("making the file")?;

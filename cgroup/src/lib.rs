@@ -18,6 +18,7 @@
 //! | [`Hierarchies`], [`Location`] | unified, hybrid, v1 only, nothing mounted; where a group lies in each |
 //! | [`Group`] | make, join, limit, freeze, ask, end |
 //! | [`limits`] | the limits, as plain values |
+//! | [`Abilities`] | which of them this kernel has |
 //! | [`stats`] | the numbers |
 //! | [`OomWatch`] | being told of processes killed for want of memory |
 //!
@@ -37,6 +38,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod abilities;
 mod convert;
 mod devices;
 mod dir;
@@ -56,6 +58,7 @@ mod set_memory;
 pub mod stats;
 mod stats_io;
 
+pub use abilities::Abilities;
 pub use error::Error;
 pub use group::Group;
 pub use hierarchies::Hierarchies;

@@ -20,6 +20,7 @@ pub struct Engine {
     pub(crate) store: Store,
     durable: bool,
     layers: Layers,
+    warn: fn(&str),
 }
 
 /// How the layers of images that come into the store are kept.
@@ -50,6 +51,7 @@ impl Engine {
             store,
             durable: LoadOptions::default().durable,
             layers: Layers::default(),
+            warn: |_| {},
         })
     }
 
@@ -65,6 +67,18 @@ impl Engine {
     #[must_use]
     pub fn with_layers(self, layers: Layers) -> Engine {
         Engine { layers, ..self }
+    }
+
+    /// Who is told, in sentences, what was asked for and is left out since this kernel does not have it, as
+    /// Docker's daemon warns of it. Without it nobody is.
+    #[must_use]
+    pub fn with_warn(self, warn: fn(&str)) -> Engine {
+        Engine { warn, ..self }
+    }
+
+    /// Tells of what is left out.
+    pub(crate) fn warn(&self, warnings: &[&str]) {
+        warnings.iter().for_each(|warning| (self.warn)(warning));
     }
 
     /// How images come into the store.

@@ -1,6 +1,6 @@
 //! A container's cgroup: where it lies, and what is done with it by its record.
 
-use cgroup::{Group, Hierarchies, Location};
+use cgroup::{Abilities, Group, Hierarchies, Location};
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxResources};
 use serde_json::{Value, json};
 
@@ -31,6 +31,18 @@ pub(crate) fn locate(dir: &Dir, container: &Container) -> Result<(Hierarchies, L
     let location = hierarchies.locate(&path)?;
     dir.write_group(&location.to_string())?;
     Ok((hierarchies, location))
+}
+
+/// What this kernel's groups can be told, asked of the container's own, which is made for that where it is
+/// not there, and taken away again.
+pub(crate) fn abilities(dir: &Dir, container: &Container) -> Result<Abilities, Error> {
+    if let Some(group) = open(dir)? {
+        return Ok(group.abilities()?);
+    }
+    let group = hierarchies()?.create(&locate(dir, container)?)?;
+    let found = group.abilities();
+    group.remove()?;
+    Ok(found?)
 }
 
 /// What a container may use: its limits, and the devices beside those that all have.

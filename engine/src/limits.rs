@@ -4,6 +4,7 @@
 mod parse;
 mod resources;
 
+use cgroup::Abilities;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
@@ -207,6 +208,42 @@ impl Limits {
         Ok(self)
     }
 
+    /// Whether something is asked for that not every kernel has.
+    pub(crate) fn depends_on_kernel(&self) -> bool {
+        self.memory_swappiness.is_some()
+            || self.oom_kill_disable == Some(true)
+            || self.blkio_weight != 0
+            || !self.blkio_weight_device.is_empty()
+    }
+
+    /// Takes out what the kernel does not have, and says so in Docker's words: what only tunes a container is
+    /// no reason not to run it. A limit that cannot be kept is an error, later.
+    pub(crate) fn discard(&mut self, kernel: &Abilities) -> Vec<&'static str> {
+        let mut warnings = Vec::new();
+        if !kernel.swappiness && self.memory_swappiness.take().is_some() {
+            warnings.push(
+                "Your kernel does not support memory swappiness capabilities or the cgroup is not \
+                 mounted. Memory swappiness discarded.",
+            );
+        }
+        if !kernel.oom_killer && self.oom_kill_disable.take() == Some(true) {
+            warnings.push("Your kernel does not support OomKillDisable. OomKillDisable discarded.");
+        }
+        if !kernel.io_weight && std::mem::take(&mut self.blkio_weight) != 0 {
+            warnings.push(
+                "Your kernel does not support Block I/O weight or the cgroup is not mounted. Weight \
+                 discarded.",
+            );
+        }
+        if !kernel.io_weight_device && !std::mem::take(&mut self.blkio_weight_device).is_empty() {
+            warnings.push(
+                "Your kernel does not support Block I/O weight_device or the cgroup is not mounted. \
+                 Weight-device discarded.",
+            );
+        }
+        warnings
+    }
+
     /// What goes with what, and in which range.
     fn check(&self) -> Result<(), Error> {
         let bad = |option, value: i64, why: &'static str| {
@@ -323,6 +360,33 @@ mod tests {
         let more = LimitOptions { memory: Some("256m".into()), ..LimitOptions::default() };
         let error = updated.with(&more).unwrap_err().to_string();
         assert!(error.contains("--memory-swap") && error.contains("raise both"), "{error}");
+    }
+
+    #[test]
+    fn what_the_kernel_lacks_is_left_out_and_said() {
+        let weight = WeightDevice { path: "/dev/a".into(), weight: 70 };
+        let all = Limits {
+            memory: 64 << 20,
+            memory_swappiness: Some(0),
+            oom_kill_disable: Some(true),
+            blkio_weight: 10,
+            blkio_weight_device: vec![weight],
+            ..Limits::default()
+        };
+        assert!(all.depends_on_kernel() && !Limits::default().depends_on_kernel());
+        let kernel = |has| Abilities {
+            io_weight: has,
+            io_weight_device: has,
+            swappiness: has,
+            oom_killer: has,
+        };
+        let mut limits = all.clone();
+        assert!(limits.discard(&kernel(true)).is_empty());
+        assert_eq!(limits, all);
+        let warnings = limits.discard(&kernel(false));
+        assert_eq!(warnings.len(), 4, "{warnings:?}");
+        assert_eq!(limits, Limits { memory: 64 << 20, ..Limits::default() });
+        assert!(limits.discard(&kernel(false)).is_empty());
     }
 
     #[test]

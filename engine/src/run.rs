@@ -11,7 +11,7 @@ use crate::request::Network;
 use crate::supervise::Starter;
 use crate::{
     Container, Engine, Error, RestartPolicy, RunRequest, Session, State, Status, bundle, config,
-    etc, healthcheck, names, volumes,
+    etc, group, healthcheck, names, volumes,
 };
 
 /// How many made-up names are tried.
@@ -100,6 +100,7 @@ impl Engine {
         let id_of = |name: &str| Ok(self.container(name)?.id);
         let made = config::container(dir.id(), &name, request, image, image_name, &id_of);
         let made = made.and_then(|made| healthcheck::add(&self.store, made, request, image));
+        let made = made.and_then(|made| self.without_what_is_lacking(dir, made));
         let mut container = match made {
             Ok(container) => container,
             Err(error) => {
@@ -127,6 +128,16 @@ impl Engine {
         let merged = merged.as_fd();
         volumes::resolve(&mut container, request, &volumes, merged, &events, record)?;
         Ok(Made { container, layers })
+    }
+
+    /// The container as this kernel can have it.
+    fn without_what_is_lacking(&self, dir: &Dir, mut made: Container) -> Result<Container, Error> {
+        let limits = &made.host_config.limits;
+        if limits.depends_on_kernel() {
+            let kernel = group::abilities(dir, &made)?;
+            self.warn(&made.host_config.limits.discard(&kernel));
+        }
+        Ok(made)
     }
 
     /// Takes the wanted name, or makes one up.

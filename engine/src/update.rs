@@ -30,9 +30,14 @@ impl Engine {
             }
             host.restart_policy = policy;
         }
-        host.limits = host.limits.clone().with(typed)?;
+        let mut limits = host.limits.clone().with(typed)?;
+        if limits.depends_on_kernel() && limits != host.limits {
+            let kernel = group::abilities(&dir, &container)?;
+            self.warn(&limits.discard(&kernel));
+        }
+        container.host_config.limits = limits;
         if let Some(group) = group::open(&dir)? {
-            let limits = oci_runtime::limits(&resources(&host.limits)?)?;
+            let limits = oci_runtime::limits(&resources(&container.host_config.limits)?)?;
             group.apply(&limits)?;
         }
         dir.write_container(&container)?;

@@ -4,7 +4,7 @@ use std::ffi::CStr;
 use std::io::Read;
 use std::os::fd::BorrowedFd;
 
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::Error;
@@ -231,25 +231,22 @@ fn names(file: Option<&str>, wanted: &str) -> Vec<String> {
 fn read(root: BorrowedFd<'_>, path: &CStr, file: &'static str) -> Result<Option<String>, Error> {
     let problem = |problem: String| Error::ImageFile { file, problem };
     let failed = |errno: Errno| problem(std::io::Error::from(errno).to_string());
-    // Looked at before it is opened: to open a device can already do something.
     let handle = match sys::below::open(root, path, OFlags::PATH) {
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
         result => result.map_err(failed)?,
     };
-    let stat = rustix::fs::fstat(&handle).map_err(failed)?;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+    let Some(opened) = sys::below::open_regular(&handle).map_err(failed)? else {
         let what =
             "it is not a regular file, and only that is read (not a device, pipe or directory)";
         return Err(problem(what.to_owned()));
-    }
+    };
+    let stat = rustix::fs::fstat(&opened).map_err(failed)?;
     let too_large = || problem(format!("it is larger than {FILE_MAX} bytes"));
     if u64::try_from(stat.st_size).is_ok_and(|size| size > FILE_MAX) {
         return Err(too_large());
     }
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let opened = rustix::fs::open(sys::process::proc_path(&handle), flags, Mode::empty());
     let mut bytes = Vec::new();
-    let mut limited = std::fs::File::from(opened.map_err(failed)?).take(FILE_MAX + 1);
+    let mut limited = std::fs::File::from(opened).take(FILE_MAX + 1);
     limited.read_to_end(&mut bytes).map_err(|error| problem(error.to_string()))?;
     if bytes.len() as u64 > FILE_MAX {
         return Err(too_large());

@@ -245,16 +245,14 @@ impl<W: Write> Walk<'_, W> {
 
     /// A regular file with its content. What is written of it is what the open file has, whatever has its name.
     fn file(&mut self, dir: &OwnedFd, name: &CString, full: &[u8]) -> Result<(), Error> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = match rustix::fs::openat(dir, name, flags, Mode::empty()) {
-            Ok(file) => file,
-            Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => return Ok(()), // gone, or another by now
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let entry = rustix::fs::openat(dir, name, flags, Mode::empty());
+        let file = match entry.and_then(sys::below::open_regular) {
+            Ok(Some(file)) => file,
+            Ok(None) | Err(Errno::NOENT) => return Ok(()), // gone, or another by now
             Err(errno) => return Err(pack_error("open", full, errno)),
         };
         let stat = rustix::fs::fstat(&file).map_err(failed("look at", full))?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Ok(());
-        }
         if self.linked(full, &stat)? {
             return Ok(());
         }

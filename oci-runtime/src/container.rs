@@ -75,7 +75,7 @@ impl Prepared {
         let in_user = namespaces.kinds().contains(Namespaces::USER);
         let mut warnings = version::warnings(&linux);
         supported::one_domain_name(spec, &linux)?;
-        let root = Root::prepare(&dir.join(root.path()), root, spec, &namespaces)?;
+        let mut root = Root::prepare(&dir.join(root.path()), root, spec, &namespaces)?;
         let hostname = text("hostname", spec.hostname())?;
         let domainname = text("domainname", spec.domainname())?;
         let mut mounts = Mounts::new(dir, &namespaces, &linux, &mut warnings);
@@ -94,6 +94,11 @@ impl Prepared {
             }
             None => None,
         };
+        let hooks =
+            Hooks::prepare(spec, &dir.file_name().unwrap_or_default().to_string_lossy(), dir)?;
+        if hooks.has(&HookKind::BEFORE_SWITCH) {
+            root.show_to_hooks()?;
+        }
         Ok(Self {
             mounts,
             devices: match root.makes_devices() {
@@ -108,11 +113,7 @@ impl Prepared {
             hostname: namespaces.name("hostname", hostname)?,
             domainname: namespaces.name("domainname", domainname)?,
             process,
-            hooks: Hooks::prepare(
-                spec,
-                &dir.file_name().unwrap_or_default().to_string_lossy(),
-                dir,
-            )?,
+            hooks,
             root,
             namespaces,
             group: OwnGroup::prepare(&linux)?,
@@ -248,7 +249,7 @@ impl Prepared {
                     Some(Phase::Terminal) => terminal = descriptor,
                     Some(Phase::Environment) => {
                         let own = self.namespaces.kinds();
-                        self.hooks.create(child.pidfd(), child.pid(), own)?;
+                        self.hooks.create(child, own, self.root.shown_at())?;
                         child.proceed()?;
                     }
                     Some(Phase::Limits) => {
@@ -306,8 +307,7 @@ impl Prepared {
         if let Some(process) = &self.process {
             process.open_terminal(root, gate, true)?;
         }
-        if self.hooks.has(&[HookKind::Prestart, HookKind::CreateRuntime, HookKind::CreateContainer])
-        {
+        if self.hooks.has(&HookKind::BEFORE_SWITCH) {
             gate.wait(Phase::Environment as u8)?;
         }
         self.root.switch(root)?;

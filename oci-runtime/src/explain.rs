@@ -129,13 +129,11 @@ struct Head {
 
 impl Head {
     fn read(root: BorrowedFd<'_>, path: &CStr) -> Result<Self, String> {
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let file = below::open(root, path, flags).map_err(said)?;
+        let entry = below::open(root, path, OFlags::PATH).map_err(said)?;
+        let Some(file) = below::open_regular(entry).map_err(said)? else {
+            return Err("it is no regular file".to_owned());
+        };
         let file = File::from(file);
-        match file.metadata() {
-            Ok(metadata) if metadata.is_file() => {}
-            _ => return Err("it is no regular file".to_owned()),
-        }
         let mut bytes = Vec::with_capacity(HEAD);
         (&file).take(HEAD as u64).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
         let mut head = Self { bytes };

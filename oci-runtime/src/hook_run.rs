@@ -1,10 +1,13 @@
 //! One run of a hook: the state on its standard input, its output kept for the error, a time limit.
 
 use std::convert::Infallible;
+use std::fs::File;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::time::{Duration, Instant};
 
 use ns_core::{Child, Event, Exit, Spawn};
+use oci_spec::runtime as oci;
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{MemfdFlags, SealFlags, SeekFrom};
 use rustix::io::Errno;
@@ -31,22 +34,57 @@ pub(crate) struct Place<'fd> {
     pub(crate) directory: BorrowedFd<'fd>,
 }
 
+/// Annotations of crun's: files that get what hooks write, which is else kept for the error alone.
+const STDOUT: &str = "run.oci.hooks.stdout";
+const STDERR: &str = "run.oci.hooks.stderr";
+
+/// Where the outputs of a container's hooks go, instead of to who runs them.
+#[derive(Debug, Default)]
+pub(crate) struct Outputs {
+    stdout: Option<OwnedFd>,
+    stderr: Option<OwnedFd>,
+}
+
+impl Outputs {
+    /// The files that the annotations of `spec` name. They are appended to, and made where they are not there.
+    ///
+    /// # Errors
+    /// One cannot be opened.
+    pub(crate) fn open(spec: &oci::Spec) -> Result<Self, Error> {
+        let open = |key: &str| {
+            let path = spec.annotations().as_ref().and_then(|all| all.get(key));
+            let Some(path) = path.filter(|path| !path.is_empty()) else { return Ok(None) };
+            let file = File::options().append(true).create(true).mode(0o600).open(path);
+            file.map(|file| Some(file.into())).map_err(|error| {
+                let reason = format!("opening {path}: {error}; give a file that can be written to");
+                Error::field(format!("annotations[{key:?}]"), reason)
+            })
+        };
+        Ok(Self { stdout: open(STDOUT)?, stderr: open(STDERR)? })
+    }
+}
+
 /// The parent's ends of a hook's outputs.
 pub(crate) struct Streams {
-    stdout: OwnedFd,
-    stderr: OwnedFd,
+    stdout: Option<OwnedFd>,
+    stderr: Option<OwnedFd>,
 }
 
 impl Streams {
     /// Streams for one run that gets `state`, and the hook's ends of them.
-    pub(crate) fn new(state: &[u8]) -> Result<(Self, Stdio), Error> {
+    pub(crate) fn new(state: &[u8], outputs: &Outputs) -> Result<(Self, Stdio), Error> {
         let io = |op| move |errno: Errno| Error::io(op, "a hook")(errno.into());
         let input = input(state).map_err(io("making the standard input of"))?;
-        let pipe = || {
-            rustix::pipe::pipe_with(PipeFlags::CLOEXEC)
-                .map_err(io("making a pipe for the output of"))
+        let end = |file: &Option<OwnedFd>| match file {
+            Some(file) => {
+                let copy = file.try_clone();
+                copy.map(|copy| (None, copy)).map_err(Error::io("copying the output of", "a hook"))
+            }
+            None => rustix::pipe::pipe_with(PipeFlags::CLOEXEC)
+                .map(|(own, end)| (Some(own), end))
+                .map_err(io("making a pipe for the output of")),
         };
-        let ((stdout, out), (stderr, err)) = (pipe()?, pipe()?);
+        let ((stdout, out), (stderr, err)) = (end(&outputs.stdout)?, end(&outputs.stderr)?);
         Ok((Self { stdout, stderr }, Stdio::new(input, out, err)?))
     }
 
@@ -59,8 +97,8 @@ impl Streams {
         let io = |op| move |errno: Errno| Error::io(op, "a hook")(errno.into());
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let mut outputs = [Output::new(self.stdout), Output::new(self.stderr)];
-        for output in &outputs {
-            rustix::io::ioctl_fionbio(&output.pipe, true).map_err(io("preparing the output of"))?;
+        for pipe in outputs.iter().filter_map(|output| output.pipe.as_ref()) {
+            rustix::io::ioctl_fionbio(pipe, true).map_err(io("preparing the output of"))?;
         }
         let in_time = loop {
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
@@ -68,8 +106,8 @@ impl Streams {
                 break false;
             }
             let mut polled = vec![PollFd::from_borrowed_fd(child.pidfd(), PollFlags::IN)];
-            let open = outputs.iter().filter(|output| !output.ended);
-            polled.extend(open.map(|output| PollFd::new(&output.pipe, PollFlags::IN)));
+            let open = outputs.iter().filter_map(|output| output.pipe.as_ref());
+            polled.extend(open.map(|pipe| PollFd::new(pipe, PollFlags::IN)));
             let left = left.and_then(|left| Timespec::try_from(left).ok());
             match rustix::event::poll(&mut polled, left.as_ref()) {
                 Err(Errno::INTR) => continue,
@@ -105,22 +143,22 @@ impl Streams {
 
 /// One of a hook's outputs.
 struct Output {
-    pipe: OwnedFd,
+    /// None from its end on, and where it goes to a file.
+    pipe: Option<OwnedFd>,
     kept: Vec<u8>,
-    ended: bool,
 }
 
 impl Output {
-    fn new(pipe: OwnedFd) -> Self {
-        Self { pipe, kept: Vec::new(), ended: false }
+    fn new(pipe: Option<OwnedFd>) -> Self {
+        Self { pipe, kept: Vec::new() }
     }
 
     /// Reads what is there.
     fn take(&mut self) -> Result<(), Errno> {
         let mut part = [0; KEPT];
-        while !self.ended {
-            match rustix::io::read(&self.pipe, &mut part) {
-                Ok(0) => self.ended = true,
+        while let Some(pipe) = &self.pipe {
+            match rustix::io::read(pipe, &mut part) {
+                Ok(0) => self.pipe = None,
                 Ok(count) => {
                     let room = KEPT - self.kept.len().min(KEPT);
                     self.kept.extend_from_slice(&part[..count.min(room)]);
@@ -161,9 +199,10 @@ pub(crate) fn run(
     spawn: &Spawn<'_>,
     place: Place<'_>,
     state: &[u8],
+    outputs: &Outputs,
     timeout: Option<Duration>,
 ) -> Result<Result<(), String>, Error> {
-    let (streams, stdio) = Streams::new(state)?;
+    let (streams, stdio) = Streams::new(state, outputs)?;
     let mut child = spawn.spawn(|_| become_hook(program, place, &stdio))?;
     drop(stdio);
     match child.next()? {

@@ -1,19 +1,19 @@
 //! `hooks`: programs that are run at points of a container's life (config.md, "POSIX-platform Hooks";
 //! runtime.md, "Lifecycle").
 
-use std::ffi::{CString, OsString};
+use std::ffi::{CStr, CString, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cgroup::Join;
-use ns_core::{Namespaces, Spawn};
+use ns_core::{Child, Namespaces, Spawn};
 use oci_spec::runtime as oci;
 use rustix::fs::{Mode, OFlags};
 use rustix::process::Pid;
 use sys::exec::Program;
 
-use crate::hook_run::{self, Place};
+use crate::hook_run::{self, Outputs, Place};
 use crate::{Error, PreparedExec};
 
 /// When a hook is run, and where.
@@ -47,6 +47,10 @@ impl HookKind {
         (Self::Poststop, "poststop"),
     ];
 
+    /// Those that are run while the container's process waits before its root is switched.
+    pub(crate) const BEFORE_SWITCH: [Self; 3] =
+        [Self::Prestart, Self::CreateRuntime, Self::CreateContainer];
+
     fn name(self) -> &'static str {
         Self::ALL.iter().find(|(kind, _)| *kind == self).map_or("", |(_, name)| name)
     }
@@ -75,6 +79,7 @@ pub struct Hooks {
     bundle: PathBuf,
     /// What the hooks are of; none where there is no hook.
     spec: Option<oci::Spec>,
+    outputs: Outputs,
 }
 
 #[derive(Debug)]
@@ -90,7 +95,7 @@ impl Hooks {
     ///
     /// # Errors
     /// A path is not absolute, a string has a NUL byte, a timeout is not above zero; the bundle's
-    /// directory is not there.
+    /// directory is not there, or a file that is to get the hooks' output cannot be opened.
     pub fn prepare(spec: &oci::Spec, id: &str, bundle: &Path) -> Result<Self, Error> {
         let mut all = Vec::new();
         for (kind, name) in HookKind::ALL {
@@ -100,12 +105,15 @@ impl Hooks {
                 all.push(prepare(kind, index, hook, &format!("hooks.{name}[{index}]"), &env)?);
             }
         }
-        let bundle = match all.is_empty() {
-            true => bundle.to_owned(),
-            false => std::fs::canonicalize(bundle)
-                .map_err(Error::io("finding the path of the bundle", bundle))?,
-        };
-        Ok(Self { spec: (!all.is_empty()).then(|| spec.clone()), all, id: id.to_owned(), bundle })
+        let id = id.to_owned();
+        if all.is_empty() {
+            let (bundle, outputs) = (bundle.to_owned(), Outputs::default());
+            return Ok(Self { spec: None, all, id, bundle, outputs });
+        }
+        let bundle = std::fs::canonicalize(bundle)
+            .map_err(Error::io("finding the path of the bundle", bundle))?;
+        let outputs = Outputs::open(spec)?;
+        Ok(Self { spec: Some(spec.clone()), all, id, bundle, outputs })
     }
 
     pub(crate) fn set_id(&mut self, id: &str) {
@@ -136,32 +144,41 @@ impl Hooks {
     }
 
     /// Runs `prestart`, `createRuntime` and `createContainer` hooks, in this order. The container's
-    /// process `pid`, open as `pidfd`, waits before its root is switched, in namespaces of its own of
-    /// the kinds `own`.
+    /// process `child` waits before its root is switched, in namespaces of its own of the kinds `own`;
+    /// the root is mounted at the host's path `root` there.
     ///
     /// # Errors
     /// One failed ([`Error::Hook`]); the others were not run.
     pub(crate) fn create(
         &self,
-        pidfd: BorrowedFd<'_>,
-        pid: Pid,
+        child: &Child,
         own: Namespaces,
+        root: Option<&CStr>,
     ) -> Result<(), Error> {
-        let state = self.state("creating", Some(pid));
+        let state = self.state("creating", Some(child.pid()));
         for kind in [HookKind::Prestart, HookKind::CreateRuntime] {
             self.run_in_runtime(kind, &state)?;
         }
         if !self.has(&[HookKind::CreateContainer]) {
             return Ok(());
         }
-        // The root that paths have there: joining the mount namespace alone would lead to the
-        // container's, which lies on it already.
-        let root = directory(Path::new(&format!("/proc/{pid}/root")))?;
-        let spawn = Spawn::new().join(pidfd, own);
+        // The root that paths have there: where the container's lies on it already, joining the mount
+        // namespace alone would lead to that.
+        let host = directory(Path::new(&format!("/proc/{}/root", child.pid())))?;
+        // They begin in the container's root, as runc's do.
+        let begin = match root {
+            Some(path) => sys::below::open(&host, path, OFlags::PATH | OFlags::DIRECTORY).map_err(
+                |errno| {
+                    let path = path.to_string_lossy().into_owned();
+                    Error::io("opening, to run hooks there,", path)(errno.into())
+                },
+            )?,
+            None => directory(Path::new(&format!("/proc/{}/cwd", child.pid())))?,
+        };
+        let spawn = Spawn::new().join(child.pidfd(), own);
         for hook in self.of(HookKind::CreateContainer) {
-            let place = Place { root: Some(root.as_fd()), directory: root.as_fd() };
-            let run = hook_run::run(&hook.program, &spawn, place, &state, hook.timeout)?;
-            run.map_err(|reason| hook.failed(reason))?;
+            let place = Place { root: Some(host.as_fd()), directory: begin.as_fd() };
+            self.run(hook, &spawn, place, &state)?;
         }
         Ok(())
     }
@@ -185,14 +202,17 @@ impl Hooks {
             fd.try_clone_to_owned().map_err(Error::io("copying a descriptor of", "the container"))
         };
         for hook in self.of(HookKind::StartContainer) {
-            let (streams, stdio) = hook_run::Streams::new(&state)?;
+            let (streams, stdio) = hook_run::Streams::new(&state, &self.outputs)?;
             let mut exec = PreparedExec::hook(copy(pidfd)?, pid, process, stdio, &hook.program)?;
             exec = exec.seccomp(&self.bundle, spec, None)?.id(&self.id);
             if let Some(join) = join()? {
                 exec = exec.group(join);
             }
             let running = exec.start().map_err(|error| hook.failed(error.to_string()))?;
-            streams.wait(running.child(), hook.timeout)?.map_err(|reason| hook.failed(reason))?;
+            // The last words are runc 1.1's, by which its callers know it; the first are later versions'.
+            streams.wait(running.child(), hook.timeout)?.map_err(|reason| {
+                hook.failed(format!("{reason}; error running hook in the container"))
+            })?;
         }
         Ok(())
     }
@@ -221,7 +241,17 @@ impl Hooks {
     fn one_in_runtime(&self, hook: &Hook, state: &[u8]) -> Result<(), Error> {
         let bundle = directory(&self.bundle)?;
         let place = Place { root: None, directory: bundle.as_fd() };
-        hook_run::run(&hook.program, &Spawn::new(), place, state, hook.timeout)?
+        self.run(hook, &Spawn::new(), place, state)
+    }
+
+    fn run(
+        &self,
+        hook: &Hook,
+        spawn: &Spawn<'_>,
+        place: Place<'_>,
+        state: &[u8],
+    ) -> Result<(), Error> {
+        hook_run::run(&hook.program, spawn, place, state, &self.outputs, hook.timeout)?
             .map_err(|reason| hook.failed(reason))
     }
 }

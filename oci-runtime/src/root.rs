@@ -1,11 +1,12 @@
 //! `root`: how the container's root becomes the root of its process.
 
+use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use ns_core::Namespaces;
 use oci_spec::runtime as oci;
-use pivot::{RootPropagation, Stay};
+use pivot::{Place, RootPropagation, Stay};
 use rustix::fs::{Mode, OFlags};
 use sys::{Failure, Step};
 
@@ -29,6 +30,10 @@ pub(crate) struct Root {
     /// A detached clone of the root's mount; the directory itself for [`Way::Chroot`]. By it the root
     /// can be looked into afterwards too.
     fd: OwnedFd,
+    /// The directory on the host.
+    directory: OwnedFd,
+    /// Where it is mounted until it is switched to, instead of on `/`.
+    place: Option<Place>,
     way: Way,
     propagation: RootPropagation,
     read_only: bool,
@@ -61,11 +66,21 @@ impl Root {
         // One that is joined by a path may be the caller's own.
         if !namespaces.apart.contains(Namespaces::MOUNT) {
             nothing_is_mounted(spec, read_only)?;
-            return Ok(Self { fd: directory, way: Way::Chroot, propagation, read_only });
+            let fd = directory
+                .try_clone()
+                .map_err(Error::io("copying the descriptor of the container's root", path))?;
+            return Ok(Self {
+                fd,
+                directory,
+                place: None,
+                way: Way::Chroot,
+                propagation,
+                read_only,
+            });
         }
         let fd = sys::mount::clone_tree(&directory, c"", true)
             .map_err(io("cloning the mount of the container's root"))?;
-        Ok(Self { fd, way: Way::Pivot, propagation, read_only })
+        Ok(Self { fd, directory, place: None, way: Way::Pivot, propagation, read_only })
     }
 
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
@@ -77,9 +92,25 @@ impl Root {
         !matches!(self.way, Way::Chroot)
     }
 
+    /// Has it mounted over the host's directory, where hooks look for it, until it is switched to (config.md,
+    /// "POSIX-platform Hooks"; as runc).
+    pub(crate) fn show_to_hooks(&mut self) -> Result<(), Error> {
+        if matches!(self.way, Way::Pivot) {
+            self.place = Some(Place::new(self.directory.as_fd())?);
+        }
+        Ok(())
+    }
+
+    /// Where hooks find it, by a path of the host.
+    pub(crate) fn shown_at(&self) -> Option<&CStr> {
+        self.place.as_ref().map(Place::path)
+    }
+
     pub(crate) fn no_pivot(&mut self) -> Result<(), Error> {
         if matches!(self.way, Way::Pivot) {
             self.way = Way::Stay(Stay::prepare()?);
+            // What is left below "/" must not be more than the host's own.
+            self.place = None;
         }
         Ok(())
     }
@@ -87,7 +118,9 @@ impl Root {
     /// Child side. Gives the root, below which all else is attached; paths still mean the caller's.
     pub(crate) fn enter(&self) -> Result<OwnedFd, Failure> {
         match &self.way {
-            Way::Pivot | Way::Stay(_) => pivot::enter(self.fd.as_fd(), self.propagation),
+            Way::Pivot | Way::Stay(_) => {
+                pivot::enter_at(self.fd.as_fd(), self.propagation, self.place.as_ref())
+            }
             Way::Chroot => {
                 let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
                 rustix::fs::openat(&self.fd, c".", flags, Mode::empty())

@@ -149,7 +149,8 @@ fn can_be_asked(filter: &Filter) -> Result<(), Error> {
         let own = rule.names.iter().find(|name| matches!(&name[..], "write" | "sendmsg"));
         if let Some(name) = own.filter(|_| rule.action == Action::Notify) {
             let reason = format!(
-                "SCMP_ACT_NOTIFY cannot be used for {name}: the listener could not be handed over"
+                "SCMP_ACT_NOTIFY cannot be used for the {name} syscall: the listener could not be \
+                 handed over"
             );
             return Err(Error::field(format!("{FIELD}.syscalls[{number}].action"), reason));
         }
@@ -190,7 +191,7 @@ impl Agent {
             .set_state(state);
         let op = "describing the container to the seccomp agent at";
         let json = serde_json::to_vec(&told).map_err(|error| failed(op)(error.into()))?;
-        let op = "connecting to the seccomp agent of linux.seccomp.listenerPath at";
+        let op = "failed to connect with seccomp agent of linux.seccomp.listenerPath at";
         let mut socket = connect(&self.path).map_err(failed(op))?;
         let sent = socket.set_write_timeout(Some(PATIENCE)).and_then(|()| {
             let count = send_first(&socket, &json, listener)?;

@@ -27,12 +27,10 @@ pub fn set_home(process: &mut Process, root: BorrowedFd<'_>) {
 
 /// The file of users; nothing where there is none, or what is there is no file.
 fn users(root: BorrowedFd<'_>) -> String {
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let Ok(file) = below::open(root, c"/etc/passwd", flags) else { return String::new() };
-    let file = File::from(file);
+    let entry = below::open(root, c"/etc/passwd", OFlags::PATH);
+    let Ok(Some(file)) = entry.and_then(below::open_regular) else { return String::new() };
     let mut bytes = Vec::new();
-    let is_file = file.metadata().is_ok_and(|metadata| metadata.is_file());
-    if is_file && file.take(LONGEST).read_to_end(&mut bytes).is_err() {
+    if File::from(file).take(LONGEST).read_to_end(&mut bytes).is_err() {
         bytes.clear();
     }
     String::from_utf8_lossy(&bytes).into_owned()

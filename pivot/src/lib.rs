@@ -64,6 +64,6 @@ pub use error::Error;
 pub use filesystem::Filesystem;
 pub use masks::Masks;
 pub use remount::Remount;
-pub use root::{RootPropagation, change_root, enter, pivot, read_only};
+pub use root::{Place, RootPropagation, change_root, enter, enter_at, pivot, read_only};
 pub use stay::Stay;
 pub use words::{Attributes, Datum, KNOWN, MountWords, SUPERBLOCK};

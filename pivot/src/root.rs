@@ -1,6 +1,8 @@
 //! The root itself: a mount is moved onto `/`, becomes the root, and the old root goes.
 
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -43,13 +45,61 @@ impl RootPropagation {
     }
 }
 
-/// Child side. Cuts the new namespace off the host's and moves the detached mount `tree` onto `/`;
+/// A directory of the host on which a root is mounted until it is switched to, so that who looks into the
+/// new mount namespace before that finds the root by its path.
+#[derive(Debug)]
+pub struct Place {
+    path: CString,
+    /// st_dev and st_ino.
+    is: (u64, u64),
+}
+
+impl Place {
+    /// The directory that `directory` is open on.
+    ///
+    /// # Errors
+    /// `/proc` is not mounted.
+    pub fn new(directory: BorrowedFd<'_>) -> Result<Self, Error> {
+        let link = sys::process::proc_path(&directory);
+        let path = std::fs::read_link(&link).map_err(Error::io("reading", &link))?;
+        let stat = rustix::fs::fstat(directory)
+            .map_err(|errno| Error::io("looking at", &path)(errno.into()))?;
+        let path = CString::new(path.into_os_string().into_vec())
+            .map_err(|error| Error::io("looking at", &link)(error.into()))?;
+        Ok(Self { path, is: (stat.st_dev, stat.st_ino) })
+    }
+
+    /// Its path on the host.
+    pub fn path(&self) -> &CStr {
+        &self.path
+    }
+
+    /// Child side. The directory in the caller's mount namespace, of which a descriptor from another one is
+    /// of no use: found by its path, and taken only if it is the same. None where it is not to be found.
+    fn open(&self) -> Option<OwnedFd> {
+        let found = rustix::fs::open(&self.path, DIRECTORY, Mode::empty()).ok()?;
+        let stat = rustix::fs::fstat(&found).ok()?;
+        ((stat.st_dev, stat.st_ino) == self.is).then_some(found)
+    }
+}
+
+/// Child side. [`enter_at`], onto `/`.
+pub fn enter(tree: BorrowedFd<'_>, propagation: RootPropagation) -> Result<OwnedFd, Failure> {
+    enter_at(tree, propagation, None)
+}
+
+/// Child side. Cuts the new namespace off the host's and moves the detached mount `tree` onto `place`, or
+/// onto `/` where there is none, or it cannot be reached (as in another user namespace);
 /// the calling process's root stays the old one, so paths still mean the host's. Gives a descriptor
 /// (O_PATH) of the moved mount's root, below which everything else is attached before [`pivot`].
 ///
 /// Must be called in a mount namespace of the caller's own, with CAP_SYS_ADMIN over it.
 /// open_tree(2) and move_mount(2) are Linux 5.2, mount_setattr(2) 5.12.
-pub fn enter(tree: BorrowedFd<'_>, propagation: RootPropagation) -> Result<OwnedFd, Failure> {
+pub fn enter_at(
+    tree: BorrowedFd<'_>,
+    propagation: RootPropagation,
+    place: Option<&Place>,
+) -> Result<OwnedFd, Failure> {
     let old = rustix::fs::open(c"/", DIRECTORY, Mode::empty()).step("opening the old root")?;
     // Slave, not private: the copies of the host's mounts must still go when the host unmounts the
     // originals meanwhile, or they keep its disks busy. Nothing that happens here reaches the host.
@@ -61,11 +111,13 @@ pub fn enter(tree: BorrowedFd<'_>, propagation: RootPropagation) -> Result<Owned
         _ => Propagation::Private,
     };
     change(tree, quiet, true, "cutting the root's mounts off the host's")?;
-    mount::attach(tree, &old).step("moving the root's mount onto /")?;
+    let own = place.and_then(Place::open);
+    mount::attach(tree, own.as_ref().unwrap_or(&old))
+        .step("moving the root's mount onto its place")?;
     rustix::fs::openat(tree, c".", DIRECTORY, Mode::empty()).step("opening the moved root")
 }
 
-/// Child side. Makes `root` (from [`enter`]) the root of the mount namespace and of the calling
+/// Child side. Makes `root` (from [`enter_at`]) the root of the mount namespace and of the calling
 /// process, detaches the old root with all that lies below it, and gives the new one its
 /// `propagation`. The working directory is `/` afterwards.
 ///

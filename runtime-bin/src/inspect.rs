@@ -121,7 +121,7 @@ fn show(
         (None, Some(format)) if format == "json" => Value::Array(found).to_string() + "\n",
         _ => pretty(&Value::Array(found))?,
     };
-    output::print(&text)?;
+    output::print(&output::as_read(text))?;
     for error in &errors {
         output::complain("runtime-bin", error);
     }

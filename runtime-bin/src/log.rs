@@ -72,6 +72,11 @@ pub(crate) fn write(level: Level, message: &str, text: &str) {
     }
 }
 
+/// A warning of the engine's, as Docker's client writes it.
+pub(crate) fn warn(message: &str) {
+    write(Level::Warn, message, &format!("WARNING: {message}"));
+}
+
 fn json(level: Level, message: &str, now: OffsetDateTime) -> String {
     let time = now.format(&Rfc3339).unwrap_or_default();
     format!("{}\n", serde_json::json!({"level": level.word(), "msg": message, "time": time}))

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod archive;
+mod causes;
 mod check;
 mod cli;
 mod commit;

@@ -1,9 +1,10 @@
 //! What the program says.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 use anyhow::Context;
 
+use crate::causes;
 use crate::log::{self, Level};
 
 /// Writes to standard output, at once. Where nobody reads any more (`| head`), quietly nothing.
@@ -28,23 +29,28 @@ pub(crate) fn tell(message: &str) {
 
 /// An error with its causes, on one line. A cause that the text before it has already is left out.
 fn sentence(error: &anyhow::Error) -> String {
-    let mut text = String::new();
-    for cause in error.chain() {
-        let cause = printable(&cause.to_string());
-        if text.is_empty() {
-            text = cause;
-        } else if !text.contains(&cause) {
-            text = format!("{text}: {cause}");
-        }
-    }
-    text
+    causes::joined(error.chain().map(|cause| printable(&cause.to_string())))
 }
 
 /// Text from outside, for one line of a terminal: control characters are escaped.
 pub(crate) fn printable(text: &str) -> String {
+    escaped(text, |_| false)
+}
+
+/// Text of several lines that has words of an image or a container in it, as it is for programs. On a terminal control
+/// characters are escaped: an image must not move the cursor there, or change the terminal's settings.
+pub(crate) fn as_read(text: String) -> String {
+    match io::stdout().is_terminal() {
+        true => escaped(&text, |c| matches!(c, '\n' | '\t')),
+        false => text,
+    }
+}
+
+/// With control characters escaped, but for those that are kept.
+fn escaped(text: &str, kept: impl Fn(char) -> bool) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() {
+        if c.is_control() && !kept(c) {
             shown.extend(c.escape_default());
         } else {
             shown.push(c);

@@ -11,6 +11,7 @@ use engine::{
 use crate::cli::{DetachKeysArg, DurableArg, LayersArgs, SigProxyArg};
 use crate::files::{self, Reserved};
 use crate::health::HealthArgs;
+use crate::log;
 use crate::options::HostArgs;
 use crate::output;
 use crate::progress::Bar;
@@ -180,7 +181,7 @@ pub(crate) fn run(root: &Path, args: RunArgs) -> anyhow::Result<u8> {
     let (request, pull) = args.request()?;
     check_terminal(request.interactive, request.tty, request.detach)?;
     let id_file = request.host.id_file.as_deref().map(Reserved::id).transpose()?;
-    let engine = Engine::open(root)?.with_durable(durable).with_layers(layers);
+    let engine = Engine::open(root)?.with_durable(durable).with_layers(layers).with_warn(log::warn);
     let session =
         pull.provide(&engine, &request, |engine, request| engine.run(request, &Bar::hidden()))?;
     if let Some(file) = id_file {
@@ -216,7 +217,7 @@ pub(crate) fn create(root: &Path, args: RunArgs) -> anyhow::Result<u8> {
     let (durable, layers) = (args.durable.durable, args.layers.into());
     let (request, pull) = args.request()?;
     let id_file = request.host.id_file.as_deref().map(Reserved::id).transpose()?;
-    let engine = Engine::open(root)?.with_durable(durable).with_layers(layers);
+    let engine = Engine::open(root)?.with_durable(durable).with_layers(layers).with_warn(log::warn);
     let id =
         pull.provide(&engine, &request, |engine, request| engine.create(request, &Bar::hidden()))?;
     if let Some(file) = id_file {

@@ -7,6 +7,7 @@ use engine::{Engine, Error};
 
 use crate::cli::{KillArgs, PauseArgs, RmArgs, StopArgs};
 use crate::limits::UpdateArgs;
+use crate::log;
 use crate::output;
 
 pub(crate) fn stop(root: &Path, args: &StopArgs) -> anyhow::Result<u8> {
@@ -42,7 +43,7 @@ pub(crate) fn unpause(root: &Path, args: &PauseArgs) -> anyhow::Result<u8> {
 }
 
 pub(crate) fn update(root: &Path, args: &UpdateArgs) -> anyhow::Result<u8> {
-    let engine = Engine::open(root)?;
+    let engine = Engine::open(root)?.with_warn(log::warn);
     let limits = args.limits.options();
     let restart = args.restart.as_deref().map(str::parse).transpose()?;
     each(&args.containers, |container| engine.update(container, &limits, restart))

@@ -55,6 +55,21 @@ pub fn open_plain(root: impl AsFd, path: &[u8], flags: OFlags) -> Result<OwnedFd
     open(prefix.as_ref().map_or(root.as_fd(), OwnedFd::as_fd), rest, flags)
 }
 
+/// The file that the O_PATH descriptor `entry` stands for, opened for reading, if it is a regular one; `None`
+/// where it is anything else, which is not opened: to open a device can already do something (it starts a
+/// watchdog, or rewinds a tape), and whoever made the node need not be able to open it himself.
+///
+/// By the caller's own `/proc`: not for a child in a container.
+pub fn open_regular(entry: impl AsFd) -> Result<Option<OwnedFd>, Errno> {
+    // Not by value: an owned descriptor would be closed before its path is used.
+    let fd = entry.as_fd();
+    if FileType::from_raw_mode(rustix::fs::fstat(fd)?.st_mode) != FileType::RegularFile {
+        return Ok(None);
+    }
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    rustix::fs::open(crate::process::proc_path(fd), flags, Mode::empty()).map(Some)
+}
+
 fn open_with(
     root: BorrowedFd<'_>,
     path: impl Arg + Copy,
@@ -289,6 +304,36 @@ mod tests {
         let made = std::fs::metadata(dir.path().join("root/a/b/c")).unwrap();
         assert_eq!(made.permissions().mode() & 0o7777, 0o755);
         assert!(std::fs::metadata(dir.path().join("root/x/y/file")).unwrap().is_file());
+    }
+
+    #[test]
+    fn only_regular_files_are_opened() {
+        use rustix::fs::{inotify, makedev, mknodat};
+        use std::io::Read;
+        let (dir, fd) = root();
+        let etc = dir.path().join("root/etc");
+        std::fs::write(etc.join("file"), "content").unwrap();
+        symlink("file", etc.join("link")).unwrap();
+        mknodat(&fd, "etc/fifo", FileType::Fifo, MODE, 0).unwrap();
+        mknodat(&fd, "etc/device", FileType::CharacterDevice, MODE, makedev(1, 3)).unwrap();
+        let queue = inotify::init(inotify::CreateFlags::NONBLOCK).unwrap();
+        for name in ["fifo", "device"] {
+            inotify::add_watch(&queue, etc.join(name), inotify::WatchFlags::OPEN).unwrap();
+        }
+        let read = |path: &CStr, flags: OFlags| {
+            let file = open_regular(open(&fd, path, OFlags::PATH | flags).unwrap()).unwrap()?;
+            let mut text = String::new();
+            std::fs::File::from(file).read_to_string(&mut text).unwrap();
+            Some(text)
+        };
+        assert_eq!(read(c"etc/file", OFlags::empty()).as_deref(), Some("content"));
+        assert_eq!(read(c"etc/link", OFlags::empty()).as_deref(), Some("content"));
+        assert_eq!(read(c"etc/link", OFlags::NOFOLLOW), None);
+        for path in [c"etc", c"etc/fifo", c"etc/device"] {
+            assert_eq!(read(path, OFlags::empty()), None);
+        }
+        let mut events = [0; 256];
+        assert_eq!(rustix::io::read(&queue, &mut events), Err(Errno::AGAIN), "one was opened");
     }
 
     #[test]

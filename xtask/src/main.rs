@@ -1,4 +1,4 @@
-//! The project's own tasks: `cargo xtask bench | demo | erofs-utils | images | man | tidy | test-host | test-vm`.
+//! The project's own tasks: `cargo xtask bench | budget | demo | erofs-utils | images | man | tidy | test-host | test-vm`.
 //!
 //! xtask knows nothing of the workspace's other crates: it builds, runs and checks them from outside,
 //! as a person at a terminal would.
@@ -8,6 +8,7 @@
 
 mod apt;
 mod bench;
+mod budget;
 mod demo;
 mod erofs_utils;
 mod images;
@@ -33,6 +34,8 @@ struct Cli {
 enum Task {
     /// Measure whole commands beside the peers that are installed
     Bench(bench::Args),
+    /// Count the system calls of a start, and compare them with docs/syscalls.md
+    Budget(budget::Args),
     /// Make real container image tars from Debian packages
     Images(images::Args),
     /// Build the release binary and show it at work, with nginx and a volume
@@ -52,6 +55,7 @@ enum Task {
 fn main() -> ExitCode {
     let done = match Cli::parse().task {
         Task::Bench(args) => bench::run(args),
+        Task::Budget(args) => budget::run(args),
         Task::Images(args) => images::run(args),
         Task::Demo(args) => demo::run(args),
         Task::ErofsUtils(args) => erofs_utils::run(args),

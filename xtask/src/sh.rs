@@ -81,13 +81,31 @@ pub(crate) fn target() -> Result<PathBuf> {
 
 /// Builds for release, static, what `what` names to cargo, and gives the directory in which it is.
 pub(crate) fn release(target: &Path, what: &[&str]) -> Result<PathBuf> {
-    let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    build(&[&["--release"], what].concat())?;
+    Ok(target.join(triple()).join("release"))
+}
+
+/// The same with the development profile.
+pub(crate) fn debug(target: &Path, what: &[&str]) -> Result<PathBuf> {
+    build(what)?;
+    Ok(debug_dir(target))
+}
+
+/// Where [`debug`] builds, and where `.ci/run` does.
+pub(crate) fn debug_dir(target: &Path) -> PathBuf {
+    target.join(triple()).join("debug")
+}
+
+fn triple() -> String {
+    format!("{}-unknown-linux-gnu", std::env::consts::ARCH)
+}
+
+fn build(what: &[&str]) -> Result<()> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(root()).env("RUSTFLAGS", "-C target-feature=+crt-static");
-    cargo.args(["build", "--release", "--target", &triple]).args(what);
+    cargo.args(["build", "--target", &triple()]).args(what);
     println!("RUSTFLAGS='-C target-feature=+crt-static' {}", line(&cargo));
-    run(&mut cargo)?;
-    Ok(target.join(triple).join("release"))
+    run(&mut cargo)
 }
 
 #[cfg(test)]

@@ -9,6 +9,9 @@ use crate::{apt, sh, testvm};
 /// Run the workspace's tests on this machine
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
+    /// Run each race for two minutes (RACE_SECONDS, if it says nothing else), and not for a few seconds
+    #[arg(long)]
+    nightly: bool,
     /// Arguments of cargo test, in place of `--workspace`
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     cargo: Vec<String>,
@@ -26,6 +29,9 @@ pub(crate) fn run(args: Args) -> Result<()> {
     sh::run(Command::new(own).arg("erofs-utils"))?;
     let mut cargo = Command::new("cargo");
     cargo.current_dir(sh::root()).args(["test", "--locked", "--quiet"]);
+    if args.nightly && std::env::var_os("RACE_SECONDS").is_none() {
+        cargo.env("RACE_SECONDS", "120");
+    }
     if args.cargo.is_empty() {
         cargo.arg("--workspace");
     }

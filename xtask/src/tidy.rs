@@ -1,5 +1,6 @@
 //! `cargo xtask tidy`: the rules of the source tree that the compiler does not know.
 
+mod named;
 mod text;
 
 #[cfg(test)]
@@ -126,6 +127,10 @@ pub(crate) fn run(_args: Args) -> Result<()> {
             let member = members.iter().find(|member| file.starts_with(&member.folder));
             let may_be_unsafe = member.is_some_and(|member| UNSAFE.contains(&&member.name[..]));
             findings.extend(text::check(file, &text, may_be_unsafe));
+            if file.starts_with("docs") {
+                let source = |path: &Path| fs::read_to_string(root.join(path)).ok();
+                findings.extend(named::check(file, &text, source));
+            }
         }
     }
     findings.sort_by(|a, b| (&a.path, a.line).cmp(&(&b.path, b.line)));
@@ -232,7 +237,14 @@ fn files_of(member: &Member, root: &Path) -> Result<Vec<Finding>> {
 /// The documents of the whole.
 fn documents(root: &Path) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
-    for name in ["ARCHITECTURE.md", "CHANGELOG.md", "LICENSE-APACHE", "LICENSE-MIT", "README.md"] {
+    for name in [
+        "ARCHITECTURE.md",
+        "CHANGELOG.md",
+        "LICENSE-APACHE",
+        "LICENSE-MIT",
+        "README.md",
+        "SECURITY.md",
+    ] {
         if !root.join(name).is_file() {
             findings.push(finding(name, 1, "this document is missing"));
         }

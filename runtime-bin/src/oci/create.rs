@@ -21,6 +21,9 @@ pub(crate) fn create(context: &Context, args: CreateArgs, preserved: u32) -> any
         .and_then(|created| Ok(announced(context, &mut making, &args, created)?.leave()?));
     match made {
         Ok(()) => {
+            context
+                .log
+                .debug("init: closing the pipe to signal completion: it waits by itself now");
             context.log.debug(&format!("created container {}", making.finish().id()));
             Ok(0)
         }
@@ -42,7 +45,10 @@ pub(crate) fn run(context: &Context, args: RunArgs, preserved: u32) -> anyhow::R
         Err(error) => return Err(abandon(making, error)),
     };
     let container = making.finish();
-    context.log.debug(&format!("container {} runs", container.id()));
+    context.log.debug(&format!(
+        "init: closing the pipe to signal completion: container {} runs",
+        container.id()
+    ));
     if detach {
         return Ok(0);
     }
@@ -95,7 +101,11 @@ fn begin(
     spec: &Spec,
     preserved: u32,
 ) -> anyhow::Result<(Making, Result<Prepared, oci_runtime::Error>)> {
-    context.log.debug(&format!("making container {} of {}", args.id, bundle.display()));
+    // The first words of these lines are runc's names of the same stages, which are looked for in logs.
+    let bundle_shown = bundle.display();
+    context
+        .log
+        .debug(&format!("nsexec container setup: making container {} of {bundle_shown}", args.id));
     let ahead = Ahead::of(spec);
     let making = Making::begin(&context.home, &args.id, bundle, spec, moment::now())?;
     let spec = &with_home(bundle, spec.clone());
@@ -141,7 +151,7 @@ fn announced(
     args: &CreateArgs,
     mut created: Created,
 ) -> anyhow::Result<Created> {
-    match announce(making, args, &mut created) {
+    match announce(context, making, args, &mut created) {
         Ok(()) => Ok(created),
         Err(error) => {
             context.log.warnings(&created.abandon());
@@ -151,8 +161,17 @@ fn announced(
 }
 
 /// Tells the record and the caller of the process, before it goes on.
-fn announce(making: &mut Making, args: &CreateArgs, created: &mut Created) -> anyhow::Result<()> {
+fn announce(
+    context: &Context,
+    making: &mut Making,
+    args: &CreateArgs,
+    created: &mut Created,
+) -> anyhow::Result<()> {
     making.note(created)?;
+    context.log.debug(&format!(
+        "child process in init(): process {} has its namespaces, mounts and user",
+        created.pid()
+    ));
     if let Some(socket) = &args.console_socket
         && let Some(master) = created.take_terminal()
     {

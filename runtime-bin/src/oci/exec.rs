@@ -65,13 +65,20 @@ pub(crate) fn exec(context: &Context, args: ExecArgs, preserved: u32) -> anyhow:
     if let Some(join) = join {
         prepared = prepared.group(join);
     }
+    context.log.debug(&format!("nsexec container setup: joining container {}", args.id));
+    let command = process.args().iter().flatten().next().map_or("", |word| word);
+    context.log.debug(&format!("setns_init: about to exec {command:?}"));
     let mut running = prepared.start()?;
     let announced = announce(&args, &mut running);
     if let Err(error) = announced {
         running.kill()?;
         return Err(error);
     }
-    context.log.debug(&format!("process {} runs in {}", running.pid(), args.id));
+    context.log.debug(&format!(
+        "child process in init(): process {} runs in {}",
+        running.pid(),
+        args.id
+    ));
     if args.detach {
         return Ok(0);
     }

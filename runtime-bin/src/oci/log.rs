@@ -66,7 +66,8 @@ impl Log {
     }
 }
 
-fn print_error(line: &str) {
+/// Writes a line to standard error.
+pub(crate) fn print_error(line: &str) {
     // A standard error that is closed hears nothing.
     let _ = writeln!(std::io::stderr(), "{line}");
 }

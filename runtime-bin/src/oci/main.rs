@@ -5,6 +5,8 @@
 
 #![forbid(unsafe_code)]
 
+#[path = "../causes.rs"]
+mod causes;
 mod cli;
 mod create;
 mod descriptors;
@@ -48,6 +50,9 @@ fn main() -> ExitCode {
             let wanted = !usage.use_stderr();
             // A closed output hears nothing.
             let _ = usage.print();
+            if let Some(verb) = no_such_verb(&usage) {
+                log::print_error(&format!("No help topic for '{verb}'"));
+            }
             return if wanted { ExitCode::SUCCESS } else { ExitCode::FAILURE };
         }
     };
@@ -59,7 +64,7 @@ fn main() -> ExitCode {
         Ok(log) => log,
         Err(error) => {
             if let Ok(log) = Log::open(None, log_format, debug) {
-                log.error(&format!("{error:#}"));
+                log.error(&sentence(&error));
             }
             return ExitCode::FAILURE;
         }
@@ -91,9 +96,23 @@ fn told(context: &Context, done: anyhow::Result<u8>, failure: u8) -> ExitCode {
     match done {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
-            context.log.error(&format!("{error:#}"));
+            context.log.error(&sentence(&error));
             ExitCode::from(failure)
         }
+    }
+}
+
+/// An error with its causes.
+fn sentence(error: &anyhow::Error) -> String {
+    causes::joined(error.chain().map(ToString::to_string))
+}
+
+/// The word that stands where a verb should, in runc's words for it.
+fn no_such_verb(usage: &clap::Error) -> Option<String> {
+    use clap::error::{ContextKind, ContextValue, ErrorKind};
+    match (usage.kind(), usage.get(ContextKind::InvalidSubcommand)) {
+        (ErrorKind::InvalidSubcommand, Some(ContextValue::String(verb))) => Some(verb.clone()),
+        _ => None,
     }
 }
 

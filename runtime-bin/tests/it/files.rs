@@ -1,18 +1,17 @@
 //! `cp` and `diff`, with containers that run and that do not.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown, lchown, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, RenameFlags, Timespec, Timestamps, XattrFlags, makedev, mknodat,
-    renameat_with, setxattr, utimensat,
+    AtFlags, CWD, FileType, Mode, Timespec, Timestamps, XattrFlags, makedev, mknodat, setxattr,
+    utimensat,
 };
 
+use crate::attack::{Swapper, race};
 use crate::harness::{BIN, Root, Started, arg, busybox, wait_until};
 
 /// All that a copy has to keep of a file: kind and mode, owner, time, size, device, link or content,
@@ -265,19 +264,8 @@ fn a_swapped_directory_leads_nowhere() {
         format!("mkdir -p /w/real && echo mine > /w/real/file && ln -s {} /w/evil", arg(&canary));
     root.ok(["exec", "box", "sh", "-c", &script]);
     // As a process of the container would, and as fast as it can.
-    let place = File::open(format!("/proc/{}/root/w", root.pid("box"))).unwrap();
-    let done = Arc::new(AtomicBool::new(false));
-    let swapping = std::thread::spawn({
-        let done = Arc::clone(&done);
-        move || {
-            let mut swaps = 0_u64;
-            while !done.load(Ordering::Relaxed) {
-                renameat_with(&place, "real", &place, "evil", RenameFlags::EXCHANGE).unwrap();
-                swaps += 1;
-            }
-            swaps
-        }
-    });
+    let place = format!("/proc/{}/root/w", root.pid("box"));
+    let swapper = Swapper::start(Path::new(&place), "real", "evil");
     // Who goes by paths falls for it.
     let naive = format!("/proc/{}/root/w/real/file", root.pid("box"));
     wait_until("a naive reader is led to the host's file", || {
@@ -285,7 +273,8 @@ fn a_swapped_directory_leads_nowhere() {
     });
     let (out, back) = (root.dir().join("out"), root.dir().join("out/back"));
     fs::create_dir(&out).unwrap();
-    for round in 0..20 {
+    let mut round = 0;
+    race("cp beside a container that swaps directories", 20, || {
         // In: to the directory and to what is below it. Out: the file and all.
         root.call(["cp", arg(&payload.join("file")), "box:/w/real/file"]);
         root.call(["cp", &format!("{}/.", arg(&payload)), "box:/w/real/"]);
@@ -296,9 +285,9 @@ fn a_swapped_directory_leads_nowhere() {
             let text = fs::read_to_string(out.join(&path)).unwrap_or_default();
             assert!(!text.contains("secret"), "the host's file was copied: {path}");
         }
-    }
-    done.store(true, Ordering::Relaxed);
-    assert!(swapping.join().unwrap() > 1000, "it was hardly ever swapped");
+        round += 1;
+    });
+    assert!(swapper.end() > 1000, "it was hardly ever swapped");
     assert_eq!(fs::read_to_string(canary.join("file")).unwrap(), "secret of the host");
     assert_eq!(fs::read_dir(&canary).unwrap().count(), 1, "the host was written to");
 }

@@ -1,5 +1,6 @@
 //! A store of its own for each test, and the program run on it.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -277,12 +278,20 @@ impl Root {
         left
     }
 
-    /// Mounts and processes of this store.
+    /// The ids of all containers that this store ever had: its events tell of them.
+    fn ids(&self) -> BTreeSet<String> {
+        let text = std::fs::read_to_string(self.store().join("events")).unwrap_or_default();
+        text.split('"').filter(|word| is_id(word)).map(str::to_owned).collect()
+    }
+
+    /// Mounts, processes, loop devices and cgroups of this store.
     pub(crate) fn traces(&self) -> Vec<String> {
         let mounts = host::mounts_below(self.dir()).into_iter();
         let mut left: Vec<_> = mounts.map(|mount| format!("mount {}", mount.target)).collect();
         let processes = host::processes_of(self.dir()).into_iter();
         left.extend(processes.map(|(pid, line)| format!("process {pid}: {line}")));
+        left.extend(host::loops_below(self.dir()).iter().map(|device| format!("loop {device}")));
+        left.extend(host::groups_of(&self.ids()).iter().map(|group| format!("cgroup {group}")));
         left
     }
 

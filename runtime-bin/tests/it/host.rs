@@ -1,10 +1,10 @@
 //! What the host shows of containers: its mount table, processes, namespaces, cgroups, and HTTP.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::process::Signal;
 
@@ -82,6 +82,34 @@ pub(crate) fn container_mounts(dir: &Path) -> Vec<Mount> {
     let mut mounts = mounts_below(dir);
     mounts.retain(|mount| mount.kind != "erofs");
     mounts
+}
+
+/// Loop devices whose file lies below a directory.
+pub(crate) fn loops_below(dir: &Path) -> Vec<String> {
+    let devices = fs::read_dir("/sys/block").into_iter().flatten().flatten();
+    let of_dir = devices.filter(|device| {
+        let file = fs::read_to_string(device.path().join("loop/backing_file")).unwrap_or_default();
+        Path::new(file.trim_end()).starts_with(dir)
+    });
+    of_dir.map(|device| device.file_name().display().to_string()).collect()
+}
+
+/// The cgroups, in all hierarchies, that are named after one of these ids.
+pub(crate) fn groups_of(ids: &BTreeSet<String>) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut dirs = vec![PathBuf::from("/sys/fs/cgroup")];
+    while let Some(dir) = dirs.pop() {
+        let children = fs::read_dir(&dir).into_iter().flatten().flatten();
+        for child in children.filter(|child| child.file_type().is_ok_and(|kind| kind.is_dir())) {
+            let name = child.file_name();
+            let id = name.to_str().and_then(|name| name.rsplit('-').next());
+            if id.is_some_and(|id| ids.contains(id)) {
+                found.push(child.path().display().to_string());
+            }
+            dirs.push(child.path());
+        }
+    }
+    found
 }
 
 /// The mount that a path of the host lies on.

@@ -68,9 +68,17 @@ impl Layer {
         self.add(name, EntryType::Symlink, 0o777, to, b"")
     }
 
-    pub(crate) fn block_device(mut self, name: &str, major: u32, minor: u32) -> Layer {
+    pub(crate) fn block_device(self, name: &str, major: u32, minor: u32) -> Layer {
+        self.device(EntryType::Block, name, major, minor)
+    }
+
+    pub(crate) fn character_device(self, name: &str, major: u32, minor: u32) -> Layer {
+        self.device(EntryType::Char, name, major, minor)
+    }
+
+    fn device(mut self, kind: EntryType, name: &str, major: u32, minor: u32) -> Layer {
         let mut header = Header::new_ustar();
-        header.set_entry_type(EntryType::Block);
+        header.set_entry_type(kind);
         header.set_mode(0o666);
         header.set_size(0);
         header.set_device_major(major).unwrap();
@@ -79,8 +87,26 @@ impl Layer {
         self
     }
 
+    pub(crate) fn hard_link(self, name: &str, to: &str) -> Layer {
+        self.add(name, EntryType::Link, 0o644, to, b"")
+    }
+
     pub(crate) fn fifo(self, name: &str) -> Layer {
         self.add(name, EntryType::Fifo, 0o644, "", b"")
+    }
+
+    /// An entry with just these bytes as its name and its link, which no honest writer would write.
+    pub(crate) fn raw(mut self, kind: u8, name: &str, link: &str, data: &[u8]) -> Layer {
+        let mut header = Header::new_gnu();
+        header.set_entry_type(EntryType::new(kind));
+        header.set_mode(0o755);
+        header.set_size(data.len() as u64);
+        let fields = header.as_old_mut();
+        fields.name[..name.len()].copy_from_slice(name.as_bytes());
+        fields.linkname[..link.len()].copy_from_slice(link.as_bytes());
+        header.set_cksum();
+        self.0.append(&header, data).unwrap();
+        self
     }
 
     pub(crate) fn finish(self) -> Vec<u8> {

@@ -261,3 +261,40 @@ fn what_cannot_be_names_its_option() {
     }
     root.assert_nothing_left();
 }
+
+/// bfq, the cost model, or v1's memory controller: what there is not is left out with a warning, as by
+/// Docker, and the container runs.
+#[test]
+fn what_only_tunes_a_container_is_left_out_where_the_kernel_lacks_it() {
+    let root = Root::new();
+    let (image, tuned) = (
+        busybox(),
+        ["--memory-swappiness=7", "--oom-kill-disable", "--memory=64m", "--blkio-weight=77"],
+    );
+    let mut words = vec!["run", "-d", "--name=box"];
+    words.extend(tuned);
+    words.extend([arg(&image), "sleep", "1000"]);
+    let output = root.call(words);
+    let told = output.stderr;
+    assert_eq!(output.code, 0, "{told}");
+    let pid = root.pid("box");
+    let host = root.inspect("box")["HostConfig"].clone();
+    let memory = file(pid, "memory", "memory.swappiness", "memory.max");
+    let v1 = memory.ends_with("memory.swappiness");
+    assert_eq!(host["MemorySwappiness"], if v1 { json!(7) } else { json!(null) });
+    assert_eq!(host["OomKillDisable"] == json!(true), v1);
+    assert_eq!(told.contains("Memory swappiness discarded."), !v1, "{told}");
+    assert_eq!(told.contains("OomKillDisable discarded."), !v1, "{told}");
+    let weights = [("blkio.weight", "io.weight"), ("blkio.bfq.weight", "io.bfq.weight")];
+    let weight = weights.iter().any(|(v1, v2)| file(pid, "blkio", v1, v2).exists());
+    assert_eq!(host["BlkioWeight"], json!(if weight { 77 } else { 0 }));
+    let warned = told.contains("WARNING: Your kernel does not support Block I/O weight or");
+    assert_eq!(warned, !weight, "{told}");
+    let updated = root.call(["update", "--blkio-weight=99", "box"]);
+    assert_eq!(updated.code, 0, "{}", updated.stderr);
+    let told = updated.stderr;
+    assert_eq!(told.contains("Weight discarded."), !weight, "{told}");
+    let host = root.inspect("box")["HostConfig"].clone();
+    assert_eq!(host["BlkioWeight"], json!(if weight { 99 } else { 0 }));
+    root.ok(["rm", "-f", "box"]);
+}

@@ -2,6 +2,7 @@
 //! Each test has a `--root` of its own and leaves nothing on the machine.
 #![forbid(unsafe_code)]
 
+mod attack;
 mod clients;
 mod harness;
 mod host;
@@ -10,6 +11,14 @@ mod pty;
 mod pull;
 
 mod attach;
+mod attack_links;
+mod attack_manifest;
+mod attack_mounts;
+mod attack_proc;
+mod attack_races;
+mod attack_self;
+mod attack_users;
+mod attack_words;
 mod bad_archive;
 mod bad_input;
 mod clients_containerd;
@@ -33,6 +42,7 @@ mod indexed;
 mod init;
 mod isolation;
 mod kernel;
+mod leaks;
 mod lifecycle;
 mod limits;
 mod lists;

@@ -23,13 +23,13 @@ pub(crate) const BIN: &str = env!("CARGO_BIN_EXE_runtime-oci");
 
 /// Directories of containers and one bundle. Dropping it removes what runs, and fails if anything
 /// stays.
-struct Oci {
+pub(crate) struct Oci {
     dir: TempDir,
 }
 
 impl Oci {
     /// With a bundle that runs `args` in busybox.
-    fn new(args: &[&str]) -> Oci {
+    pub(crate) fn new(args: &[&str]) -> Oci {
         assert!(
             rustix::process::geteuid().is_root(),
             "these tests start containers: run them as root"
@@ -42,16 +42,21 @@ impl Oci {
         oci
     }
 
-    fn bundle(&self) -> PathBuf {
+    /// What all paths of this test begin with.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub(crate) fn bundle(&self) -> PathBuf {
         self.dir.path().join("bundle")
     }
 
-    fn home(&self) -> PathBuf {
+    pub(crate) fn home(&self) -> PathBuf {
         self.dir.path().join("home")
     }
 
     /// Writes config.json with what `change` makes of the usual one.
-    fn configure(&self, change: impl FnOnce(&mut Value), args: &[&str]) {
+    pub(crate) fn configure(&self, change: impl FnOnce(&mut Value), args: &[&str]) {
         let mut config = config(args);
         // An id is a name for one test only, and a group one for all.
         config["linux"]["cgroupsPath"] = self.group().into();
@@ -60,12 +65,12 @@ impl Oci {
     }
 
     /// The path of the cgroup.
-    fn group(&self) -> String {
+    pub(crate) fn group(&self) -> String {
         format!("/{}", self.dir.path().file_name().unwrap().display())
     }
 
     /// The directories of that cgroup, and of those whose paths begin with it.
-    fn groups(&self) -> Vec<PathBuf> {
+    pub(crate) fn groups(&self) -> Vec<PathBuf> {
         let base = Path::new("/sys/fs/cgroup");
         let below = std::fs::read_dir(base).unwrap().map(|entry| entry.unwrap().path());
         let name = &self.group()[1..];
@@ -79,24 +84,24 @@ impl Oci {
         found
     }
 
-    fn write_config(&self, bytes: &[u8]) {
+    pub(crate) fn write_config(&self, bytes: &[u8]) {
         std::fs::write(self.bundle().join("config.json"), bytes).unwrap();
     }
 
     /// In the bundle's directory, as `--bundle` says if nothing is said.
-    fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(BIN);
         command.arg("--root").arg(self.home()).args(args).current_dir(self.bundle());
         command
     }
 
-    fn call(&self, args: &[&str]) -> Out {
+    pub(crate) fn call(&self, args: &[&str]) -> Out {
         Started::new(self.command(args), None).wait()
     }
 
     /// Runs a command that must succeed; what it printed.
     #[track_caller]
-    fn ok(&self, args: &[&str]) -> String {
+    pub(crate) fn ok(&self, args: &[&str]) -> String {
         let out = self.call(args);
         assert_eq!(out.code, 0, "{args:?}: stdout: {}\nstderr: {}", out.stdout, out.stderr);
         out.stdout
@@ -104,7 +109,7 @@ impl Oci {
 
     /// Runs a command that must fail with `code` and all of `words`.
     #[track_caller]
-    fn fails(&self, code: i32, words: &[&str], args: &[&str]) -> String {
+    pub(crate) fn fails(&self, code: i32, words: &[&str], args: &[&str]) -> String {
         let out = self.call(args);
         assert_eq!(out.code, code, "{args:?}: stdout: {}\nstderr: {}", out.stdout, out.stderr);
         assert!(!out.stderr.contains("panicked"), "{}", out.stderr);
@@ -119,7 +124,7 @@ impl Oci {
     /// `create`, whose output goes to a file: the container's process has it as its own, and would keep
     /// a pipe open. The file.
     #[track_caller]
-    fn create(&self, args: &[&str]) -> PathBuf {
+    pub(crate) fn create(&self, args: &[&str]) -> PathBuf {
         let path = self.dir.path().join("output");
         let output = File::create(&path).unwrap();
         let mut command = self.command(&[&["create"], args].concat());
@@ -130,22 +135,22 @@ impl Oci {
     }
 
     #[track_caller]
-    fn state(&self, id: &str) -> Value {
+    pub(crate) fn state(&self, id: &str) -> Value {
         serde_json::from_str(&self.ok(&["state", id])).unwrap()
     }
 
     #[track_caller]
-    fn status(&self, id: &str) -> String {
+    pub(crate) fn status(&self, id: &str) -> String {
         self.state(id)["status"].as_str().unwrap().to_owned()
     }
 
     #[track_caller]
-    fn wait_for(&self, id: &str, status: &str) {
+    pub(crate) fn wait_for(&self, id: &str, status: &str) {
         wait_until(&format!("{id} is {status}"), || self.status(id) == status);
     }
 
     /// The names in the directory of containers.
-    fn names(&self) -> Vec<String> {
+    pub(crate) fn names(&self) -> Vec<String> {
         let entries = std::fs::read_dir(self.home()).into_iter().flatten();
         entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
     }
@@ -211,7 +216,8 @@ fn config(args: &[&str]) -> Value {
 }
 
 /// A shell that waits until it is told to end.
-const WAITS: [&str; 3] = ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 1000 & wait $!; done"];
+pub(crate) const WAITS: [&str; 3] =
+    ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 1000 & wait $!; done"];
 
 /// Whether the process of the host is there and no zombie.
 fn lives(pid: i64) -> bool {

@@ -68,6 +68,24 @@ impl Series {
         self.sorted(of).last().copied().unwrap_or_default()
     }
 
+    /// The smallest number that so large a part of them do not exceed.
+    pub(crate) fn quantile(&self, part: f64, of: impl Fn(&Taken) -> f64) -> f64 {
+        let values = self.sorted(of);
+        let rank = (values.len() as f64 * part).ceil() as usize;
+        values.get(rank.saturating_sub(1)).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn mean(&self, of: impl Fn(&Taken) -> f64) -> f64 {
+        self.0.iter().map(of).sum::<f64>() / self.0.len().max(1) as f64
+    }
+
+    /// The first and the last `count` of them, in the order in which they were taken.
+    pub(crate) fn ends(&self, count: usize) -> (Series, Series) {
+        let count = count.min(self.0.len());
+        let last = self.0.len() - count;
+        (Series(self.0[..count].to_vec()), Series(self.0[last..].to_vec()))
+    }
+
     pub(crate) fn least(&self, of: impl Fn(&Taken) -> f64) -> f64 {
         self.sorted(of).first().copied().unwrap_or_default()
     }
@@ -106,5 +124,9 @@ mod tests {
         assert_eq!((series.least(wall), series.median(wall), series.most(wall)), (1.0, 2.0, 3.0));
         series.push(Taken { wall: 4.0, ..Taken::default() });
         assert_eq!(series.median(wall), 2.0);
+        assert_eq!((series.quantile(0.99, wall), series.quantile(0.5, wall)), (4.0, 2.0));
+        assert_eq!(series.mean(wall), 2.5);
+        let (first, last) = series.ends(2);
+        assert_eq!((first.most(wall), last.least(wall)), (3.0, 2.0));
     }
 }

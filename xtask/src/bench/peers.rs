@@ -15,7 +15,7 @@ use crate::sh;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A program that loads images.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Peer {
     /// `podman load`
     Podman,
@@ -33,6 +33,17 @@ impl Peer {
     pub(crate) const ALL: &[Peer] =
         &[Peer::Podman, Peer::Docker, Peer::Skopeo, Peer::Umoci, Peer::Containerd];
 
+    /// Its name on the command line.
+    pub(crate) fn id(self) -> &'static str {
+        match self {
+            Peer::Podman => "podman",
+            Peer::Docker => "docker",
+            Peer::Skopeo => "skopeo",
+            Peer::Umoci => "umoci",
+            Peer::Containerd => "containerd",
+        }
+    }
+
     /// The programs that it is.
     fn programs(self) -> &'static [&'static str] {
         match self {
@@ -41,6 +52,19 @@ impl Peer {
             Peer::Skopeo => &["skopeo"],
             Peer::Umoci => &["umoci"],
             Peer::Containerd => &["ctr", "containerd"],
+        }
+    }
+
+    /// The program that is typed.
+    pub(crate) fn program(self) -> &'static str {
+        self.programs()[0]
+    }
+
+    /// What its figures do not say.
+    pub(crate) fn note(self) -> &'static str {
+        match self {
+            Peer::Docker | Peer::Containerd => "its daemon's CPU and memory are not in the figures",
+            Peer::Podman | Peer::Skopeo | Peer::Umoci => "",
         }
     }
 
@@ -80,7 +104,8 @@ impl Peer {
         // Its daemon has no bridge; and a network takes time.
         command.args(["run", "--rm", "--network", "none"]);
         if self == Peer::Podman {
-            // Its own ones need CAP_SYS_RESOURCE.
+            // Its own ones need CAP_SYS_RESOURCE, and a controller that cgroup v2 need not have.
+            command.arg("--pids-limit=-1");
             command.args(["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024"]);
         }
         command.args(["--entrypoint", program, image]);

@@ -1,20 +1,18 @@
 //! Running the tests in the guest: each in a process of its own, with a limit, and nothing left behind.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use rustix::mount::UnmountFlags;
 use rustix::process::{Pid, Signal, WaitOptions};
 
 use super::guest::{self, Port};
 use super::protocol::{Event, Kind, Order, Plan, Program, Status};
+use super::traces::{Traces, processes};
 
 /// The user for tests that ask to be run without privilege: their names contain this.
 const UNPRIVILEGED: (&str, u32, &str) = ("unprivileged", 1000, "/home/user");
@@ -307,96 +305,6 @@ fn reap_all_but(test: Pid) {
     for orphan in children.filter(|pid| *pid != test) {
         let _ = rustix::process::waitpid(Some(orphan), WaitOptions::NOHANG);
     }
-}
-
-/// What a test can leave on the machine.
-#[derive(Debug, Default)]
-struct Traces {
-    processes: BTreeSet<(i32, String)>,
-    /// By place and number, for they may lie on each other.
-    mounts: BTreeSet<(String, String)>,
-    groups: BTreeSet<String>,
-}
-
-impl Traces {
-    fn now() -> anyhow::Result<Traces> {
-        let mounts =
-            fs::read_to_string("/proc/self/mountinfo").context("reading /proc/self/mountinfo")?;
-        let mut groups = BTreeSet::new();
-        list_groups(Path::new("/sys/fs/cgroup"), &mut groups);
-        Ok(Traces {
-            processes: processes(),
-            mounts: mounts.lines().filter_map(mount_point).collect(),
-            groups,
-        })
-    }
-
-    fn beyond(self, before: &Traces) -> Traces {
-        let mut new = self;
-        new.processes.retain(|process| !before.processes.contains(process));
-        new.mounts.retain(|mount| !before.mounts.contains(mount));
-        new.groups.retain(|group| !before.groups.contains(group));
-        new
-    }
-
-    fn is_empty(&self) -> bool {
-        self.processes.is_empty() && self.mounts.is_empty() && self.groups.is_empty()
-    }
-
-    fn names(&self) -> Vec<String> {
-        let processes = self.processes.iter().map(|(pid, name)| format!("process {pid} ({name})"));
-        let mounts = self.mounts.iter().map(|(place, _)| format!("mount {place}"));
-        processes
-            .chain(mounts)
-            .chain(self.groups.iter().map(|group| format!("cgroup {group}")))
-            .collect()
-    }
-
-    /// As far as it goes: what stays is seen by no later test as its own.
-    fn remove(&self) {
-        for pid in self.processes.iter().filter_map(|(pid, _)| Pid::from_raw(*pid)) {
-            let _ = rustix::process::kill_process(pid, Signal::KILL);
-        }
-        for (mount, _) in self.mounts.iter().rev() {
-            let _ = rustix::mount::unmount(mount, UnmountFlags::DETACH);
-        }
-        std::thread::sleep(Duration::from_millis(100));
-        for group in self.groups.iter().rev() {
-            let _ = fs::remove_dir(group);
-        }
-    }
-}
-
-/// The place and the number of a line of mountinfo.
-fn mount_point(line: &str) -> Option<(String, String)> {
-    let mut fields = line.split(' ');
-    let number = fields.next()?.to_owned();
-    Some((fields.nth(3)?.to_owned(), number))
-}
-
-fn list_groups(dir: &Path, found: &mut BTreeSet<String>) {
-    let children = fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok);
-    for child in children.filter(|child| child.file_type().is_ok_and(|kind| kind.is_dir())) {
-        found.insert(child.path().display().to_string());
-        list_groups(&child.path(), found);
-    }
-}
-
-/// All processes but this one, the kernel's own and zombies: number and name.
-fn processes() -> BTreeSet<(i32, String)> {
-    const KTHREADD: i32 = 2;
-    let entries = fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok);
-    entries
-        .filter_map(|entry| {
-            let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
-            let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
-            let (name, rest) = (stat.split_once('(')?.1).rsplit_once(") ")?;
-            let mut fields = rest.split(' ');
-            let (state, parent) = (fields.next()?, fields.next()?.parse::<i32>().ok()?);
-            let own = pid != 1 && pid != KTHREADD && parent != KTHREADD && state != "Z";
-            own.then(|| (pid, name.to_owned()))
-        })
-        .collect()
 }
 
 /// Where the processes are, for a test that does not end.

@@ -22,7 +22,9 @@ mod queue;
 mod report;
 #[cfg(test)]
 mod tests;
+mod traces;
 
+use std::collections::VecDeque;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -81,6 +83,10 @@ pub(crate) struct Args {
     /// How long one test may take, in seconds
     #[arg(long, default_value_t = 180, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86400))]
     timeout: u64,
+    /// Run tests that failed once more, alone in a guest of their own; those that pass then are told as flaky, and are no
+    /// failures
+    #[arg(long)]
+    retry: bool,
     /// Show what tests print as it comes, and not only for those that fail
     #[arg(long)]
     nocapture: bool,
@@ -146,11 +152,14 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         fs::write(path, report::junit(&cases))
             .with_context(|| format!("writing {}", path.display()))?;
     }
-    let failed: Vec<_> =
-        cases.iter().filter(|case| matches!(case.outcome, Outcome::Failed(_))).collect();
-    if !failed.is_empty() {
-        println!("\nfailed:");
-        failed.iter().for_each(|case| println!("{}", case.line()));
+    let all = |is: fn(&Outcome) -> bool| cases.iter().filter(move |case| is(&case.outcome));
+    let flaky: Vec<_> = all(|outcome| matches!(outcome, Outcome::Flaky(_))).collect();
+    let failed: Vec<_> = all(|outcome| matches!(outcome, Outcome::Failed(_))).collect();
+    for (title, cases) in [("flaky", flaky), ("failed", failed.clone())] {
+        if !cases.is_empty() {
+            println!("\n{title}:");
+            cases.iter().for_each(|case| println!("{}", case.line()));
+        }
     }
     if cases.is_empty() {
         bail!("no test has been run: none matches {:?}", args.filters);
@@ -230,16 +239,29 @@ impl Host {
             (1..=count).map(|number| self.guest(&made, kernel, number, count, None)).collect();
         made.tell(args, &guests[0]);
         let begin = Instant::now();
-        let done = Guests {
-            kernel: kernel.version,
-            features: &self.features,
-            nonce: &made.nonce,
-            programs,
-            queue: &queue,
-            limit: Duration::from_secs(args.timeout),
-            nocapture: args.nocapture,
+        let run = |queue: &Queue, guests| {
+            Guests {
+                kernel: kernel.version,
+                features: &self.features,
+                nonce: &made.nonce,
+                programs,
+                queue,
+                limit: Duration::from_secs(args.timeout),
+                nocapture: args.nocapture,
+            }
+            .run(guests)
+        };
+        let mut done = run(&queue, guests)?;
+        let failed = match args.retry {
+            true => Queue::of_failed(programs, &done),
+            false => Queue::new(VecDeque::new()),
+        };
+        if failed.len() > 0 {
+            println!("once more, alone: {} tests", failed.len());
+            // With a disk of its own, as each of several has.
+            let guest = self.guest(&made, kernel, count + 1, count.max(2), None);
+            report::run_again(&mut done, run(&failed, vec![guest])?);
         }
-        .run(guests)?;
         let (tests, seconds) = (done.len(), begin.elapsed().as_secs_f64());
         println!("kernel {}: {tests} tests in {seconds:.1} s", kernel.version);
         cases.extend(done);

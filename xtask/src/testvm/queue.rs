@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::Context;
 
 use super::protocol::{Kind, Order, Program, Provoke, Selection};
+use super::report::{Case, Outcome};
 use crate::sh;
 
 /// The orders that no guest has got yet, shared by the threads that talk to the guests.
@@ -29,6 +30,20 @@ impl Queue {
             }
         }
         Ok(Queue::new(orders))
+    }
+
+    /// The tests that failed. What a doc test's order stands for is not known by the test's name, and a guest that broke
+    /// is no test.
+    pub(super) fn of_failed(programs: &[Program], cases: &[Case]) -> Queue {
+        let order = |case: &Case| {
+            let is_it = |program: &Program| {
+                program.id == case.program && !matches!(program.kind, Kind::DocTests)
+            };
+            let program = programs.iter().position(is_it)?;
+            Some(Order::Run { program, test: case.test.clone() })
+        };
+        let failed = cases.iter().filter(|case| matches!(case.outcome, Outcome::Failed(_)));
+        Queue::new(failed.filter_map(order).collect())
     }
 
     /// A queue of these.

@@ -31,6 +31,8 @@ pub(super) enum Outcome {
     Failed(String),
     /// Not run to its end, for a reason that the table of features knows.
     Skipped(String),
+    /// Not the first time, for this reason, but well when it was run again.
+    Flaky(String),
 }
 
 impl Case {
@@ -40,6 +42,7 @@ impl Case {
             Outcome::Passed => ("PASS", String::new()),
             Outcome::Failed(why) => ("FAIL", format!(": {why}")),
             Outcome::Skipped(why) => ("SKIP", format!(": {why}")),
+            Outcome::Flaky(why) => ("FLAKY", format!(": {why}")),
         };
         let seconds = self.millis as f64 / 1000.0;
         format!("{word:>12} [{seconds:>8.3}s] {} {} {}{why}", self.kernel, self.program, self.test)
@@ -155,7 +158,21 @@ impl<'a> Report<'a> {
     }
 }
 
-/// The closing line: `N passed, N failed`, and, if there are any, the skipped ones and those that no guest was left for.
+/// Takes the outcomes of tests that were run again: one that passed then is flaky.
+pub(super) fn run_again(cases: &mut [Case], again: Vec<Case>) {
+    for second in again.into_iter().filter(|case| case.outcome == Outcome::Passed) {
+        let same =
+            |case: &&mut Case| (&case.program, &case.test) == (&second.program, &second.test);
+        if let Some(first) = cases.iter_mut().find(same)
+            && let Outcome::Failed(why) = &first.outcome
+        {
+            first.outcome = Outcome::Flaky(why.clone());
+        }
+    }
+}
+
+/// The closing line: `N passed, N failed`, and, if there are any, the flaky ones, the skipped ones, and those that no
+/// guest was left for.
 pub(super) fn closing(cases: &[Case], not_run: usize) -> String {
     let count = |is: fn(&Outcome) -> bool| cases.iter().filter(|case| is(&case.outcome)).count();
     let skipped = count(|outcome| matches!(outcome, Outcome::Skipped(_)));
@@ -164,6 +181,10 @@ pub(super) fn closing(cases: &[Case], not_run: usize) -> String {
         count(|outcome| *outcome == Outcome::Passed),
         count(|outcome| matches!(outcome, Outcome::Failed(_)))
     );
+    let flaky = count(|outcome| matches!(outcome, Outcome::Flaky(_)));
+    if flaky > 0 {
+        line += &format!(", {flaky} flaky");
+    }
     if skipped > 0 {
         line += &format!(", {skipped} skipped");
     }
@@ -205,6 +226,12 @@ pub(super) fn junit(cases: &[Case]) -> String {
             );
             text += &match &case.outcome {
                 Outcome::Passed => "/>\n".to_owned(),
+                // As Maven's Surefire has it.
+                Outcome::Flaky(why) => format!(
+                    "><flakyFailure message=\"{}\"><system-out>{}</system-out></flakyFailure></testcase>\n",
+                    xml(why),
+                    xml(&case.output)
+                ),
                 Outcome::Skipped(why) => {
                     format!("><skipped message=\"{}\"/></testcase>\n", xml(why))
                 }

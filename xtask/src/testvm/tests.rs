@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::features::{Features, Version};
 use super::protocol::{Event, Kind, Order, Program, Selection, Status, decode, encode};
 use super::queue::{Queue, names};
-use super::report::{Case, Outcome, Report, Step, closing, junit};
+use super::report::{Case, Outcome, Report, Step, closing, junit, run_again};
 use super::{artifacts, cpio, guest_tests, modules, qemu};
 
 const TABLE: &str = "words\n\n| feature | least version | fallback | test |\n|---|---|---|---|\n\
@@ -253,6 +253,38 @@ fn a_run_is_told_by_its_events() {
     assert_eq!(mixed.matches("<testsuite ").count(), 2, "{mixed}");
     assert!(mixed.contains("name=\"6.1 sys\" tests=\"4\""), "{mixed}");
     assert!(xml.contains("<system-out>why &lt;&amp;&gt;\u{fffd}</system-out>"), "{xml}");
+}
+
+#[test]
+fn what_passes_the_second_time_is_flaky() {
+    let case = |test: &str, outcome| Case {
+        kernel: version("6.1"),
+        program: "sys".to_owned(),
+        test: test.to_owned(),
+        outcome,
+        millis: 1500,
+        output: "first".to_owned(),
+    };
+    let failed = || Outcome::Failed("exit status 101".to_owned());
+    let mut cases =
+        vec![case("good", Outcome::Passed), case("slow", failed()), case("bad", failed())];
+    let program = Program {
+        id: "sys".to_owned(),
+        path: "/sys".into(),
+        dir: "/".into(),
+        env: BTreeMap::new(),
+        kind: Kind::Harness,
+    };
+    let queue = Queue::of_failed(&[program], &cases);
+    let run = |test: &str| Order::Run { program: 0, test: test.to_owned() };
+    assert_eq!(
+        [queue.next(), queue.next(), queue.next()],
+        [run("slow"), run("bad"), Order::Finish]
+    );
+    run_again(&mut cases, vec![case("slow", Outcome::Passed), case("bad", failed())]);
+    assert_eq!(closing(&cases, 0), "1 passed, 1 failed, 1 flaky");
+    assert_eq!(cases[1].line(), "       FLAKY [   1.500s] 6.1 sys slow: exit status 101");
+    assert!(junit(&cases).contains("<flakyFailure message=\"exit status 101\"><system-out>first<"));
 }
 
 #[test]

@@ -149,8 +149,8 @@ fn what_a_crate_lacks_is_found() {
 fn documents_are_looked_for_and_measured() {
     let scratch = Scratch::new("documents");
     let root = &scratch.0;
-    assert_eq!(documents(root).unwrap().len(), 5);
-    for name in ["CHANGELOG.md", "LICENSE-APACHE", "LICENSE-MIT", "README.md"] {
+    assert_eq!(documents(root).unwrap().len(), 6);
+    for name in ["CHANGELOG.md", "LICENSE-APACHE", "LICENSE-MIT", "README.md", "SECURITY.md"] {
         fs::write(root.join(name), "x\n").unwrap();
     }
     fs::write(root.join("ARCHITECTURE.md"), "x\n".repeat(201)).unwrap();

@@ -53,7 +53,19 @@ fn messages_go_to_the_log_in_the_form_asked_for() {
 
     std::fs::remove_file(&log).unwrap();
     oci.create(&["--debug", "--log", path, "a"]);
-    assert!(read_soon(&log).contains(" level=debug msg=\""));
+    let text = read_soon(&log);
+    assert!(text.contains(" level=debug msg=\""));
+    // What is looked for in the logs of runc.
+    for stage in [
+        "nsexec container setup",
+        "child process in init()",
+        "init: closing the pipe to signal completion",
+    ] {
+        assert!(text.contains(stage), "{stage}: {text}");
+    }
+    oci.ok(&["start", "a"]);
+    let told = oci.call(&["--debug", "exec", "a", "true"]);
+    assert!(told.stderr.contains("setns_init: about to exec \\\"true\\\""), "{}", told.stderr);
     oci.fails(1, &["/no/such/log"], &["--log", "/no/such/log", "state", "a"]);
 }
 
@@ -133,6 +145,7 @@ fn the_version_and_a_first_configuration_are_printed() {
     let elsewhere = oci.dir.path().to_str().unwrap();
     oci.ok(&["spec", "--rootless", "--bundle", elsewhere]);
     assert!(oci.dir.path().join("config.json").exists());
+    oci.fails(1, &["No help topic for 'foo'"], &["foo", "-h"]);
     let help = oci.ok(&["--help"]);
     for verb in ["create", "start", "state", "kill", "delete", "run", "exec", "list", "spec"] {
         assert!(help.contains(&format!("  {verb}")), "{verb}: {help}");
