@@ -39,7 +39,8 @@ pub(crate) fn abilities(dir: &Dir, container: &Container) -> Result<Abilities, E
     if let Some(group) = open(dir)? {
         return Ok(group.abilities()?);
     }
-    let group = hierarchies()?.create(&locate(dir, container)?)?;
+    let (hierarchies, location) = locate(dir, container)?;
+    let group = hierarchies.create(&location)?;
     let found = group.abilities();
     group.remove()?;
     Ok(found?)
