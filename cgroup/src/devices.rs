@@ -154,12 +154,11 @@ fn legacy(dir: &Dir, rules: &[DeviceRule]) -> Result<(), Error> {
         access - from.exceptions.get(pattern).copied().unwrap_or(Access::empty())
     };
     for (source, other, file) in [(&wanted, &now, add), (&now, &wanted, take)] {
-        for (pattern, access) in &source.exceptions {
+        let lines = source.exceptions.iter().filter_map(|(pattern, access)| {
             let access = missing(other, pattern, *access);
-            if !access.is_empty() {
-                dir.set(FIELD, file, line(*pattern, access))?;
-            }
-        }
+            (!access.is_empty()).then(|| line(*pattern, access))
+        });
+        dir.set_each(FIELD, file, lines)?;
     }
     Ok(())
 }

@@ -160,12 +160,7 @@ impl Dir {
     }
 
     pub(crate) fn write_raw(&self, name: &str, value: &str) -> io::Result<()> {
-        // By one call: the kernel takes each write as a whole.
-        let mut file = File::from(self.open_file(name, OFlags::WRONLY)?);
-        match file.write(value.as_bytes())? {
-            count if count == value.len() => Ok(()),
-            _ => Err(io::ErrorKind::WriteZero.into()),
-        }
+        write_at_once(&mut File::from(self.open_file(name, OFlags::WRONLY)?), value)
     }
 
     /// Writes something that is no limit.
@@ -179,6 +174,22 @@ impl Dir {
         self.write_raw(name, &value).map_err(|source| self.refused(field, name, &value, source))
     }
 
+    /// Writes the values of the limit `field`, each by a write of its own.
+    pub(crate) fn set_each(
+        &self,
+        field: &str,
+        name: &str,
+        values: impl Iterator<Item = String>,
+    ) -> Result<(), Error> {
+        let mut values = values.peekable();
+        let Some(first) = values.peek().cloned() else { return Ok(()) };
+        let refused = |value: &str, source| self.refused(field, name, value, source);
+        let file = self.open_file(name, OFlags::WRONLY);
+        let mut file = File::from(file.map_err(|errno| refused(&first, errno.into()))?);
+        values
+            .try_for_each(|value| write_at_once(&mut file, &value).map_err(|e| refused(&value, e)))
+    }
+
     pub(crate) fn refused(&self, field: &str, name: &str, value: &str, source: io::Error) -> Error {
         let hint = match source.kind() {
             io::ErrorKind::NotFound => {
@@ -188,6 +199,14 @@ impl Dir {
         };
         let path = self.file(name);
         Error::Refused { field: field.to_owned(), value: value.to_owned(), path, source, hint }
+    }
+}
+
+/// By one call: the kernel takes each write as a whole.
+fn write_at_once(file: &mut File, value: &str) -> io::Result<()> {
+    match file.write(value.as_bytes())? {
+        count if count == value.len() => Ok(()),
+        _ => Err(io::ErrorKind::WriteZero.into()),
     }
 }
 

@@ -303,7 +303,7 @@ fn inherit_cpuset(dir: &Dir) -> Result<(), Error> {
             continue;
         }
         for group in dir.lineage() {
-            if group.read(file)?.trim().is_empty() {
+            if group.path() == dir.path() || group.read(file)?.trim().is_empty() {
                 let value = group.parent().read(file)?;
                 group.write("giving the cpuset of the group above to", file, value.trim())?;
             }

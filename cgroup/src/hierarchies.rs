@@ -21,12 +21,12 @@ const CGROUP2_SUPER_MAGIC: i64 = 0x6367_7270;
 
 /// The hierarchies that are mounted. Costs a few system calls; the table of mounts, which may be long, is
 /// read only where they are not in their usual places.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Hierarchies {
     all: Vec<Hierarchy>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Hierarchy {
     /// As `/proc/PID/cgroup` lists them; empty for v2.
     controllers: String,

@@ -83,7 +83,8 @@ pub(crate) fn prepare(
     let cache = seccomp::cache(dir);
     let cache = cache.as_ref().map(AsFd::as_fd);
     let prepared = Prepared::with_cache(dir.path(), &spec, stdio, cache)?;
-    Ok(prepared.group(group::locate(dir, container)?))
+    let (hierarchies, location) = group::locate(dir, container)?;
+    Ok(prepared.group(hierarchies, location))
 }
 
 /// Gives a process's terminal the size of the starter's.

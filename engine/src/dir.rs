@@ -72,7 +72,14 @@ impl Root {
                 Err(error) if error.kind() != ErrorKind::AlreadyExists => {
                     return Err(Error::system("make the directory", dir, error));
                 }
-                _ => {}
+                Err(_) => {}
+                // Containers come and go: the next one's files are not to be put among the last one's inodes.
+                Ok(()) => {
+                    let made = File::open(&dir);
+                    sys::placement::spread(
+                        made.map_err(|error| Error::system("open the directory", &dir, error))?,
+                    );
+                }
             }
         }
         Ok(root)

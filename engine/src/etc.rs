@@ -1,6 +1,7 @@
 //! The three files of `/etc` that are the container's and not the image's.
 
-use std::io::Write;
+use std::fs::File;
+use std::io::{Read, Seek, Write};
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 
@@ -124,12 +125,21 @@ fn without_loopback(resolv_conf: &[u8]) -> Vec<u8> {
 }
 
 fn put(dir: BorrowedFd<'_>, name: &str, content: &[u8]) -> std::io::Result<()> {
-    let flags =
-        OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(dir, name, flags, Mode::from_raw_mode(0o644))?;
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut file = File::from(rustix::fs::openat(dir, name, flags, Mode::from_raw_mode(0o644))?);
+    // What is there since `create` is left: ext4 puts a file on the disk at once that was cut and written again.
+    let mut old = Vec::with_capacity(content.len() + 1);
+    Read::by_ref(&mut file).take(content.len() as u64 + 1).read_to_end(&mut old)?;
+    if !old.is_empty() && old == content {
+        return Ok(());
+    }
     // The umask of whoever calls must not decide what the container sees.
     rustix::fs::fchmod(&file, Mode::from_raw_mode(0o644))?;
-    std::fs::File::from(file).write_all(content)
+    if !old.is_empty() {
+        file.set_len(0)?;
+        file.rewind()?;
+    }
+    file.write_all(content)
 }
 
 #[cfg(test)]

@@ -21,15 +21,16 @@ fn hierarchies() -> Result<Hierarchies, Error> {
 }
 
 /// Where the group of a container is to lie: written to its record before it is made.
-pub(crate) fn locate(dir: &Dir, container: &Container) -> Result<Location, Error> {
+pub(crate) fn locate(dir: &Dir, container: &Container) -> Result<(Hierarchies, Location), Error> {
     let name = format!("runtime-bin-{}", dir.id());
     let path = match &container.host_config.limits.cgroup_parent[..] {
         "" => name,
         parent => format!("{}/{name}", parent.trim_end_matches('/')),
     };
-    let location = hierarchies()?.locate(&path)?;
+    let hierarchies = hierarchies()?;
+    let location = hierarchies.locate(&path)?;
     dir.write_group(&location.to_string())?;
-    Ok(location)
+    Ok((hierarchies, location))
 }
 
 /// What this kernel's groups can be told, asked of the container's own, which is made for that where it is
@@ -38,7 +39,8 @@ pub(crate) fn abilities(dir: &Dir, container: &Container) -> Result<Abilities, E
     if let Some(group) = open(dir)? {
         return Ok(group.abilities()?);
     }
-    let group = hierarchies()?.create(&locate(dir, container)?)?;
+    let (hierarchies, location) = locate(dir, container)?;
+    let group = hierarchies.create(&location)?;
     let found = group.abilities();
     group.remove()?;
     Ok(found?)

@@ -3,9 +3,11 @@
 use std::os::fd::AsFd;
 
 use image_store::{Mounted, Progress, StoredImage};
+use oci_runtime::Ahead;
 
 use crate::dir::{Dir, Lock};
 use crate::remove::remove;
+use crate::request::Network;
 use crate::supervise::Starter;
 use crate::{
     Container, Engine, Error, RestartPolicy, RunRequest, Session, State, Status, bundle, config,
@@ -37,7 +39,13 @@ impl Engine {
             true => Starter::Passing,
             false => Starter::Attached { input: request.interactive },
         };
-        self.make(request, progress, |dir, lock, made| self.launch(dir, lock, made, starter, true))
+        let ahead = match request.network {
+            Network::None => Ahead::network(),
+            Network::Host => Ahead::default(),
+        };
+        self.make(request, progress, |dir, lock, made| {
+            self.launch(dir, lock, made, starter, Some(ahead))
+        })
     }
 
     /// Makes a container of an image, to be started by [`Engine::start`]; gives its id.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use oci_runtime::Ahead;
+
 use crate::dir::{Dir, Lock};
 use crate::remove::release;
 use crate::run::Made;
@@ -48,7 +50,7 @@ impl Engine {
         dir.clear_stopped()?;
         let layers = bundle::layers(&self.store, &container)?;
         bundle::mount(&self.root, &dir, &container)?;
-        let started = self.launch(&dir, lock, Made { container, layers }, starter, false);
+        let started = self.launch(&dir, lock, Made { container, layers }, starter, None);
         if started.is_err() {
             // Where the supervisor has done it already there is nothing to do.
             let _ = release(&dir);
@@ -73,23 +75,27 @@ impl Engine {
     }
 
     /// Splits the supervisor of a container whose root is mounted off, and waits until it says that
-    /// the program runs.
+    /// the program runs. `new`: a new container, with what was begun for it already.
     pub(crate) fn launch(
         &self,
         dir: &Dir,
         lock: Lock,
         made: Made,
         starter: Starter,
-        new: bool,
+        new: Option<Ahead>,
     ) -> Result<Session, Error> {
         let Made { container, layers } = made;
         let (tty, open_stdin) = (container.config.tty, container.config.open_stdin);
         let (stdio, pipes) = output::open(tty, open_stdin)?;
         let prepared = bundle::prepare(&self.root, dir, &container, stdio)?;
+        let (new, ahead) = (new.is_some(), new.unwrap_or_default());
+        let mut prepared = prepared.ahead(ahead);
         if starter != Starter::Passing {
             self.root.events().container(&container, "attach", &[]);
             attach::hold_signals()?;
         }
+        // Only a process with one thread can be split.
+        prepared.settle()?;
         let (root, own_dir) = (self.root.clone(), dir.clone());
         let supervise = |channel| {
             let dir = own_dir;

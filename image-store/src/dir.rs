@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, FlockOperation, IFlags, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use crate::Error;
@@ -187,14 +187,9 @@ impl Dir {
         }
     }
 
-    /// Has directories that are made in it placed apart from each other, where the file system can (ext4: the `T` of
-    /// chattr(1)). ext4 looks for a free inode near the directory, and passes slowly over those that were freed in
-    /// the last minutes: a layer that is unpacked after another was removed is not to be put among them.
+    /// [`sys::placement::spread`]: a layer that is unpacked after another was removed is not put among its inodes.
     pub(crate) fn spread(&self) {
-        // Without it, all is the same but slower.
-        if let Ok(flags) = rustix::fs::ioctl_getflags(&self.fd) {
-            let _ = rustix::fs::ioctl_setflags(&self.fd, flags | IFlags::TOPDIR);
-        }
+        sys::placement::spread(&self.fd);
     }
 
     /// Puts the directory's entries on the disk.

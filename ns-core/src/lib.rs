@@ -46,6 +46,7 @@
 //! # Ok::<(), ns_core::Error>(())
 //! ```
 
+mod ahead;
 mod channel;
 mod child;
 mod door;
@@ -57,6 +58,7 @@ mod older_clone;
 mod spawn;
 mod split;
 
+pub use ahead::NetworkAhead;
 pub use channel::Gate;
 pub use child::{Child, Event, Exit};
 pub use door::{Door, Knock};

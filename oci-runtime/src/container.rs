@@ -5,7 +5,7 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use cgroup::{Join, Location};
+use cgroup::{Hierarchies, Join, Location};
 use ns_core::{Child, Door, Event, Gate, Namespaces};
 use oci_spec::runtime as oci;
 use pivot::{Devices, Masks};
@@ -15,7 +15,7 @@ use sys::{Failure, Report, Step};
 use crate::group::{Made, OwnGroup};
 use crate::hooks::{HookKind, Hooks};
 use crate::mounts::{Mount, Mounts};
-use crate::namespaces::OwnNamespaces;
+use crate::namespaces::{Ahead, OwnNamespaces};
 use crate::net_devices::NetDevices;
 use crate::parts::{PART_DEVICES, PART_GROUP, PART_MASKS, PART_MOUNTS, PART_SYSCTLS, Phase};
 use crate::process::Process;
@@ -127,8 +127,8 @@ impl Prepared {
     /// Makes the container's cgroup there, instead of where `linux.cgroupsPath` says: in the hierarchies
     /// that `location` names and in no other.
     #[must_use]
-    pub fn group(mut self, location: Location) -> Self {
-        self.group.put_at(location);
+    pub fn group(mut self, hierarchies: Hierarchies, location: Location) -> Self {
+        self.group.put_at(hierarchies, location);
         self
     }
 
@@ -197,14 +197,31 @@ impl Prepared {
         &self.warnings
     }
 
+    /// Uses what was begun before ([`Ahead`]).
+    #[must_use]
+    pub fn ahead(mut self, ahead: Ahead) -> Self {
+        self.namespaces.ahead(ahead);
+        self
+    }
+
+    /// Waits for what is made on a thread ([`Prepared::ahead`]), so that the process has one thread again:
+    /// before [`ns_core::split`]. [`Prepared::create`] does it too.
+    ///
+    /// # Errors
+    /// The kernel makes no network namespace.
+    pub fn settle(&mut self) -> Result<(), Error> {
+        self.namespaces.settle()
+    }
+
     /// Makes the container's first process and everything around it, and runs the `prestart`,
     /// `createRuntime` and `createContainer` hooks; its program does not run yet.
     ///
     /// # Errors
     /// A step or a hook failed; nothing of the container is left, and its `poststop` hooks were run.
-    pub fn create(self) -> Result<Created, Error> {
+    pub fn create(mut self) -> Result<Created, Error> {
         let group = self.group.make()?;
-        match self.create_in(group.as_ref()) {
+        let made = self.settle().and_then(|()| self.create_in(group.as_ref()));
+        match made {
             Ok((child, terminal)) => Ok(Created { child, terminal, prepared: self, group }),
             Err(error) => {
                 group.iter().for_each(Made::take_back);

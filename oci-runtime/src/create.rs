@@ -7,7 +7,7 @@ use cgroup::{Hierarchies, Location};
 
 use crate::home::Lock;
 use crate::record::Record;
-use crate::{Created, Error, Home, Recorded, spec};
+use crate::{Created, Error, Home, Recorded, group, spec};
 
 /// A container that is being made: on record, locked, without a process yet. Whoever dies here leaves a
 /// stopped container, to be deleted as any other.
@@ -15,6 +15,7 @@ use crate::{Created, Error, Home, Recorded, spec};
 pub struct Making {
     container: Recorded,
     lock: Lock,
+    hierarchies: Hierarchies,
     location: Location,
 }
 
@@ -31,7 +32,10 @@ impl Making {
         spec: &spec::Spec,
         created: String,
     ) -> Result<Self, Error> {
-        let location = location(spec, id)?;
+        let hierarchies = Hierarchies::find()?;
+        // As linux.cgroupsPath says, or else under its id below the caller's own (as runc).
+        let path = spec.linux().as_ref().and_then(group::path);
+        let location = group::locate(&hierarchies, path.as_deref().unwrap_or(id))?;
         let rootfs = spec.root().as_ref().map(|root| bundle.join(root.path()));
         let record = Record {
             oci_version: spec.version().clone(),
@@ -45,12 +49,12 @@ impl Making {
             cgroup: location.to_string(),
         };
         let (place, lock) = home.make(id)?;
-        if let Err(error) = refuse_others_group(&location) {
+        if let Err(error) = refuse_others_group(&hierarchies, &location) {
             return place.remove(lock).and(Err(error));
         }
         let failed = Error::io("writing the configuration of", place.path());
         let config = serde_json::to_vec(spec).map_err(|error| failed(error.into()))?;
-        let making = Self { container: Recorded { place, record }, lock, location };
+        let making = Self { container: Recorded { place, record }, lock, hierarchies, location };
         // The record last: what has none is of no use to anybody.
         match making.container.place.write_config(&config).and_then(|()| making.container.write()) {
             Ok(()) => Ok(making),
@@ -59,8 +63,8 @@ impl Making {
     }
 
     /// Where its cgroup is to lie ([`Prepared::group`](crate::Prepared::group)).
-    pub fn group(&self) -> Location {
-        self.location.clone()
+    pub fn group(&self) -> (Hierarchies, Location) {
+        (self.hierarchies.clone(), self.location.clone())
     }
 
     /// Where its process may wait ([`Prepared::wait_in`](crate::Prepared::wait_in)).
@@ -100,20 +104,10 @@ impl Making {
     }
 }
 
-/// Where the container's cgroup is going to lie: as `linux.cgroupsPath` says, or else under the container's id
-/// below the caller's own (as runc).
-fn location(spec: &spec::Spec, id: &str) -> Result<Location, Error> {
-    let path = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_ref());
-    let path = path.map(|path| path.to_string_lossy()).filter(|path| !path.is_empty());
-    Hierarchies::find()?
-        .locate(path.as_deref().unwrap_or(id))
-        .map_err(|error| Error::field("linux.cgroupsPath", error.to_string()))
-}
-
 /// A group with processes in it is somebody else's, which would be paused and killed with the container's; in
 /// a frozen one nothing starts.
-fn refuse_others_group(location: &Location) -> Result<(), Error> {
-    let group = match Hierarchies::find()?.open(location) {
+fn refuse_others_group(hierarchies: &Hierarchies, location: &Location) -> Result<(), Error> {
+    let group = match hierarchies.open(location) {
         Err(error) if error.is_not_found() => return Ok(()),
         group => group?,
     };

@@ -13,7 +13,7 @@ const FIELD: &str = "linux.resources";
 /// A group that is to be made: where, and with which limits.
 #[derive(Debug)]
 pub(crate) struct OwnGroup {
-    location: Option<Location>,
+    place: Place,
     limits: Limits,
     /// Whether the configuration asks for limits.
     limited: bool,
@@ -36,23 +36,35 @@ pub(crate) fn in_user_namespace() -> bool {
     map.is_ok_and(|map| map.split_whitespace().ne(["0", "0", "4294967295"]))
 }
 
+#[derive(Debug)]
+enum Place {
+    None,
+    /// `linux.cgroupsPath`.
+    Path(String),
+    /// Where the caller wants it.
+    At(Hierarchies, Location),
+}
+
+/// Where the group of `linux.cgroupsPath` lies.
+pub(crate) fn locate(hierarchies: &Hierarchies, path: &str) -> Result<Location, Error> {
+    let wrong = |error: cgroup::Error| Error::field("linux.cgroupsPath", error.to_string());
+    hierarchies.locate(path).map_err(wrong)
+}
+
+/// `linux.cgroupsPath`, where there is one.
+pub(crate) fn path(linux: &oci::Linux) -> Option<String> {
+    let path = linux.cgroups_path().as_ref().map(|path| path.to_string_lossy().into_owned());
+    path.filter(|path| !path.is_empty())
+}
+
 impl OwnGroup {
     pub(crate) fn prepare(linux: &oci::Linux) -> Result<Self, Error> {
-        let path = linux.cgroups_path().as_ref().map(|path| path.to_string_lossy());
-        let path = path.filter(|path| !path.is_empty());
-        let location = match path {
-            Some(path) => Some(
-                Hierarchies::find()?
-                    .locate(&path)
-                    .map_err(|error| Error::field("linux.cgroupsPath", error.to_string()))?,
-            ),
-            None => None,
-        };
+        let place = path(linux).map_or(Place::None, Place::Path);
         let resources = linux.resources().as_ref();
         let limits = resources::limits(resources)?;
         let limited = resources.map(resources::given).transpose()?;
         let limited = limited.is_some_and(|limits| limits != Limits::default());
-        Ok(Self { named: location.is_some(), location, limits, limited, rootless: false })
+        Ok(Self { named: matches!(place, Place::Path(_)), place, limits, limited, rootless: false })
     }
 
     /// Lets the container be without a group where the caller may make none, and nothing was asked of one (as
@@ -61,22 +73,27 @@ impl OwnGroup {
         self.rootless = true;
     }
 
-    pub(crate) fn put_at(&mut self, location: Location) {
-        self.location = Some(location);
+    pub(crate) fn put_at(&mut self, hierarchies: Hierarchies, location: Location) {
+        self.place = Place::At(hierarchies, location);
     }
 
     /// Makes it, with its limits; none where the configuration asks for no group and no limits.
     pub(crate) fn make(&self) -> Result<Option<Made>, Error> {
-        let Some(location) = &self.location else {
-            return match self.limited {
-                true => Err(Error::field(
+        let made = match &self.place {
+            Place::None if self.limited => {
+                return Err(Error::field(
                     "linux.cgroupsPath",
                     "it is missing, and linux.resources asks for limits, which a cgroup has; give the path",
-                )),
-                false => Ok(None),
-            };
+                ));
+            }
+            Place::None => return Ok(None),
+            Place::Path(path) => {
+                let hierarchies = Hierarchies::find()?;
+                hierarchies.create(&locate(&hierarchies, path)?)
+            }
+            Place::At(hierarchies, location) => hierarchies.create(location),
         };
-        let group = match Hierarchies::find()?.create(location) {
+        let group = match made {
             Err(error) if self.rootless && !self.named && error.is_permission() => {
                 return match self.limited {
                     true => Err(Error::field(

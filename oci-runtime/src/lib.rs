@@ -113,6 +113,7 @@ pub use group::is_rootless;
 pub use home::Home;
 pub use hooks::{HookKind, Hooks};
 pub use inside::{View, mount_into, unmount_from};
+pub use namespaces::Ahead;
 pub use ns_core::Exit;
 pub use record::{Recorded, State, Status};
 pub use resources::given as limits;

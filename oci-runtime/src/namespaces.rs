@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use ns_core::{IdMap, Namespaces, Spawn};
+use ns_core::{IdMap, Namespaces, NetworkAhead, Spawn};
 use oci_spec::runtime as oci;
 use rustix::fs::{Mode, OFlags};
 
@@ -19,6 +19,9 @@ pub(crate) struct OwnNamespaces {
     pub(crate) apart: Namespaces,
     /// Others', open.
     joined: Vec<(OwnedFd, Namespaces)>,
+    /// The new network namespace, while it is made and then.
+    ahead: Option<NetworkAhead>,
+    network: Option<OwnedFd>,
     uid_map: Vec<IdMap>,
     gid_map: Vec<IdMap>,
     /// As `/proc/PID/timens_offsets` takes them.
@@ -51,6 +54,8 @@ impl OwnNamespaces {
             new: Namespaces::empty(),
             apart: Namespaces::empty(),
             joined: Vec::new(),
+            ahead: None,
+            network: None,
             uid_map: Vec::new(),
             gid_map: Vec::new(),
             time_offsets: String::new(),
@@ -146,12 +151,34 @@ impl OwnNamespaces {
         user.map(|(fd, _)| fd)
     }
 
+    /// Takes what was begun, where it is of use.
+    pub(crate) fn ahead(&mut self, ahead: Ahead) {
+        if self.new.contains(Namespaces::NETWORK) && !self.kinds().contains(Namespaces::USER) {
+            self.ahead = ahead.0;
+        }
+    }
+
+    /// Waits for what was begun; the process has one thread again.
+    ///
+    /// # Errors
+    /// The kernel makes no network namespace.
+    pub(crate) fn settle(&mut self) -> Result<(), Error> {
+        if let Some(ahead) = self.ahead.take() {
+            self.network = Some(ahead.wait()?);
+        }
+        Ok(())
+    }
+
     /// A process in them.
     pub(crate) fn spawn(&self) -> Spawn<'_> {
+        let mut new = self.new;
+        new.set(Namespaces::NETWORK, new.contains(Namespaces::NETWORK) && self.network.is_none());
         let spawn = Spawn::new()
-            .namespaces(self.new)
+            .namespaces(new)
             .id_maps(&self.uid_map, &self.gid_map)
             .time_offsets(self.time_offsets.as_bytes());
+        let network = self.network.iter().map(|fd| (fd, Namespaces::NETWORK));
+        let spawn = network.fold(spawn, |spawn, (fd, kind)| spawn.join(fd.as_fd(), kind));
         self.joined.iter().fold(spawn, |spawn, (fd, kind)| spawn.join(fd.as_fd(), *kind))
     }
 
@@ -173,6 +200,30 @@ impl OwnNamespaces {
             }
             name => Ok(name),
         }
+    }
+}
+
+/// What of a container's namespaces is made before all else is prepared, on a thread
+/// ([`ns_core::NetworkAhead`]).
+#[derive(Debug, Default)]
+pub struct Ahead(Option<NetworkAhead>);
+
+impl Ahead {
+    /// Begins with what `spec` asks for: nothing where it has no new network namespace, or has a user
+    /// namespace, which is to own it.
+    pub fn of(spec: &oci::Spec) -> Self {
+        let all = || spec.linux().iter().flat_map(|linux| linux.namespaces().iter().flatten());
+        let user = all().any(|namespace| namespace.typ() == oci::LinuxNamespaceType::User);
+        let network = all().any(|namespace| {
+            let path = namespace.path().as_deref().unwrap_or(Path::new(""));
+            namespace.typ() == oci::LinuxNamespaceType::Network && path.as_os_str().is_empty()
+        });
+        if network && !user { Self::network() } else { Self::default() }
+    }
+
+    /// Begins with a network namespace. Without a thread for it, the container's process makes it.
+    pub fn network() -> Self {
+        Self(NetworkAhead::begin().ok())
     }
 }
 

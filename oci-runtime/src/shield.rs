@@ -1,9 +1,10 @@
 //! The program itself, where containers cannot write to it.
 
 use std::ffi::{CString, OsString};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use rustix::fs::{Mode, OFlags, StatVfsMountFlags};
 use rustix::mount::MountAttrFlags;
@@ -13,11 +14,14 @@ use crate::Error;
 
 /// The variable that holds the program's path while it runs from the mount that has none.
 const PATH: &str = "RUNTIME_EXECUTABLE";
+/// The program's path, where the process went over to that mount without being executed again.
+static MOVED_FROM: OnceLock<PathBuf> = OnceLock::new();
 /// Where the kernel says what the process was executed from.
 const SELF: &str = "/proc/self/exe";
 
-/// Lets the calling program run from a read-only mount of its own file, and so returns only where it
-/// does already; else executes it again, with the same arguments.
+/// Lets the calling program run from a read-only mount of its own file: by changing the file that it is
+/// executed from ([`sys::executable::run_from`]), or, where that cannot be (a program with threads, or
+/// linked dynamically), by executing it again with the same arguments.
 ///
 /// A process on its way into a container, and a container whose command is `/proc/self/exe` or a
 /// script `#!/proc/self/exe`, has the host's program as its `/proc/PID/exe`, which root in the container
@@ -32,17 +36,32 @@ const SELF: &str = "/proc/self/exe";
 /// `/proc` is not there, or the mount cannot be cloned (CAP_SYS_ADMIN is missing).
 pub fn shield() -> Result<(), Error> {
     let io = |op| move |errno: rustix::io::Errno| Error::io(op, SELF)(errno.into());
-    let own = rustix::fs::open(SELF, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-        .map_err(io("opening"))?;
-    let flags = rustix::fs::fstatvfs(&own).map_err(io("looking at the mount of"))?.f_flag;
-    if flags.contains(StatVfsMountFlags::RDONLY) {
+    let (own, shielded) = look()?;
+    if shielded {
         return name();
     }
     let path = std::env::current_exe().map_err(Error::io("finding the path of", SELF))?;
     let tree = mount::clone_tree(&own, c"", false).map_err(io("cloning the mount of"))?;
     let read_only = Change { set: Some(MountAttrFlags::MOUNT_ATTR_RDONLY), ..Change::default() };
     mount::change(&tree, &read_only).map_err(io("making a read-only mount of"))?;
+    let through = format!("/proc/self/fd/{}", tree.as_raw_fd());
+    let file = rustix::fs::open(through, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(io("opening a read-only mount of"))?;
+    // Why it cannot be is of no interest: the other way does as well.
+    if sys::executable::run_from(file.as_fd()).is_ok() && look()?.1 {
+        MOVED_FROM.get_or_init(|| path);
+        return Ok(());
+    }
     Err(execute(&tree, path))
+}
+
+/// What the process is executed from, and whether that is on a read-only mount.
+fn look() -> Result<(OwnedFd, bool), Error> {
+    let io = |op| move |errno: rustix::io::Errno| Error::io(op, SELF)(errno.into());
+    let own = rustix::fs::open(SELF, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        .map_err(io("opening"))?;
+    let flags = rustix::fs::fstatvfs(&own).map_err(io("looking at the mount of"))?.f_flag;
+    Ok((own, flags.contains(StatVfsMountFlags::RDONLY)))
 }
 
 /// The path of the running program, on the host.
@@ -50,8 +69,8 @@ pub fn shield() -> Result<(), Error> {
 /// # Errors
 /// The file was replaced or removed since it was executed.
 pub fn own_path() -> Result<PathBuf, Error> {
-    match std::env::var_os(PATH) {
-        Some(path) => Ok(path.into()),
+    match MOVED_FROM.get().cloned().or_else(|| std::env::var_os(PATH).map(PathBuf::from)) {
+        Some(path) => Ok(path),
         None => std::fs::read_link(SELF).map_err(Error::io("finding the path of", SELF)),
     }
 }

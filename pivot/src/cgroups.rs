@@ -12,7 +12,7 @@ use sys::mountinfo::{self, Mount};
 use sys::{Failure, Step};
 
 use crate::error::c_string;
-use crate::target::{descend, without_umask};
+use crate::target::{make_directory, without_umask};
 use crate::words::MountWords;
 use crate::{Error, Filesystem};
 
@@ -165,7 +165,7 @@ impl Legacy {
         self.base.attach(root, base.as_fd())?;
         for (index, Hierarchy { name, filesystem }) in self.hierarchies.iter().enumerate() {
             let mount = || {
-                let directory = descend(base.as_fd(), &[name])?;
+                let directory = make_directory(base.as_fd(), name)?;
                 let mount = filesystem.detached()?;
                 // Where it has no group of its own it would see those of all others.
                 if is_whole(mount.as_fd(), name)? {

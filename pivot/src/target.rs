@@ -3,7 +3,7 @@
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::umask;
 use sys::{Failure, Step, below};
@@ -53,37 +53,54 @@ pub(crate) fn descend(
     start: BorrowedFd<'_>,
     names: &[impl AsRef<CStr>],
 ) -> Result<OwnedFd, Failure> {
-    let mut current = open_entry(start, c".").step("opening the directory to start from")?;
+    let mut current = None;
     for name in names {
-        current = directory(current.as_fd(), name.as_ref())?;
+        let dir = current.as_ref().map_or(start, OwnedFd::as_fd);
+        current = Some(directory(dir, name.as_ref())?);
     }
-    Ok(current)
+    match current {
+        Some(found) => Ok(found),
+        None => open_entry(start, c".").step("opening the directory to start from"),
+    }
 }
 
 fn directory(dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Failure> {
-    let entry = match open_entry(dir, name) {
-        Err(Errno::NOENT) => {
-            match without_umask(|| rustix::fs::mkdirat(dir, name, DIRECTORY_MODE)) {
-                Ok(()) | Err(Errno::EXIST) => {}
-                Err(errno) => return Err(Failure::new("making a directory below the root", errno)),
-            }
-            open_entry(dir, name).step("opening a directory that was just made")?
-        }
-        result => result.step("opening a directory below the root")?,
-    };
-    let stat = rustix::fs::fstat(&entry).step("looking at a directory below the root")?;
-    match FileType::from_raw_mode(stat.st_mode) {
-        FileType::Directory => Ok(entry),
-        FileType::Symlink => Err(Failure::new(
+    match open_directory(dir, name) {
+        Err(Errno::NOENT) => make_directory(dir, name),
+        Err(Errno::NOTDIR) => Err(no_directory(dir, name)),
+        result => result.step("opening a directory below the root"),
+    }
+}
+
+/// An O_PATH descriptor of the directory `name` in `dir`, made if it is missing.
+pub(crate) fn make_directory(dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Failure> {
+    match without_umask(|| rustix::fs::mkdirat(dir, name, DIRECTORY_MODE)) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(errno) => return Err(Failure::new("making a directory below the root", errno)),
+    }
+    match open_directory(dir, name) {
+        Err(Errno::NOTDIR) => Err(no_directory(dir, name)),
+        result => result.step("opening a directory that was just made"),
+    }
+}
+
+/// What is there that is no directory.
+fn no_directory(dir: BorrowedFd<'_>, name: &CStr) -> Failure {
+    let found = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW);
+    match found.map(|found| FileType::from_raw_mode(found.st_mode)) {
+        Ok(FileType::Symlink) => Failure::new(
             "opening a directory that the image has made a symbolic link, where this must be mounted on \
              ordinary directory",
             Errno::LOOP,
-        )),
-        _ => Err(Failure::new(
-            "opening a directory where the image has something else",
-            Errno::NOTDIR,
-        )),
+        ),
+        _ => Failure::new("opening a directory where the image has something else", Errno::NOTDIR),
     }
+}
+
+/// The directory `name` in `dir` itself: ENOTDIR for all else, a symbolic link too.
+fn open_directory(dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::openat(dir, name, flags, Mode::empty())
 }
 
 /// `name` in `dir` itself, not what it links to.

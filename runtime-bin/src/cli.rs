@@ -20,6 +20,7 @@ use crate::exec::ExecArgs;
 use crate::image::{ImageVerb, RmiArgs, TagArgs};
 use crate::images::{HistoryArgs, ImagesArgs};
 use crate::inspect::InspectArgs;
+use crate::lazy::Lazy;
 use crate::limits::UpdateArgs;
 use crate::log::{Level, LogFormat};
 use crate::mount::{MountArgs, UmountArgs};
@@ -90,101 +91,101 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     /// Create and run a new container from an image
-    Run(Box<RunArgs>),
+    Run(Lazy<RunArgs>),
     /// Create a new container
-    Create(Box<RunArgs>),
+    Create(Lazy<RunArgs>),
     /// Start one or more stopped containers
-    Start(StartArgs),
+    Start(Lazy<StartArgs>),
     /// Restart one or more containers
-    Restart(StopArgs),
+    Restart(Lazy<StopArgs>),
     /// Attach local standard input, output, and error streams to a running container
-    Attach(AttachArgs),
+    Attach(Lazy<AttachArgs>),
     /// Fetch the logs of a container
-    Logs(LogsArgs),
+    Logs(Lazy<LogsArgs>),
     /// Execute a command in a running container
-    Exec(ExecArgs),
+    Exec(Lazy<ExecArgs>),
     /// List containers
-    Ps(PsArgs),
+    Ps(Lazy<PsArgs>),
     /// Return low-level information on containers, images and volumes
-    Inspect(InspectArgs),
+    Inspect(Lazy<InspectArgs>),
     /// Stop one or more running containers
-    Stop(StopArgs),
+    Stop(Lazy<StopArgs>),
     /// Kill one or more running containers
-    Kill(KillArgs),
+    Kill(Lazy<KillArgs>),
     /// Remove one or more containers
-    Rm(RmArgs),
+    Rm(Lazy<RmArgs>),
     /// List images
-    Images(ImagesArgs),
+    Images(Lazy<ImagesArgs>),
     /// Load an image from a tar archive or STDIN
-    Load(LoadArgs),
+    Load(Lazy<LoadArgs>),
     /// Download an image from a registry
-    Pull(PullArgs),
+    Pull(Lazy<PullArgs>),
     /// Save one or more images to a tar archive (streamed to STDOUT by default)
-    Save(SaveArgs),
+    Save(Lazy<SaveArgs>),
     /// Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE
-    Tag(TagArgs),
+    Tag(Lazy<TagArgs>),
     /// Remove one or more images
-    Rmi(RmiArgs),
+    Rmi(Lazy<RmiArgs>),
     /// Show the history of an image
-    History(HistoryArgs),
+    History(Lazy<HistoryArgs>),
     /// Create a new image from a container's changes
-    Commit(CommitArgs),
+    Commit(Lazy<CommitArgs>),
     /// Export a container's filesystem as a tar archive
-    Export(ExportArgs),
+    Export(Lazy<ExportArgs>),
     /// Import the contents from a tarball to create a filesystem image
-    Import(ImportArgs),
+    Import(Lazy<ImportArgs>),
     /// Show where each mount of a container comes from
-    Mounts(MountsArgs),
+    Mounts(Lazy<MountsArgs>),
     /// Get real time events from the store
-    Events(EventsArgs),
+    Events(Lazy<EventsArgs>),
     /// Rename a container
-    Rename(RenameArgs),
+    Rename(Lazy<RenameArgs>),
     /// Pause all processes within one or more containers
-    Pause(PauseArgs),
+    Pause(Lazy<PauseArgs>),
     /// Unpause all processes within one or more containers
-    Unpause(PauseArgs),
+    Unpause(Lazy<PauseArgs>),
     /// Update configuration of one or more containers
-    Update(UpdateArgs),
+    Update(Lazy<UpdateArgs>),
     /// Display a live stream of container(s) resource usage statistics
-    Stats(StatsArgs),
+    Stats(Lazy<StatsArgs>),
     /// List port mappings for the container
-    Port(PortArgs),
+    Port(Lazy<PortArgs>),
     /// Display the running processes of a container
-    Top(TopArgs),
+    Top(Lazy<TopArgs>),
     /// Block until one or more containers stop, then print their exit codes
-    Wait(WaitArgs),
+    Wait(Lazy<WaitArgs>),
     /// Display system-wide information
-    Info(InfoArgs),
+    Info(Lazy<InfoArgs>),
     /// Verify the store: records, layers, links and names
-    Check(CheckArgs),
+    Check(Lazy<CheckArgs>),
     /// Manage containers
     #[command(subcommand)]
-    Container(Box<ContainerVerb>),
+    Container(Lazy<ContainerVerb>),
     /// Manage images
     #[command(subcommand)]
-    Image(ImageVerb),
+    Image(Lazy<ImageVerb>),
     /// Manage volumes
     #[command(subcommand)]
-    Volume(VolumeVerb),
+    Volume(Lazy<VolumeVerb>),
     /// Manage the store as a whole
     #[command(subcommand)]
-    System(SystemVerb),
+    System(Lazy<SystemVerb>),
     /// Copy files/folders between a container and the local filesystem
-    Cp(CpArgs),
+    Cp(Lazy<CpArgs>),
     /// Inspect changes to files or directories on a container's filesystem
-    Diff(DiffArgs),
+    Diff(Lazy<DiffArgs>),
     /// Add volumes to a running container
-    Mount(MountArgs),
+    Mount(Lazy<MountArgs>),
     /// Take volumes out of a running container
-    Umount(UmountArgs),
+    Umount(Lazy<UmountArgs>),
     /// Print the script by which a shell completes this program's command line
-    Completions(CompletionsArgs),
+    Completions(Lazy<CompletionsArgs>),
     /// Names, for the scripts of `completions`
     #[command(name = "__complete", hide = true)]
-    Complete(CompleteArgs),
+    Complete(Lazy<CompleteArgs>),
     /// Manual pages, for `cargo xtask man`
     #[command(name = "__man", hide = true)]
-    Man(ManArgs),
+    Man(Lazy<ManArgs>),
     /// Show the version information
     Version,
 }
@@ -386,14 +387,19 @@ pub(crate) struct Usage {
 /// Reads a command line, the program's own name first.
 pub(crate) fn parse(args: Vec<OsString>) -> Result<Cli, Usage> {
     let form = log_format(&args);
-    let command = help::with_examples(Cli::command());
-    let read = command.try_get_matches_from(args);
+    let read = match Cli::command().try_get_matches_from(&args) {
+        // Examples are made for those who want to see them.
+        Err(error) if error.kind() == ErrorKind::DisplayHelp => {
+            help::with_examples(Cli::command()).try_get_matches_from(&args)
+        }
+        read => read,
+    };
     let mut cli = read
-        .and_then(|matches| Cli::from_arg_matches(&matches))
+        .and_then(|mut matches| Cli::from_arg_matches_mut(&mut matches))
         .map_err(|error| Usage { status: status(&error), error, form })?;
     cli.verb = match cli.verb {
-        Verb::Container(verb) => verb.short(),
-        Verb::Image(verb) => verb.short(),
+        Verb::Container(verb) => verb.into_inner().short(),
+        Verb::Image(verb) => verb.into_inner().short(),
         verb => verb,
     };
     Ok(cli)

@@ -17,6 +17,7 @@ use crate::diff::DiffArgs;
 use crate::exec::ExecArgs;
 use crate::filter::Filters;
 use crate::inspect::{self, InspectContainerArgs};
+use crate::lazy::Lazy;
 use crate::limits::UpdateArgs;
 use crate::mount::{MountArgs, UmountArgs};
 use crate::output::{self, printable};
@@ -33,63 +34,63 @@ const TOP_WIDTH: usize = 20;
 #[derive(Debug, Subcommand)]
 pub(crate) enum ContainerVerb {
     /// Create a new image from a container's changes
-    Commit(CommitArgs),
+    Commit(Lazy<CommitArgs>),
     /// Copy files/folders between a container and the local filesystem
-    Cp(CpArgs),
+    Cp(Lazy<CpArgs>),
     /// Create a new container
-    Create(Box<RunArgs>),
+    Create(Lazy<RunArgs>),
     /// Inspect changes to files or directories on a container's filesystem
-    Diff(DiffArgs),
+    Diff(Lazy<DiffArgs>),
     /// Execute a command in a running container
-    Exec(ExecArgs),
+    Exec(Lazy<ExecArgs>),
     /// Export a container's filesystem as a tar archive
-    Export(ExportArgs),
+    Export(Lazy<ExportArgs>),
     /// Display detailed information on one or more containers
-    Inspect(InspectContainerArgs),
+    Inspect(Lazy<InspectContainerArgs>),
     /// Kill one or more running containers
-    Kill(KillArgs),
+    Kill(Lazy<KillArgs>),
     /// List containers
     #[command(visible_aliases = ["list", "ps"])]
-    Ls(PsArgs),
+    Ls(Lazy<PsArgs>),
     /// Fetch the logs of a container
-    Logs(LogsArgs),
+    Logs(Lazy<LogsArgs>),
     /// Add volumes to a running container
-    Mount(MountArgs),
+    Mount(Lazy<MountArgs>),
     /// Show where each mount of a container comes from
-    Mounts(MountsArgs),
+    Mounts(Lazy<MountsArgs>),
     /// Pause all processes within one or more containers
-    Pause(PauseArgs),
+    Pause(Lazy<PauseArgs>),
     /// Display a live stream of container(s) resource usage statistics
-    Stats(StatsArgs),
+    Stats(Lazy<StatsArgs>),
     /// Unpause all processes within one or more containers
-    Unpause(PauseArgs),
+    Unpause(Lazy<PauseArgs>),
     /// Update configuration of one or more containers
-    Update(UpdateArgs),
+    Update(Lazy<UpdateArgs>),
     /// List port mappings for the container
-    Port(PortArgs),
+    Port(Lazy<PortArgs>),
     /// Remove all stopped containers
-    Prune(PruneArgs),
+    Prune(Lazy<PruneArgs>),
     /// Rename a container
-    Rename(RenameArgs),
+    Rename(Lazy<RenameArgs>),
     /// Restart one or more containers
-    Restart(StopArgs),
+    Restart(Lazy<StopArgs>),
     /// Attach local standard input, output, and error streams to a running container
-    Attach(AttachArgs),
+    Attach(Lazy<AttachArgs>),
     /// Remove one or more containers
     #[command(visible_alias = "remove")]
-    Rm(RmArgs),
+    Rm(Lazy<RmArgs>),
     /// Create and run a new container from an image
-    Run(Box<RunArgs>),
+    Run(Lazy<RunArgs>),
     /// Start one or more stopped containers
-    Start(StartArgs),
+    Start(Lazy<StartArgs>),
     /// Stop one or more running containers
-    Stop(StopArgs),
+    Stop(Lazy<StopArgs>),
     /// Display the running processes of a container
-    Top(TopArgs),
+    Top(Lazy<TopArgs>),
     /// Take volumes out of a running container
-    Umount(UmountArgs),
+    Umount(Lazy<UmountArgs>),
     /// Block until one or more containers stop, then print their exit codes
-    Wait(WaitArgs),
+    Wait(Lazy<WaitArgs>),
 }
 
 impl ContainerVerb {
@@ -123,7 +124,7 @@ impl ContainerVerb {
             ContainerVerb::Umount(args) => Verb::Umount(args),
             ContainerVerb::Wait(args) => Verb::Wait(args),
             only @ (ContainerVerb::Inspect(_) | ContainerVerb::Prune(_)) => {
-                Verb::Container(Box::new(only))
+                Verb::Container(only.into())
             }
         }
     }

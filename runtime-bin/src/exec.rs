@@ -97,7 +97,7 @@ mod tests {
     fn request(words: &[&str]) -> (String, engine::ExecRequest) {
         let args = ["runtime-bin", "exec"].iter().chain(words).map(Into::into).collect();
         match parse(args).unwrap().verb {
-            Verb::Exec(args) => args.request().unwrap(),
+            Verb::Exec(args) => args.into_inner().request().unwrap(),
             _ => unreachable!(),
         }
     }

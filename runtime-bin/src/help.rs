@@ -62,7 +62,9 @@ const EXAMPLES: &[(&str, &str)] = &[
 
 /// The command line with an example below the help of each verb. What stands below `container` or
 /// `image` and is a verb by itself too has that verb's example.
-pub(crate) fn with_examples(command: Command) -> Command {
+pub(crate) fn with_examples(mut command: Command) -> Command {
+    // Verbs below verbs are there from then on only (crate::lazy).
+    command.build();
     add(command, "")
 }
 

@@ -11,6 +11,7 @@ use crate::commit::ImportArgs;
 use crate::filter::Filters;
 use crate::images::{self, HistoryArgs, ImagesArgs};
 use crate::inspect::{self, InspectKindArgs, Kind};
+use crate::lazy::Lazy;
 use crate::output::{self, printable};
 use crate::prune::{self, Confirm};
 use crate::pull::PullArgs;
@@ -19,27 +20,27 @@ use crate::pull::PullArgs;
 #[derive(Debug, Subcommand)]
 pub(crate) enum ImageVerb {
     /// Show the history of an image
-    History(HistoryArgs),
+    History(Lazy<HistoryArgs>),
     /// Import the contents from a tarball to create a filesystem image
-    Import(ImportArgs),
+    Import(Lazy<ImportArgs>),
     /// Display detailed information on one or more images
-    Inspect(InspectKindArgs),
+    Inspect(Lazy<InspectKindArgs>),
     /// Load an image from a tar archive or STDIN
-    Load(LoadArgs),
+    Load(Lazy<LoadArgs>),
     /// List images
     #[command(visible_alias = "list")]
-    Ls(ImagesArgs),
+    Ls(Lazy<ImagesArgs>),
     /// Remove unused images
-    Prune(PruneArgs),
+    Prune(Lazy<PruneArgs>),
     /// Download an image from a registry
-    Pull(PullArgs),
+    Pull(Lazy<PullArgs>),
     /// Remove one or more images
     #[command(visible_alias = "remove")]
-    Rm(RmiArgs),
+    Rm(Lazy<RmiArgs>),
     /// Save one or more images to a tar archive (streamed to STDOUT by default)
-    Save(SaveArgs),
+    Save(Lazy<SaveArgs>),
     /// Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE
-    Tag(TagArgs),
+    Tag(Lazy<TagArgs>),
 }
 
 impl ImageVerb {
@@ -54,7 +55,7 @@ impl ImageVerb {
             ImageVerb::Rm(args) => Verb::Rmi(args),
             ImageVerb::Save(args) => Verb::Save(args),
             ImageVerb::Tag(args) => Verb::Tag(args),
-            only @ (ImageVerb::Inspect(_) | ImageVerb::Prune(_)) => Verb::Image(only),
+            only @ (ImageVerb::Inspect(_) | ImageVerb::Prune(_)) => Verb::Image(only.into()),
         }
     }
 }

@@ -26,6 +26,7 @@ mod image;
 mod images;
 mod inspect;
 mod later;
+mod lazy;
 mod limits;
 mod listing;
 mod load;
@@ -56,11 +57,18 @@ use std::process::ExitCode;
 
 use cli::{Cli, Verb};
 
+/// The verbs that start something in a container.
+const STARTERS: [&str; 4] = ["run", "start", "restart", "exec"];
+
 fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
     if args.first().and_then(|name| Path::new(name).file_name()) == Some(OsStr::new("docker-init"))
     {
         return init(args);
+    }
+    // What executes itself again is spared reading its arguments twice. An error is told by the second try, below.
+    if STARTERS.iter().any(|verb| args.iter().any(|arg| arg == verb)) {
+        let _ = engine::shield();
     }
     let cli = match cli::parse(args) {
         Ok(cli) => cli,
@@ -103,13 +111,13 @@ fn main() -> ExitCode {
 fn act(cli: Cli) -> anyhow::Result<u8> {
     let root = &cli.root;
     match cli.verb {
-        Verb::Run(args) => run::run(root, args),
-        Verb::Create(args) => run::create(root, args),
+        Verb::Run(args) => run::run(root, args.into_inner()),
+        Verb::Create(args) => run::create(root, args.into_inner()),
         Verb::Start(args) => start::start(root, &args),
         Verb::Restart(args) => several::restart(root, &args),
         Verb::Attach(args) => start::attach(root, &args),
         Verb::Logs(args) => logs::logs(root, &args),
-        Verb::Exec(args) => exec::exec(root, args),
+        Verb::Exec(args) => exec::exec(root, args.into_inner()),
         Verb::Ps(args) => ps::ps(root, &args),
         Verb::Inspect(args) => inspect::inspect(root, &args),
         Verb::Stop(args) => several::stop(root, &args),

@@ -174,7 +174,7 @@ pub(crate) fn check_terminal(interactive: bool, tty: bool, detach: bool) -> anyh
 }
 
 /// Runs a container, and returns its exit status, or 0 with `-d`.
-pub(crate) fn run(root: &Path, args: Box<RunArgs>) -> anyhow::Result<u8> {
+pub(crate) fn run(root: &Path, args: RunArgs) -> anyhow::Result<u8> {
     let (keys, proxy) = (args.detach_keys.read()?, args.sig_proxy);
     let (durable, layers) = (args.durable.durable, args.layers.into());
     let pid_file = args.host.pidfile.clone();
@@ -213,7 +213,7 @@ pub(crate) fn attach(
 }
 
 /// Makes a container, and prints its id.
-pub(crate) fn create(root: &Path, args: Box<RunArgs>) -> anyhow::Result<u8> {
+pub(crate) fn create(root: &Path, args: RunArgs) -> anyhow::Result<u8> {
     let (durable, layers) = (args.durable.durable, args.layers.into());
     let (request, pull) = args.request()?;
     let id_file = request.host.id_file.as_deref().map(Reserved::id).transpose()?;

@@ -11,6 +11,7 @@ use crate::container::chosen;
 use crate::events::EventsArgs;
 use crate::filter::Filters;
 use crate::format::{SHORT, duration, seconds_since, size};
+use crate::lazy::Lazy;
 use crate::listing::{Listing, Row, printable};
 use crate::output;
 use crate::prune::{self, Confirm};
@@ -32,13 +33,13 @@ const DF: Listing<'_> = Listing {
 #[derive(Debug, Subcommand)]
 pub(crate) enum SystemVerb {
     /// Show disk usage
-    Df(DfArgs),
+    Df(Lazy<DfArgs>),
     /// Get real time events from the store
-    Events(EventsArgs),
+    Events(Lazy<EventsArgs>),
     /// Display system-wide information
-    Info(InfoArgs),
+    Info(Lazy<InfoArgs>),
     /// Remove unused data
-    Prune(PruneArgs),
+    Prune(Lazy<PruneArgs>),
 }
 
 #[derive(Debug, Args)]

@@ -9,6 +9,7 @@ use serde_json::json;
 use crate::filter::Filters;
 use crate::format::size;
 use crate::inspect::{self, InspectKindArgs, Kind};
+use crate::lazy::Lazy;
 use crate::listing::{Listing, Row, labels_text, printable};
 use crate::output;
 use crate::prune::{self, Confirm};
@@ -34,17 +35,17 @@ pub(crate) const LISTING: Listing<'_> = Listing {
 #[derive(Debug, Subcommand)]
 pub(crate) enum VolumeVerb {
     /// Create a volume
-    Create(CreateArgs),
+    Create(Lazy<CreateArgs>),
     /// Display detailed information on one or more volumes
-    Inspect(InspectKindArgs),
+    Inspect(Lazy<InspectKindArgs>),
     /// List volumes
     #[command(visible_alias = "list")]
-    Ls(LsArgs),
+    Ls(Lazy<LsArgs>),
     /// Remove unused local volumes
-    Prune(PruneArgs),
+    Prune(Lazy<PruneArgs>),
     /// Remove one or more volumes
     #[command(visible_alias = "remove")]
-    Rm(RmArgs),
+    Rm(Lazy<RmArgs>),
 }
 
 #[derive(Debug, Args)]

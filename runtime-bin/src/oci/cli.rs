@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::description::KnownShell;
+use crate::lazy::Lazy;
 
 /// The OCI runtime that container engines call: one container from one bundle.
 ///
@@ -74,45 +75,45 @@ pub(crate) enum Rootless {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     /// Make a container; its program waits for start.
-    Create(CreateArgs),
+    Create(Lazy<CreateArgs>),
     /// Let the program of a created container run.
-    Start(IdArgs),
+    Start(Lazy<IdArgs>),
     /// Make a container, let its program run, and remove the container after its end.
-    Run(RunArgs),
+    Run(Lazy<RunArgs>),
     /// Print the state of a container as JSON.
-    State(IdArgs),
+    State(Lazy<IdArgs>),
     /// Send the container's first process a signal (default: TERM).
-    Kill(KillArgs),
+    Kill(Lazy<KillArgs>),
     /// Remove a container.
-    Delete(DeleteArgs),
+    Delete(Lazy<DeleteArgs>),
     /// Run a further program in a container.
-    Exec(ExecArgs),
+    Exec(Lazy<ExecArgs>),
     /// List the containers.
-    List(ListArgs),
+    List(Lazy<ListArgs>),
     /// Show the processes of a container.
-    Ps(PsArgs),
+    Ps(Lazy<PsArgs>),
     /// Freeze all processes of a container.
-    Pause(IdArgs),
+    Pause(Lazy<IdArgs>),
     /// Let the processes of a paused container go on.
-    Resume(IdArgs),
+    Resume(Lazy<IdArgs>),
     /// Change a container's limits.
-    Update(UpdateArgs),
+    Update(Lazy<UpdateArgs>),
     /// Print what a container uses, and when its memory was short, as lines of JSON.
-    Events(EventsArgs),
+    Events(Lazy<EventsArgs>),
     /// Print what can be asked for, as JSON (features.md of the specification).
     Features,
     /// Write a config.json to begin with.
-    Spec(SpecArgs),
+    Spec(Lazy<SpecArgs>),
     /// Print a shell's script that completes this program's words.
-    Completions(CompletionsArgs),
+    Completions(Lazy<CompletionsArgs>),
     #[command(name = "__man", hide = true)]
-    Man(ManArgs),
+    Man(Lazy<ManArgs>),
     /// Not done: CRIU is needed for it.
     #[command(hide = true)]
-    Checkpoint(AnyArgs),
+    Checkpoint(Lazy<AnyArgs>),
     /// Not done: CRIU is needed for it.
     #[command(hide = true)]
-    Restore(AnyArgs),
+    Restore(Lazy<AnyArgs>),
 }
 
 #[derive(Debug, Args)]

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::bail;
 use oci_runtime::spec::Spec;
-use oci_runtime::{Created, Making, Prepared, Recorded, Stdio};
+use oci_runtime::{Ahead, Created, Making, Prepared, Recorded, Stdio};
 
 use crate::cli::{CreateArgs, RunArgs};
 use crate::{Context, descriptors, files, moment};
@@ -106,6 +106,7 @@ fn begin(
     context
         .log
         .debug(&format!("nsexec container setup: making container {} of {bundle_shown}", args.id));
+    let ahead = Ahead::of(spec);
     let making = Making::begin(&context.home, &args.id, bundle, spec, moment::now())?;
     let spec = &with_home(bundle, spec.clone());
     let terminal = spec.process().as_ref().and_then(|process| process.terminal()).unwrap_or(false);
@@ -113,8 +114,10 @@ fn begin(
     let prepared = stdio.and_then(|stdio| {
         let programs = context.home.programs(spec);
         let programs = programs.as_ref().map(|dir| dir.as_fd());
+        let (hierarchies, location) = making.group();
         let mut prepared = Prepared::with_cache(bundle, spec, stdio, programs)?
-            .group(making.group())
+            .group(hierarchies, location)
+            .ahead(ahead)
             .preserve(preserved)
             .id(&args.id);
         context.log.warnings(prepared.warnings());

@@ -14,6 +14,8 @@ mod descriptors;
 mod events;
 mod exec;
 mod files;
+#[path = "../lazy.rs"]
+mod lazy;
 mod list;
 mod log;
 mod moment;
@@ -37,7 +39,14 @@ struct Context {
     rootless: bool,
 }
 
+/// The verbs that always start something in a container.
+const STARTERS: [&str; 3] = ["create", "run", "exec"];
+
 fn main() -> ExitCode {
+    // What executes itself again is spared reading its arguments twice. An error is told by the second try, in `act`.
+    if std::env::args_os().any(|arg| STARTERS.iter().any(|verb| arg == *verb)) {
+        let _ = oci_runtime::shield();
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(usage) => {
@@ -123,9 +132,9 @@ fn act(context: &Context, verb: Verb, preserved: u32) -> anyhow::Result<u8> {
     }
     let Context { home, log, .. } = context;
     match verb {
-        Verb::Create(args) => create::create(context, args, preserved),
-        Verb::Run(args) => create::run(context, args, preserved),
-        Verb::Exec(args) => exec::exec(context, args, preserved),
+        Verb::Create(args) => create::create(context, args.into_inner(), preserved),
+        Verb::Run(args) => create::run(context, args.into_inner(), preserved),
+        Verb::Exec(args) => exec::exec(context, args.into_inner(), preserved),
         Verb::Start(args) => {
             if Recorded::open(home, &args.id)?.start_enters()? {
                 oci_runtime::shield()?;

@@ -4,7 +4,7 @@ use engine::{ImageArg, Network, RunRequest, VolumeSpec};
 fn try_request(words: &[&str]) -> anyhow::Result<RunRequest> {
     let args = ["runtime-bin", "run"].iter().chain(words).map(Into::into).collect();
     match parse(args).unwrap().verb {
-        Verb::Run(args) => Ok(args.request()?.0),
+        Verb::Run(args) => Ok(args.into_inner().request()?.0),
         _ => unreachable!(),
     }
 }
