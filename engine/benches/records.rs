@@ -59,10 +59,8 @@ fn measure(c: &mut Criterion) -> Result<(), Box<dyn Error>> {
             };
             engine.create(&request, &())?;
         }
-        c.bench_function(&format!("list/{count}"), |b| {
-            b.iter(|| engine.list())
-        });
-        c.bench_function(&format!("inspect/{count}"), |b| {
+        c.bench_function(&format!("list {count}"), |b| b.iter(|| engine.list()));
+        c.bench_function(&format!("inspect one of {count}"), |b| {
             b.iter(|| engine.inspect("bench-1"));
         });
     }

@@ -175,6 +175,10 @@ struct Built {
 /// Runs `cargo xtask bench`.
 pub(crate) fn run(mut args: Args) -> Result<()> {
     ensure!(apt::is_root(), "images with owners are loaded as root: run the benchmark as root");
+    ensure!(
+        args.svg.is_none() || args.group.contains(&Group::Start),
+        "--svg draws what the group start measures: add it to --group"
+    );
     apt::ensure(&["time", "tar", "unshare", "umount"])?;
     if !args.host_cgroups {
         hide_old_cgroups()?;

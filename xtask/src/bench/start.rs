@@ -2,10 +2,11 @@
 
 use anyhow::Result;
 
-use super::bundle::{PROGRAM, text_of};
+use super::bundle::{IMAGE, PROGRAM, text_of};
 use super::site::{Entry, Measured, Place, Site};
 use super::svg::{self, Bar, Kind, Panel};
 use super::table::Table;
+use crate::images::Format;
 
 /// What the entries do alike. All have new namespaces (PID, mount, IPC, UTS, network), proc, /dev, devpts, sysfs, mqueue,
 /// shm, and pivot_root.
@@ -150,8 +151,12 @@ fn engines(site: &Site<'_>) -> Vec<Entry> {
     let all = [&overlay[..], &bundles.groups, &bundles.group_mounts, &site.limits];
     let words = site.floor(&["run"], &all, &["-", PROGRAM]);
     let mut entries = vec![Entry::new(IMAGE_RUN, "the floor", Place::Floor, &words)];
-    let words = bundles.engine(&["run", "--rm", super::bundle::IMAGE, PROGRAM]);
+    let words = bundles.engine(&["run", "--rm", IMAGE, PROGRAM]);
     entries.push(Entry::new(IMAGE_RUN, "runtime-bin run --rm", Place::Ours, &words));
+    let archive = text_of(&site.options.image(IMAGE, Format::DockerLegacy));
+    let words = bundles.engine(&["run", "--rm", &archive, PROGRAM]);
+    let entry = Entry::new(IMAGE_RUN, "runtime-bin run --rm IMAGE.tar", Place::Ours, &words);
+    entries.push(entry.note("the archive is in the store already"));
     for engine in site.engines() {
         if let Some(words) = engine.run(&[], &[PROGRAM]) {
             let name = format!("{} run --rm", engine.peer.program());
