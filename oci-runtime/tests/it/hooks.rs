@@ -1,6 +1,7 @@
 //! Hooks: when they are run, where, and what comes of one that fails.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use oci_runtime::{Error, Hooks, Prepared, Stdio};
 use serde_json::{Value, json};
@@ -78,6 +79,11 @@ fn all_are_run_in_their_order_with_their_state_and_place() {
             .concat()
     };
     let (host, container) = (namespaces("self"), namespaces(&pid.to_string()));
+    // Its program may not have come to write yet.
+    let end = Instant::now() + Duration::from_secs(10);
+    while !bundle.read("order").contains("program\n") && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(5));
+    }
     running.kill().unwrap();
     running.wait().unwrap();
     assert_eq!(Hooks::prepare(&spec(config), "the-id", dir).unwrap().poststop(), [""; 0]);
