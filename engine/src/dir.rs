@@ -65,24 +65,17 @@ pub(crate) struct Dir {
 impl Root {
     /// The root at `path`, which is absolute and there; makes what is missing in it.
     pub(crate) fn open(path: &Path) -> Result<Root, Error> {
-        let root = Root { path: path.to_owned() };
         for name in ["containers", "names"] {
-            let dir = root.path.join(name);
-            match DirBuilder::new().mode(0o700).create(&dir) {
-                Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-                    return Err(Error::system("make the directory", dir, error));
-                }
-                Err(_) => {}
-                // Containers come and go: the next one's files are not to be put among the last one's inodes.
-                Ok(()) => {
-                    let made = File::open(&dir);
-                    sys::placement::spread(
-                        made.map_err(|error| Error::system("open the directory", &dir, error))?,
-                    );
-                }
+            let dir = path.join(name);
+            let made = DirBuilder::new().mode(0o700).create(&dir).and_then(|()| File::open(&dir));
+            match made {
+                // The next container's files are not to be put among the last one's inodes.
+                Ok(made) => sys::placement::spread(made),
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(Error::system("make the directory", dir, error)),
             }
         }
-        Ok(root)
+        Ok(Root { path: path.to_owned() })
     }
 
     pub(crate) fn path(&self) -> &Path {

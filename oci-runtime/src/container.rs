@@ -1,11 +1,13 @@
 //! A container's way: prepared, created, running. Each state is a type.
 
+mod choices;
+
 use std::convert::Infallible;
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use cgroup::{Hierarchies, Join, Location};
+use cgroup::Join;
 use ns_core::{Child, Door, Event, Gate, Namespaces};
 use oci_spec::runtime as oci;
 use pivot::{Devices, Masks};
@@ -15,7 +17,7 @@ use sys::{Failure, Report, Step};
 use crate::group::{Made, OwnGroup};
 use crate::hooks::{HookKind, Hooks};
 use crate::mounts::{Mount, Mounts};
-use crate::namespaces::{Ahead, OwnNamespaces};
+use crate::namespaces::OwnNamespaces;
 use crate::net_devices::NetDevices;
 use crate::parts::{PART_DEVICES, PART_GROUP, PART_MASKS, PART_MOUNTS, PART_SYSCTLS, Phase};
 use crate::process::Process;
@@ -23,7 +25,7 @@ use crate::root::Root;
 use crate::seccomp::Seccomp;
 use crate::stdio::Stdio;
 use crate::sysctl::Sysctls;
-use crate::{Error, Running, devices, scheduling, start, supported, version};
+use crate::{Error, Running, devices, scheduling, supported, version};
 
 /// A container that can be made: everything that needs a path, memory or input is done.
 #[derive(Debug)]
@@ -124,84 +126,10 @@ impl Prepared {
         })
     }
 
-    /// Makes the container's cgroup there, instead of where `linux.cgroupsPath` says: in the hierarchies
-    /// that `location` names and in no other.
-    #[must_use]
-    pub fn group(mut self, hierarchies: Hierarchies, location: Location) -> Self {
-        self.group.put_at(hierarchies, location);
-        self
-    }
-
-    /// Lets the container be without a cgroup where the caller has no right to make one, and the configuration
-    /// asks for none and for no limits; and with the caller's groups, where dropping them is denied.
-    #[must_use]
-    pub fn rootless(mut self) -> Self {
-        self.group.rootless();
-        self.process.iter_mut().for_each(Process::rootless);
-        self
-    }
-
-    /// Lets the process wait for its start in the directory `dir` of the host, so that it outlives its
-    /// creator ([`Created::leave`]); [`Recorded::start`](crate::Recorded::start) starts it. A command that is not
-    /// there is then an error of [`Prepared::create`] already.
-    ///
-    /// # Errors
-    /// A process waits there already.
-    pub fn wait_in(mut self, dir: BorrowedFd<'_>) -> Result<Self, Error> {
-        self.door = Some(Door::listen(dir, start::DOOR)?);
-        Ok(self)
-    }
-
-    /// Leaves the descriptors 3 to 2 + `count` open for the program.
-    #[must_use]
-    pub fn preserve(mut self, count: u32) -> Self {
-        if let Some(process) = &mut self.process {
-            process.preserve(count);
-        }
-        self
-    }
-
-    /// The container's id, which its hooks are told, and an agent of `linux.seccomp.listenerPath`; the
-    /// name of the bundle's directory otherwise.
-    #[must_use]
-    pub fn id(mut self, id: &str) -> Self {
-        self.hooks.set_id(id);
-        if let Some(seccomp) = self.process.as_mut().and_then(Process::seccomp_mut) {
-            seccomp.set_id(id);
-        }
-        self
-    }
-
-    /// Leaves the root switched by chroot(2), over the host's file systems, in place of pivot_root(2),
-    /// which the kernel refuses where the host's root is its initial ramdisk (pivot_root(2), "Notes").
-    /// Weaker: for such hosts only. The host's procfs and sysfs are taken away ([`pivot::Stay`]).
-    ///
-    /// # Errors
-    /// The host's mounts cannot be read.
-    pub fn no_pivot(mut self) -> Result<Self, Error> {
-        self.root.no_pivot()?;
-        Ok(self)
-    }
-
-    /// Leaves the process the session keyring of its creator, instead of a new one
-    /// (session-keyring(7)).
-    #[must_use]
-    pub fn callers_keyring(mut self) -> Self {
-        self.keyring = false;
-        self
-    }
-
     /// What of the configuration could not be done without being an error, as sentences: capabilities
     /// that cannot be granted, names of system calls that are none here, fields of later versions.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
-    }
-
-    /// Uses what was begun before ([`Ahead`]).
-    #[must_use]
-    pub fn ahead(mut self, ahead: Ahead) -> Self {
-        self.namespaces.ahead(ahead);
-        self
     }
 
     /// Waits for what is made on a thread ([`Prepared::ahead`]), so that the process has one thread again:

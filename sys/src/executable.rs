@@ -159,15 +159,18 @@ impl Part {
             return Err(last_errno().into());
         }
         let start = self.start as *mut c_void;
+        // From here to mremap nothing writes to the program's data: the process has one thread (`run_from`), no
+        // signal handler of this program's returns, and what is called writes none.
         // SAFETY: both ranges are `length` bytes, mapped, readable here and writable there, and apart.
-        // From here to mremap nothing writes to the program's data: the process has one thread
-        // (`run_from`), no signal handler of this program's returns, and what is called writes none.
-        let moved = unsafe {
-            ptr::copy_nonoverlapping(start.cast::<u8>(), copy.cast::<u8>(), self.length);
-            libc::mprotect(copy, self.length, self.protection);
-            let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
-            libc::mremap(copy, self.length, self.length, flags, start)
-        };
+        unsafe { ptr::copy_nonoverlapping(start.cast::<u8>(), copy.cast::<u8>(), self.length) };
+        // SAFETY: of the new range, which is nobody else's yet.
+        if unsafe { libc::mprotect(copy, self.length, self.protection) } != 0 {
+            return Err(last_errno().into());
+        }
+        let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+        // SAFETY: the range that is replaced has the same content, so that no reference into it sees a
+        // difference, and whoever writes to it later may.
+        let moved = unsafe { libc::mremap(copy, self.length, self.length, flags, start) };
         if moved == start { Ok(()) } else { Err(last_errno().into()) }
     }
 }
