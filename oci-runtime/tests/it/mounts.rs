@@ -207,8 +207,14 @@ fn words_of_whole_file_systems_do_no_harm_to_binds() {
     let bind = |options: Value| json!([{"destination": "/tmp/m", "type": "bind", "source": dir.path(), "options": options}]);
     let words = json!(["bind", "async", "lazytime", "nomand", "iversion", "loud"]);
     assert_eq!(run(with("cat /tmp/m/file", bind(words))).unwrap().0, "content\n");
-    let error = run(with("true", bind(json!(["bind", "size=1m"])))).unwrap_err().to_string();
-    assert!(error.starts_with("mounts[4].options") && error.contains("\"size\""), "{error}");
+    let error = run(with("true", bind(json!(["bind", "nosiud"])))).unwrap_err().to_string();
+    assert!(error.starts_with("mounts[4].options") && error.contains("\"nosiud\""), "{error}");
+    let (config, stdio) =
+        (with("true", bind(json!(["bind", "size=1m", "mode=755"]))), Stdio::null().unwrap());
+    let prepared = Prepared::new(Path::new("/"), &spec(config), stdio).unwrap();
+    let [size, mode] = prepared.warnings() else { panic!("{:?}", prepared.warnings()) };
+    assert!(size.starts_with("mounts[4].options: \"size\" is no option"), "{size}");
+    assert!(mode.contains("\"mode\" is no option"), "{mode}");
     let mounts =
         json!([{"destination": "/tmp/m", "type": "tmpfs", "options": ["sync", "mode=700"]}]);
     let (printed, _) = run(with("grep ' /tmp/m ' /proc/self/mounts", mounts)).unwrap();

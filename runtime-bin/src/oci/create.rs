@@ -71,7 +71,7 @@ fn configuration(
     let terminal = spec.process().as_ref().and_then(|process| process.terminal()).unwrap_or(false);
     match (terminal, detached, &args.console_socket) {
         (true, true, None) => bail!(
-            "cannot allocate tty if runtime-oci will detach without setting console socket: give \
+            "cannot allocate tty if runtime-oci will detach without setting console socket: use \
              --console-socket, or set process.terminal to false"
         ),
         (false, _, Some(_)) | (_, false, Some(_)) => bail!(

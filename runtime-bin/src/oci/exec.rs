@@ -25,7 +25,7 @@ pub(crate) fn exec(context: &Context, args: ExecArgs, preserved: u32) -> anyhow:
     let terminal = process.terminal().unwrap_or(false);
     match (terminal, args.detach, &args.console_socket) {
         (true, true, None) => bail!(
-            "cannot allocate tty if runtime-oci will detach without setting console socket: give \
+            "cannot allocate tty if runtime-oci will detach without setting console socket: use \
              --console-socket, or no --tty"
         ),
         (false, _, Some(_)) | (_, false, Some(_)) => bail!(
@@ -196,8 +196,8 @@ fn user(own: &User, args: &ExecArgs) -> anyhow::Result<User> {
     Ok(user)
 }
 
-/// As runc: what is added can be used, and is not passed on to programs of other users. A name that nobody
-/// knows is left out, as one of the configuration.
+/// As runc: what is added can be used, and is not passed on to programs of other users unless the configuration
+/// lets it be inherited. A name that nobody knows is left out, as one of the configuration.
 fn capabilities(
     context: &Context,
     mut sets: LinuxCapabilities,
@@ -220,5 +220,12 @@ fn capabilities(
     sets.set_bounding(with(sets.bounding()));
     sets.set_effective(with(sets.effective()));
     sets.set_permitted(with(sets.permitted()));
+    // What programs may inherit by the configuration they get without a file's capabilities, too (as runc 1.2).
+    if let Some(inheritable) = sets.inheritable() {
+        let add = add.iter().filter(|one| inheritable.contains(one)).copied();
+        let mut ambient = sets.ambient().clone().unwrap_or_default();
+        ambient.extend(add);
+        sets.set_ambient(Some(ambient));
+    }
     sets
 }

@@ -68,6 +68,9 @@ fn options_change_the_process() {
     };
     assert_eq!(effective(&[]), 1 << 5, "CAP_KILL");
     assert_eq!(effective(&["--cap", "CAP_CHOWN", "-c", "CAP_NET_RAW"]), 1 << 5 | 1 | 1 << 13);
+    let unknown = oci.call(&["exec", "--cap", "CAP_NONE", "a", "true"]);
+    assert_eq!(unknown.code, 0, "{}", unknown.stderr);
+    assert!(unknown.stderr.contains("no such capability; it is left out"), "{}", unknown.stderr);
     for (options, words) in [
         (&["--user", "root"][..], "--user"),
         (&["--user", "4294967295"], "process.user.uid"),
