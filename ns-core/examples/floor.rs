@@ -30,7 +30,7 @@ use std::process::ExitCode;
 use ns_core::Namespaces;
 use rustix::fs::{AtFlags, CWD, Dev, FileType, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
+use rustix::mount::{MountFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags};
 use rustix::process::{Pid, PidfdFlags, WaitOptions};
 use rustix::thread::{CapabilitySet, CapabilitySets, ThreadNameSpaceType, UnshareFlags};
 use sys::exec::Program;
@@ -176,8 +176,10 @@ impl Job {
                 rustix::process::chdir(merged)?;
             }
             None => {
-                rustix::mount::mount_bind_recursive(&self.place, &self.place)?;
-                rustix::process::chdir(&self.place)?;
+                let root = sys::mount::clone_tree(CWD, &self.place, true)?;
+                let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+                rustix::mount::move_mount(&root, "", CWD, "/", flags)?;
+                rustix::process::fchdir(&root)?;
             }
         }
         let closed = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;

@@ -10,7 +10,8 @@ use oci_runtime::{Prepared, Stdio};
 const CONFIG: &str = r#"{"ociVersion": "1.2.0",
     "root": {"path": "/", "readonly": true},
     "process": {"user": {"uid": 0, "gid": 0}, "cwd": "/", "args": ["/bin/true"]},
-    "mounts": [{"destination": "/proc", "type": "proc", "source": "proc"}],
+    "mounts": [{"destination": "/proc", "type": "proc", "source": "proc"},
+        {"destination": "/dev", "type": "tmpfs", "source": "tmpfs"}],
     "linux": {"namespaces": [{"type": "pid"}, {"type": "mount"}]}}"#;
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {

@@ -18,9 +18,7 @@ pub(crate) struct Args {
 
 /// Runs `cargo xtask man`: builds the programs, and asks them.
 pub(crate) fn run(args: Args) -> Result<()> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let build = ["build", "--quiet", "--package", "runtime-bin"];
-    sh::run(Command::new(cargo).args(build).current_dir(sh::root()))?;
+    sh::run(sh::cargo().args(["build", "--quiet", "--package", "runtime-bin"]))?;
     let target = sh::target()?;
     let into = args.into.unwrap_or_else(|| target.join("man"));
     fs::create_dir_all(&into).with_context(|| format!("cannot make {}", into.display()))?;

@@ -100,9 +100,25 @@ fn triple() -> String {
     format!("{}-unknown-linux-gnu", std::env::consts::ARCH)
 }
 
-fn build(what: &[&str]) -> Result<()> {
+/// Cargo, in the workspace's root, as a person would call it. What the cargo that runs xtask says of xtask's own package
+/// is left out: build scripts that look at it (ring's does) would run again, and all that stands on them be built again,
+/// each time that a task follows a command or the other way round.
+pub(crate) fn cargo() -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(root()).env("RUSTFLAGS", "-C target-feature=+crt-static");
+    let of_package =
+        |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(of_package) {
+            cargo.env_remove(name);
+        }
+    }
+    cargo.current_dir(root());
+    cargo
+}
+
+fn build(what: &[&str]) -> Result<()> {
+    let mut cargo = cargo();
+    cargo.env("RUSTFLAGS", "-C target-feature=+crt-static");
     cargo.args(["build", "--target", &triple()]).args(what);
     println!("RUSTFLAGS='-C target-feature=+crt-static' {}", line(&cargo));
     run(&mut cargo)
@@ -117,6 +133,16 @@ mod tests {
         let mut command = Command::new("sh");
         command.args(["-c", "echo it's", "it's $1", "", "a=b"]);
         assert_eq!(line(&command), r#"sh -c "echo it's" 'it'\''s $1' '' a=b"#);
+    }
+
+    #[test]
+    fn a_cargo_of_a_task_hears_nothing_of_xtask() {
+        assert!(std::env::var_os("CARGO_PKG_NAME").is_some(), "this test is run by cargo");
+        let cargo = cargo();
+        let removed: Vec<_> = cargo.get_envs().filter(|(_, value)| value.is_none()).collect();
+        assert!(removed.contains(&(OsStr::new("CARGO_PKG_NAME"), None)), "{removed:?}");
+        assert!(removed.contains(&(OsStr::new("CARGO_MANIFEST_DIR"), None)), "{removed:?}");
+        assert_eq!(cargo.get_program(), std::env::var_os("CARGO").unwrap_or("cargo".into()));
     }
 
     #[test]

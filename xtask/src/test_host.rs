@@ -27,8 +27,8 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let own = std::env::current_exe().context("finding xtask's own path")?;
     sh::run(Command::new(&own).arg("images"))?;
     sh::run(Command::new(own).arg("erofs-utils"))?;
-    let mut cargo = Command::new("cargo");
-    cargo.current_dir(sh::root()).args(["test", "--locked", "--quiet"]);
+    let mut cargo = sh::cargo();
+    cargo.args(["test", "--locked", "--quiet"]);
     if args.nightly && std::env::var_os("RACE_SECONDS").is_none() {
         cargo.env("RACE_SECONDS", "120");
     }

@@ -19,7 +19,7 @@ const ROUNDS: usize = 5;
 const CONTAINERS: usize = 5;
 
 /// What a process has of memory, KiB.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Memory {
     /// Resident.
     pub(super) resident: u64,
@@ -29,10 +29,10 @@ pub(super) struct Memory {
     pub(super) private: u64,
 }
 
-/// What stays: of whom, and how much.
+/// What stays: of whom, and how much, if containers could be started.
 struct Stays {
     who: String,
-    memory: Memory,
+    memory: Option<Memory>,
 }
 
 /// Measures all.
@@ -55,7 +55,7 @@ pub(super) fn run(site: &Site<'_>) -> Result<Table> {
         let stays = stays(site, run, verb).unwrap_or_else(|error| {
             // A peer that fails is told as such, and hinders nothing.
             eprintln!("{error:#}");
-            Stays { who: "does not go here".to_owned(), memory: Memory::default() }
+            Stays { who: "does not go here".to_owned(), memory: None }
         });
         let words = engine.run(&[], &[PROGRAM]).unwrap_or_default();
         let name = format!("{} run --rm", engine.peer.program());
@@ -72,12 +72,15 @@ pub(super) fn run(site: &Site<'_>) -> Result<Table> {
         let peak = peak.map(|series| format!("{:.1}", series.most(|taken| taken.memory)));
         let mut row = vec![measured.entry.name, peak.unwrap_or_else(|| "–".to_owned())];
         match stays {
-            Some(Stays { who, memory }) => {
+            Some(Stays { who, memory: Some(memory) }) => {
                 row.push(who);
                 let numbers = [memory.resident, memory.share, memory.private];
                 row.extend(numbers.map(|kib| format!("{:.2}", kib as f64 * 1.024 / 1e3)));
             }
-            None => row.extend(["nothing", "", "", ""].map(str::to_owned)),
+            other => {
+                row.push(other.map_or_else(|| "nothing".to_owned(), |stays| stays.who));
+                row.extend(["", "", ""].map(str::to_owned));
+            }
         }
         row.push(measured.entry.note);
         table.row(row);
@@ -107,7 +110,7 @@ fn stays(
         pids.push(pid.trim().parse()?);
     }
     let (who, memory) = parents(&pids)?;
-    Ok(Stays { who, memory })
+    Ok(Stays { who, memory: Some(memory) })
 }
 
 /// The program that is the parent of these processes, and the mean of its processes' memory.

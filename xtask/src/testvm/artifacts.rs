@@ -80,8 +80,8 @@ fn rank(program: &Program) -> u8 {
 }
 
 fn cargo(what: &[&str]) -> Command {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.args(what).args(["--target", TARGET]).current_dir(sh::root());
+    let mut command = sh::cargo();
+    command.args(what).args(["--target", TARGET]);
     command.args(["--config", "profile.dev.opt-level=1"]);
     for package in OPTIMIZED {
         command.args(["--config", &format!("profile.dev.package.{package}.opt-level=3")]);
