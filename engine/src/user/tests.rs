@@ -1,6 +1,8 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
+use rustix::fs::{FileType, Mode};
+
 use super::*;
 
 const USERS: &str = "root:x:0:0:root:/root:/bin/sh\n\
