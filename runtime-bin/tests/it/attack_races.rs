@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FileType, Mode, mknodat};
 use serde_json::json;
 
-use crate::attack::{Canary, SECRET, Swapper, forms, race, race_time};
+use crate::attack::{Canary, SECRET, Swapper, forms, race};
 use crate::attack_self::careless;
 use crate::harness::{Out, Root, Started, arg, busybox, wait_until};
 use crate::init::is_dynamic;
@@ -346,5 +346,4 @@ fn a_process_on_its_way_into_a_container_of_runtime_oci() {
     assert!(!text.contains(SECRET), "{text}");
     wait_until("it runs still", || oci.status("a") == "running");
     oci.ok(&["delete", "--force", "a"]);
-    assert!(race_time().as_secs() > 0);
 }

@@ -102,13 +102,13 @@ fn ids_that_overflow_for_runtime_oci() {
 
 /// What an image can have in place of a file of users: it is neither waited for, nor read for ever, nor opened if
 /// it is a device (2024-9676).
-fn files() -> [(&'static str, Layer); 5] {
+fn files() -> [Layer; 5] {
     [
-        ("a link to a device", Layer::new().symlink("etc/passwd", "/dev/zero")),
-        ("a pipe", Layer::new().fifo("etc/passwd")),
-        ("a device", Layer::new().character_device("etc/passwd", 1, 5)),
-        ("too much", Layer::new().file("etc/passwd", 0o644, "x:x:1:1:::\n".repeat(1 << 20))),
-        ("a link to a magic link", Layer::new().symlink("etc/passwd", "/proc/self/fd/0")),
+        Layer::new().symlink("etc/passwd", "/dev/zero"),
+        Layer::new().fifo("etc/passwd"),
+        Layer::new().character_device("etc/passwd", 1, 5),
+        Layer::new().file("etc/passwd", 0o644, "x:x:1:1:::\n".repeat(1 << 20)),
+        Layer::new().symlink("etc/passwd", "/proc/self/fd/0"),
     ]
 }
 
@@ -130,12 +130,11 @@ fn put(path: &Path, args: &[&str]) {
 fn files_of_users_that_are_none() {
     for form in forms() {
         let root = Root::new();
-        for (what, layer) in files() {
+        for layer in files() {
             let image = Archive::busybox([layer]).write(root.dir(), "x.tar");
             let run = ["run", "--rm", form, "-u", "www-data", arg(&image), "true"];
             root.fails(125, &["passwd"], run);
             root.assert_nothing_left();
-            assert!(!what.is_empty());
         }
         // Changed while it runs, as by the container itself; `exec` reads it again.
         root.sleeper("box", &[]);
