@@ -60,7 +60,7 @@ impl Place {
     /// # Errors
     /// `/proc` is not mounted.
     pub fn new(directory: BorrowedFd<'_>) -> Result<Self, Error> {
-        let link = sys::process::proc_path(&directory);
+        let link = sys::process::proc_path(directory);
         let path = std::fs::read_link(&link).map_err(Error::io("reading", &link))?;
         let stat = rustix::fs::fstat(directory)
             .map_err(|errno| Error::io("looking at", &path)(errno.into()))?;
