@@ -5,6 +5,7 @@
 use rustix::io::Errno;
 
 use crate::harness::{Out, Root, busybox};
+use crate::init::is_dynamic;
 
 /// Runs the program with `calls` answered by ENOSYS. The filter belongs to a thread, and is
 /// inherited by what that starts.
@@ -36,6 +37,37 @@ fn what_has_a_fallback_works_without() {
         let out = without(&root, &[call], &run);
         assert_eq!((out.code, out.stdout.trim()), (0, "works"), "{call}: {}", out.stderr);
     }
+}
+
+/// The program goes over to a read-only mount of its file; where it cannot, it is executed from there (CVE-2019-5736).
+/// Without mremap it has come half of the way then.
+#[test]
+fn the_program_is_executed_again_where_it_cannot_go_over() {
+    let root = loaded();
+    // What is executed again is told the path of its file.
+    let told = |pid: i32| {
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap();
+        environment.split(|byte| *byte == 0).any(|var| var.starts_with(b"RUNTIME_EXECUTABLE="))
+    };
+    for (call, again) in [(None, is_dynamic()), (Some(libc::SYS_mremap), true)] {
+        let run = ["run", "-d", "--name", "box", "busybox", "sleep", "1000"];
+        let calls: Vec<_> = call.into_iter().collect();
+        let out = without(&root, &calls, &run);
+        assert_eq!(out.code, 0, "{}", out.stderr);
+        let supervisor = parent(root.pid("box"));
+        assert_eq!(told(supervisor), again, "{call:?}");
+        let exe = std::fs::File::open(format!("/proc/{supervisor}/exe")).unwrap();
+        let flags = rustix::fs::fstatvfs(&exe).unwrap().f_flag;
+        assert!(flags.contains(rustix::fs::StatVfsMountFlags::RDONLY), "{call:?}: {flags:?}");
+        root.ok(["rm", "-f", "box"]);
+    }
+}
+
+/// The parent of a process.
+fn parent(pid: i32) -> i32 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+    line.unwrap().trim().parse().unwrap()
 }
 
 #[test]
