@@ -20,8 +20,8 @@ static MOVED_FROM: OnceLock<PathBuf> = OnceLock::new();
 const SELF: &str = "/proc/self/exe";
 
 /// Lets the calling program run from a read-only mount of its own file: by changing the file that it is
-/// executed from ([`sys::executable::run_from`]), or, where that cannot be (a program with threads, or
-/// linked dynamically), by executing it again with the same arguments.
+/// executed from ([`sys::executable::run_from`]), or, where that cannot be (a program with threads), by
+/// executing it again with the same arguments.
 ///
 /// A process on its way into a container, and a container whose command is `/proc/self/exe` or a
 /// script `#!/proc/self/exe`, has the host's program as its `/proc/PID/exe`, which root in the container

@@ -21,12 +21,12 @@ const MOST: usize = 16;
 /// Code and constants are mapped anew from `file`, the same pages of the page cache; data becomes memory
 /// without a file; then PR_SET_MM_MAP (prctl(2), Linux 3.18) changes the link, which the kernel permits as
 /// soon as nothing of the former mount is mapped (`replace_mm_exe_file` in kernel/fork.c). Needs
-/// CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE (Linux 5.9), and a statically linked program.
+/// CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE (Linux 5.9).
 ///
 /// # Errors
 /// Then all is as before, or the mappings alone are new, which changes nothing:
-/// [`io::ErrorKind::Unsupported`] where the process has threads or other files of its own program are
-/// mapped; what the kernel says (EINVAL: built without CONFIG_CHECKPOINT_RESTORE).
+/// [`io::ErrorKind::Unsupported`] where the process has threads, or `file` is another file; what the kernel
+/// says (EINVAL: built without CONFIG_CHECKPOINT_RESTORE; EBUSY: the program is mapped elsewhere, too).
 pub fn run_from(file: BorrowedFd<'_>) -> io::Result<()> {
     let same = File::from(file.try_clone_to_owned()?).metadata()?;
     let own = std::fs::metadata("/proc/self/exe")?;
@@ -39,7 +39,7 @@ pub fn run_from(file: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: `add` has the signature that dl_iterate_phdr(3) calls, and gets the value that it expects,
     // which outlives the call.
     unsafe { libc::dl_iterate_phdr(Some(add), (&raw mut parts).cast()) };
-    if parts.programs != 1 || parts.failed || parts.count == 0 {
+    if parts.failed || parts.count == 0 {
         return Err(io::ErrorKind::Unsupported.into());
     }
     for part in &parts.all[..parts.count] {
@@ -62,8 +62,6 @@ struct Part {
 struct Parts {
     all: [Part; MOST],
     count: usize,
-    /// Loaded objects: one where it is linked statically.
-    programs: usize,
     failed: bool,
 }
 
@@ -84,16 +82,15 @@ impl Parts {
     }
 }
 
-/// Takes down the segments of a loaded object: `data` is a [`Parts`].
+/// Takes down the segments of the first object, which is the program (dl_iterate_phdr(3)): `data` is a
+/// [`Parts`].
 unsafe extern "C" fn add(info: *mut libc::dl_phdr_info, _size: usize, data: *mut c_void) -> c_int {
     // SAFETY: dl_iterate_phdr(3) passes on what it was given, and nobody else has it now.
     let parts = unsafe { &mut *data.cast::<Parts>() };
     // SAFETY: the C library's own description of a loaded object, valid during the call.
     let info = unsafe { &*info };
-    // SAFETY: getauxval(3) has no memory to do with.
-    let vdso = unsafe { libc::getauxval(libc::AT_SYSINFO_EHDR) };
-    if info.dlpi_phdr.is_null() || (vdso != 0 && info.dlpi_addr == vdso) {
-        return 0;
+    if info.dlpi_phdr.is_null() {
+        return 1;
     }
     // SAFETY: as above; there are that many headers.
     let headers = unsafe { std::slice::from_raw_parts(info.dlpi_phdr, info.dlpi_phnum.into()) };
@@ -102,7 +99,6 @@ unsafe extern "C" fn add(info: *mut libc::dl_phdr_info, _size: usize, data: *mut
     let (down, up) = (|at: usize| at & !(page - 1), |at: usize| (at + page - 1) & !(page - 1));
     let base = info.dlpi_addr as usize;
     let at = |header: &libc::Elf64_Phdr| base + header.p_vaddr as usize;
-    parts.programs += 1;
     let relro = headers.iter().find(|header| header.p_type == libc::PT_GNU_RELRO);
     let relro = relro.map_or(0..0, |header| {
         // As the C library protects it: whole pages only.
@@ -131,7 +127,7 @@ unsafe extern "C" fn add(info: *mut libc::dl_phdr_info, _size: usize, data: *mut
         parts.push(Part { start, length: middle - start, protection: read, offset: None });
         parts.push(Part { start: middle, length: end - middle, protection, offset: None });
     }
-    0
+    1
 }
 
 impl Part {
