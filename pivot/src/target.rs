@@ -88,7 +88,8 @@ pub(crate) fn make_directory(dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd
 fn no_directory(dir: BorrowedFd<'_>, name: &CStr) -> Failure {
     let found = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW);
     match found.map(|found| FileType::from_raw_mode(found.st_mode)) {
-        Ok(FileType::Symlink) => Failure::new(
+        // A directory by now: whoever changes it has had a link there.
+        Ok(FileType::Symlink | FileType::Directory) => Failure::new(
             "opening a directory that the image has made a symbolic link, where this must be mounted on \
              ordinary directory",
             Errno::LOOP,

@@ -47,6 +47,15 @@ fn device(path: &str, minor: u32) -> Device {
     Device { path, kind, major: 1, minor, mode: 0o640, uid: 7, gid: 8, made_for: None }
 }
 
+/// Ends the other side of a race, also where this one has failed: it would go on for ever.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn a_kernel_file_system_goes_through_no_link() {
     let canary = Canary::new();
@@ -106,6 +115,7 @@ fn a_dev_that_is_swapped_for_a_link_meanwhile() {
     let image_root = fs::File::open(image.path("")).unwrap();
     let (mut made, mut refused) = (0, 0);
     std::thread::scope(|scope| {
+        let ends = Ends(&stop);
         scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
                 let flags = RenameFlags::EXCHANGE;
@@ -127,7 +137,7 @@ fn a_dev_that_is_swapped_for_a_link_meanwhile() {
                 }
             }
         }
-        stop.store(true, Ordering::Relaxed);
+        drop(ends);
     });
     assert!(made > 0 && refused > 0, "{made} made, {refused} refused: there was no race");
     canary.assert_untouched();
@@ -142,6 +152,7 @@ fn a_proc_that_is_moved_away_meanwhile_is_noticed() {
     let proc = Filesystem::new("proc", "/proc", None, &[""]).unwrap();
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let ends = Ends(&stop);
         scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
                 let flags = RenameFlags::EXCHANGE;
@@ -166,7 +177,7 @@ fn a_proc_that_is_moved_away_meanwhile_is_noticed() {
             Err(Failure::new("noticing", Errno::TIMEDOUT))
         };
         let container = Container::of(image.tree.as_fd(), apply_until_noticed, nothing);
-        stop.store(true, Ordering::Relaxed);
+        drop(ends);
         container.unwrap();
     });
 }
