@@ -29,7 +29,7 @@ impl Prepared {
     }
 
     /// Lets the process wait for its start in the directory `dir` of the host, so that it outlives its
-    /// creator ([`Created::leave`]); [`Recorded::start`](crate::Recorded::start) starts it. A command that is not
+    /// creator ([`Created::leave`](crate::Created::leave)); [`Recorded::start`](crate::Recorded::start) starts it. A command that is not
     /// there is then an error of [`Prepared::create`] already.
     ///
     /// # Errors

@@ -222,7 +222,10 @@ fn options_within_options() {
                 &["ls", "/x"],
             );
             let out = oci.call(&["run", "a"]);
-            assert!(out.code == 1 && out.stdout.is_empty(), "{kind} {words:?}: {out:?}");
+            // A bind mount has no options of a file system: they are left out with a warning, and what is bound is empty.
+            let left_out = kind == "bind" && out.code == 0;
+            assert!(out.code == 1 || left_out, "{kind} {words:?}: {out:?}");
+            assert!(out.stdout.is_empty(), "{kind} {words:?}: {out:?}");
             assert!(
                 !out.stderr.contains("panicked") && !out.stderr.contains(SECRET),
                 "{kind} {words:?}: {out:?}"
