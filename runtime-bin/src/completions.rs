@@ -99,7 +99,7 @@ fn script(shell: KnownShell) -> anyhow::Result<String> {
     // With a hyphen in the name, clap_complete 4.6's function for bash does not find its own verbs; the name is
     // taken from how the function is called, so any does.
     let name = if which == Shell::Bash { "runtime_bin" } else { NAME };
-    clap_complete::generate(which, &mut described(), name, &mut bytes);
+    clap_complete::generate(which, &mut Cli::command(), name, &mut bytes);
     let script = String::from_utf8(bytes).context("the script is no text")?;
     let wanted = wanted(&described());
     Ok(match shell {

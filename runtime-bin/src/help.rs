@@ -64,6 +64,7 @@ const EXAMPLES: &[(&str, &str)] = &[
 /// `image` and is a verb by itself too has that verb's example.
 pub(crate) fn with_examples(mut command: Command) -> Command {
     // Verbs below verbs are there from then on only (crate::lazy).
+    command.set_bin_name("runtime-bin");
     command.build();
     add(command, "")
 }
