@@ -328,6 +328,7 @@ fn jobs_of_a_shell() {
     bash = {
         let mut command = std::process::Command::new("bash");
         command.args(["--norc", "--noprofile", "-i"]).current_dir(bash.get_current_dir().unwrap());
+        command.env("HISTFILE", "");
         command
     };
     let mut user = Terminal::start(&bash, 24, 80);

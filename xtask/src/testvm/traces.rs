@@ -25,8 +25,8 @@ const PLACES: [&str; 12] = [
     "/etc",
     "/root",
 ];
-/// Nodes that the kernel makes of devices which it keeps for the next user.
-const KEPT: [&str; 2] = ["/dev/loop", "/dev/dm-"];
+/// Nodes that the kernel makes of devices which it keeps for the next user, and what mount(8) writes for itself.
+const KEPT: [&str; 3] = ["/dev/loop", "/dev/dm-", "/run/mount"];
 
 #[derive(Debug, Default)]
 pub(super) struct Traces {
