@@ -384,8 +384,10 @@ fn what_no_file_tells() {
             format!("priority {own}"),
             "scheduler Some(\"0\")".to_owned(),
         ] {
+            // With a single processor the harness has the test's name on the first line, too.
             let found = text
                 .lines()
+                .map(|shown| shown.strip_prefix("test leaks::as_a_witness ... ").unwrap_or(shown))
                 .any(|shown| shown == line || shown == line.replace("Some(Dumpable)", "Dumpable"));
             assert!(found, "{way:?}: no {line:?} in {text}");
         }
