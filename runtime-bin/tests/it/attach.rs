@@ -328,11 +328,11 @@ fn jobs_of_a_shell() {
     bash = {
         let mut command = std::process::Command::new("bash");
         command.args(["--norc", "--noprofile", "-i"]).current_dir(bash.get_current_dir().unwrap());
-        command.env("HISTFILE", "");
         command
     };
     let mut user = Terminal::start(&bash, 24, 80);
-    user.press("PS1='$((40+2))> '\r");
+    // Nor does it leave a history.
+    user.press("unset HISTFILE; PS1='$((40+2))> '\r");
     user.expect("42> ");
     // In raw mode ctrl-z is for the container's own shell.
     user.press(&format!("{program} run -it --name box busybox sh\r"));
