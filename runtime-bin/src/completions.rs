@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::{Args, Command, CommandFactory, ValueEnum};
-use clap_complete::Shell;
 use engine::Engine;
 
 use crate::cli::Cli;
+use crate::shells::KnownShell;
 use crate::{help, output};
 
 const NAME: &str = "runtime-bin";
@@ -20,14 +20,6 @@ pub(crate) struct CompletionsArgs {
     /// The shell that the script is for
     #[arg(value_name = "SHELL")]
     shell: KnownShell,
-}
-
-/// The shells that names of containers and images are completed in.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum KnownShell {
-    Bash,
-    Zsh,
-    Fish,
 }
 
 /// `__complete`, which the scripts call.
@@ -90,17 +82,7 @@ fn described() -> Command {
 
 /// The script, with what completes names.
 fn script(shell: KnownShell) -> anyhow::Result<String> {
-    let mut bytes = Vec::new();
-    let which = match shell {
-        KnownShell::Bash => Shell::Bash,
-        KnownShell::Zsh => Shell::Zsh,
-        KnownShell::Fish => Shell::Fish,
-    };
-    // With a hyphen in the name, clap_complete 4.6's function for bash does not find its own verbs; the name is
-    // taken from how the function is called, so any does.
-    let name = if which == Shell::Bash { "runtime_bin" } else { NAME };
-    clap_complete::generate(which, &mut Cli::command(), name, &mut bytes);
-    let script = String::from_utf8(bytes).context("the script is no text")?;
+    let script = shell.script(Cli::command(), NAME)?;
     let wanted = wanted(&described());
     Ok(match shell {
         KnownShell::Bash => bash(&script, &wanted),

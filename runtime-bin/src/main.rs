@@ -43,6 +43,7 @@ mod ps;
 mod pull;
 mod run;
 mod several;
+mod shells;
 mod start;
 mod stats;
 mod system;

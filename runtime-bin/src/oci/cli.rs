@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::description::KnownShell;
 use crate::lazy::Lazy;
+use crate::shells::KnownShell;
 
 /// The OCI runtime that container engines call: one container from one bundle.
 ///

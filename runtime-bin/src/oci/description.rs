@@ -1,21 +1,13 @@
 //! What a shell and a reader want to know of the command line, from the one description of it.
 
 use anyhow::Context as _;
-use clap::{CommandFactory, ValueEnum};
-use clap_complete::Shell;
+use clap::CommandFactory;
 
 use crate::cli::{Cli, CompletionsArgs, ManArgs};
 use crate::files;
+use crate::shells::KnownShell;
 
 const NAME: &str = "runtime-oci";
-
-/// The shells that scripts are made for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum KnownShell {
-    Bash,
-    Zsh,
-    Fish,
-}
 
 /// Prints the script by which a shell completes words.
 pub(crate) fn completions(args: &CompletionsArgs) -> anyhow::Result<u8> {
@@ -24,16 +16,7 @@ pub(crate) fn completions(args: &CompletionsArgs) -> anyhow::Result<u8> {
 }
 
 fn script(shell: KnownShell) -> anyhow::Result<String> {
-    // With a hyphen in the name, clap_complete 4.6's function for bash does not find its own verbs; the name is
-    // taken from how the function is called, so any does.
-    let (which, name) = match shell {
-        KnownShell::Bash => (Shell::Bash, "runtime_oci"),
-        KnownShell::Zsh => (Shell::Zsh, NAME),
-        KnownShell::Fish => (Shell::Fish, NAME),
-    };
-    let mut bytes = Vec::new();
-    clap_complete::generate(which, &mut Cli::command(), name, &mut bytes);
-    let script = String::from_utf8(bytes).context("the script is no text")?;
+    let script = shell.script(Cli::command(), NAME)?;
     // At the ends of lines it is the command that is completed.
     Ok(match shell {
         KnownShell::Bash => script.replace(" runtime_oci\n", " runtime-oci\n"),

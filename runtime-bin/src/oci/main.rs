@@ -20,6 +20,8 @@ mod list;
 mod log;
 mod moment;
 mod ps;
+#[path = "../shells.rs"]
+mod shells;
 mod spec;
 mod update;
 
