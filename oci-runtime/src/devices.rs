@@ -5,9 +5,8 @@ use oci_spec::runtime as oci;
 use pivot::{Device, DeviceKind, Devices, Nodes};
 
 use crate::Error;
-use crate::group::in_user_namespace;
 use crate::idmap::outside;
-use crate::namespaces::OwnNamespaces;
+use crate::namespaces::{OwnNamespaces, in_user_namespace};
 
 /// The devices of a container, ready for the child; `None` where the configuration binds a `/dev` of
 /// its own, in which nothing may be made (as runc).

@@ -23,19 +23,6 @@ pub(crate) struct OwnGroup {
     rootless: bool,
 }
 
-/// Whether the caller has less than root's rights over the machine: it is another user, or root of a user
-/// namespace alone.
-pub fn is_rootless() -> bool {
-    !rustix::process::geteuid().is_root() || in_user_namespace()
-}
-
-/// Whether the calling process is in a user namespace other than the initial one: whose map is not
-/// the whole (user_namespaces(7)).
-pub(crate) fn in_user_namespace() -> bool {
-    let map = std::fs::read_to_string("/proc/self/uid_map");
-    map.is_ok_and(|map| map.split_whitespace().ne(["0", "0", "4294967295"]))
-}
-
 #[derive(Debug)]
 enum Place {
     None,
@@ -121,9 +108,7 @@ impl OwnGroup {
             }
         }
     }
-}
 
-impl OwnGroup {
     fn apply(&self, group: &Group) -> Result<(), cgroup::Error> {
         if !self.rootless {
             return group.apply(&self.limits);

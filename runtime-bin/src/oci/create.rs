@@ -121,7 +121,7 @@ fn begin(
             .preserve(preserved)
             .id(&args.id);
         context.log.warnings(prepared.warnings());
-        if context.rootless {
+        if context.is_rootless() {
             prepared = prepared.rootless();
         }
         if args.no_new_keyring {

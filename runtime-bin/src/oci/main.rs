@@ -37,8 +37,18 @@ use oci_runtime::{Home, Recorded};
 struct Context {
     home: Home,
     log: Log,
-    /// Whether a container may be without a cgroup.
-    rootless: bool,
+    rootless: Rootless,
+}
+
+impl Context {
+    /// Whether a container may be without a cgroup where none may be made.
+    fn is_rootless(&self) -> bool {
+        match self.rootless {
+            Rootless::True => true,
+            Rootless::False => false,
+            Rootless::Auto => oci_runtime::is_rootless(),
+        }
+    }
 }
 
 /// The verbs that always start something in a container.
@@ -65,11 +75,6 @@ fn main() -> ExitCode {
     let preserved = descriptors::preserved(&cli);
     let checked = no_systemd(&cli);
     let Cli { root, log, log_format, debug, verb, version, rootless, .. } = cli;
-    let rootless = match rootless {
-        Rootless::True => true,
-        Rootless::False => false,
-        Rootless::Auto => oci_runtime::is_rootless(),
-    };
     let log = match Log::open(log.as_deref(), log_format, debug) {
         Ok(log) => log,
         Err(error) => {
