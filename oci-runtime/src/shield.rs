@@ -1,7 +1,7 @@
 //! The program itself, where containers cannot write to it.
 
 use std::ffi::{CString, OsString};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -44,7 +44,7 @@ pub fn shield() -> Result<(), Error> {
     let tree = mount::clone_tree(&own, c"", false).map_err(io("cloning the mount of"))?;
     let read_only = Change { set: Some(MountAttrFlags::MOUNT_ATTR_RDONLY), ..Change::default() };
     mount::change(&tree, &read_only).map_err(io("making a read-only mount of"))?;
-    let through = format!("/proc/self/fd/{}", tree.as_raw_fd());
+    let through = sys::process::proc_path(&tree);
     let file = rustix::fs::open(through, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
         .map_err(io("opening a read-only mount of"))?;
     // Why it cannot be is of no interest: the other way does as well.

@@ -1,13 +1,11 @@
 //! The file that the calling process is executed from, through another mount of it.
 
 use std::ffi::{c_int, c_void};
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
-use std::os::unix::fs::MetadataExt;
 use std::ptr;
 
-use crate::process::last_errno;
+use crate::process::{last_errno, stat_from};
 
 /// Parts of the program in memory: a loaded segment is one or, with a part that is read-only after
 /// relocation, two; a linker makes four segments or five.
@@ -28,11 +26,11 @@ const MOST: usize = 16;
 /// [`io::ErrorKind::Unsupported`] where the process has threads, or `file` is another file; what the kernel
 /// says (EINVAL: built without CONFIG_CHECKPOINT_RESTORE; EBUSY: the program is mapped elsewhere, too).
 pub fn run_from(file: BorrowedFd<'_>) -> io::Result<()> {
-    let same = File::from(file.try_clone_to_owned()?).metadata()?;
-    let own = std::fs::metadata("/proc/self/exe")?;
-    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    let same = rustix::fs::fstat(file)?;
+    let own = rustix::fs::stat(c"/proc/self/exe")?;
+    let stat = std::fs::read("/proc/self/stat")?;
     let fields = Fields::parse(&stat).ok_or(io::ErrorKind::Unsupported)?;
-    if (same.dev(), same.ino()) != (own.dev(), own.ino()) || fields.threads != 1 {
+    if (same.st_dev, same.st_ino) != (own.st_dev, own.st_ino) || fields.threads != 1 {
         return Err(io::ErrorKind::Unsupported.into());
     }
     let mut parts = Parts::default();
@@ -198,11 +196,8 @@ struct Map {
 }
 
 impl Fields {
-    fn parse(stat: &str) -> Option<Self> {
-        // The name, the second field, may have blanks and parentheses.
-        let (_, rest) = stat.rsplit_once(") ")?;
-        let mut fields = rest.split_ascii_whitespace().skip(20 - 3);
-        // Fields are counted from 1.
+    fn parse(stat: &[u8]) -> Option<Self> {
+        let mut fields = stat_from(20, stat)?;
         let mut skip = |count: usize| fields.nth(count)?.parse::<u64>().ok();
         Some(Self {
             threads: skip(0)?,
@@ -246,7 +241,8 @@ mod tests {
     #[test]
     fn fields_of_proc_stat() {
         let rest: Vec<String> = (4..=52).map(|field| field.to_string()).collect();
-        let fields = Fields::parse(&format!("7 (a) b) c) R {}\n", rest.join(" "))).unwrap();
+        let text = format!("7 (a) b) c) R {}\n", rest.join(" "));
+        let fields = Fields::parse(text.as_bytes()).unwrap();
         let expected = Fields {
             threads: 20,
             code: [26, 27],
@@ -258,7 +254,7 @@ mod tests {
         };
         assert_eq!(fields, expected);
         for wrong in ["", "7 (a) R 4 5", "7 (a R"] {
-            assert_eq!(Fields::parse(wrong), None);
+            assert_eq!(Fields::parse(wrong.as_bytes()), None);
         }
     }
 }

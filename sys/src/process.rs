@@ -176,10 +176,15 @@ pub fn in_directory<T: Send>(
 /// good. Allocates; needs `/proc`.
 pub fn start_time(pid: Pid) -> Option<u64> {
     let stat = std::fs::read(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
+    stat_from(22, &stat)?.next()?.parse().ok()
+}
+
+/// The fields of the text of a `/proc/PID/stat` from the one of this number on; the third at the least.
+pub(crate) fn stat_from(number: usize, stat: &[u8]) -> Option<impl Iterator<Item = &str>> {
     // The name in parentheses may hold anything; what follows the last one has no parentheses.
     let after = stat.iter().rposition(|&byte| byte == b')')?;
     let fields = std::str::from_utf8(&stat[after + 1..]).ok()?;
-    fields.split_ascii_whitespace().nth(19)?.parse().ok()
+    Some(fields.split_ascii_whitespace().skip(number - 3))
 }
 
 /// A descriptor of the process that has the number `pid` and was started at `start` ([`start_time`]);
