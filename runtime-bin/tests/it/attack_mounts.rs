@@ -266,37 +266,22 @@ fn sources_that_are_links_of_images_and_volumes() {
         // A part of a volume, which the container that has it changes.
         root.ok(["volume", "create", "shared"]);
         let content = root.store().join("volumes/shared/_data");
+        let list = |subpath: &str| {
+            let mount = format!("type=volume,src=shared,dst=/x,volume-subpath={subpath}");
+            let image = crate::harness::busybox();
+            root.call(["run", "--rm", "--mount", &mount, form, arg(&image), "ls", "/x"])
+        };
         for (name, to) in [
             ("abs", canary.path().to_owned()),
             ("up", canary.up()),
             ("magic", "/proc/self/root".into()),
         ] {
             symlink(to, content.join(name)).unwrap();
-            let mount = format!("type=volume,src=shared,dst=/x,volume-subpath={name}");
-            let out = root.call([
-                "run",
-                "--rm",
-                "--mount",
-                &mount,
-                form,
-                arg(&crate::harness::busybox()),
-                "ls",
-                "/x",
-            ]);
+            let out = list(name);
             assert!(out.code == 125 && out.stdout.is_empty(), "{name}: {out:?}");
         }
         for subpath in ["..", "../..", "a/../../..", "/../x"] {
-            let mount = format!("type=volume,src=shared,dst=/x,volume-subpath={subpath}");
-            let out = root.call([
-                "run",
-                "--rm",
-                "--mount",
-                &mount,
-                form,
-                arg(&crate::harness::busybox()),
-                "ls",
-                "/x",
-            ]);
+            let out = list(subpath);
             // What goes up from the volume's root is the volume's root.
             assert!(
                 !out.stdout.contains("_data") && !out.stdout.contains("shared"),
