@@ -1,8 +1,10 @@
 //! `cargo xtask test-host`: the workspace's tests on this machine, with what they call and run.
 
+mod again;
+
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::{apt, sh, testvm};
 
@@ -12,6 +14,9 @@ pub(crate) struct Args {
     /// Run each race for two minutes (RACE_SECONDS, if it says nothing else), and not for a few seconds
     #[arg(long)]
     nightly: bool,
+    /// Run a few tests that failed once more, alone; those that pass then are told as flaky, and are no failures
+    #[arg(long)]
+    retry: bool,
     /// Arguments of cargo test, in place of `--workspace`
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     cargo: Vec<String>,
@@ -27,13 +32,34 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let own = std::env::current_exe().context("finding xtask's own path")?;
     sh::run(Command::new(&own).arg("images"))?;
     sh::run(Command::new(own).arg("erofs-utils"))?;
-    let mut cargo = sh::cargo();
-    cargo.args(["test", "--locked", "--quiet"]);
-    if args.nightly && std::env::var_os("RACE_SECONDS").is_none() {
-        cargo.env("RACE_SECONDS", "120");
-    }
+    let mut cargo = cargo_test(args.nightly);
     if args.cargo.is_empty() {
         cargo.arg("--workspace");
     }
-    sh::run(cargo.args(args.cargo))
+    if !args.retry {
+        return sh::run(cargo.args(args.cargo));
+    }
+    let failed = match again::run(cargo.arg("--no-fail-fast").args(args.cargo))? {
+        again::Outcome::Passed => return Ok(()),
+        again::Outcome::Failed(failed) => failed,
+    };
+    for (target, tests) in &failed.by_target {
+        println!("once more, alone, of {target}: {}", tests.join(" "));
+        let mut cargo = cargo_test(args.nightly);
+        cargo.args(target.split(' ')).args(["--", "--exact", "--test-threads=1"]).args(tests);
+        match again::run(&mut cargo)? {
+            again::Outcome::Passed => println!("flaky: {target}: {}", tests.join(" ")),
+            again::Outcome::Failed(_) => bail!("{target}: failed twice: {}", tests.join(" ")),
+        }
+    }
+    Ok(())
+}
+
+fn cargo_test(nightly: bool) -> Command {
+    let mut cargo = sh::cargo();
+    cargo.args(["test", "--locked", "--quiet"]);
+    if nightly && std::env::var_os("RACE_SECONDS").is_none() {
+        cargo.env("RACE_SECONDS", "120");
+    }
+    cargo
 }

@@ -110,7 +110,9 @@ fn who_has_no_right_is_told_so() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
     let program = dir.path().join("it");
-    std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    // Written by another process: a test beside this one that forks would hold it open, and it could not be executed.
+    let copied = Command::new("cp").arg(std::env::current_exe().unwrap()).arg(&program).status();
+    assert!(copied.unwrap().success());
     let output = Command::new(&program)
         .args(["--exact", "refused::who_has_no_right_is_told_so", "--nocapture"])
         .env(INSIDE, "1")

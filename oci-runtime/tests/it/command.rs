@@ -6,14 +6,16 @@ use std::path::Path;
 use oci_runtime::{CommandProblem, Error};
 use serde_json::json;
 
-use crate::{config, run};
+use crate::{config, copy_program, run};
 
 /// Runs `/tmp/v/command` with `content` and `mode` from a volume; the error's words and problem.
 fn refusal(content: &[u8], mode: u32, options: &[&str]) -> (String, CommandProblem) {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("command");
-    std::fs::write(&file, content).unwrap();
-    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+    let written = dir.path().join("written");
+    std::fs::write(&written, content).unwrap();
+    std::fs::set_permissions(&written, std::fs::Permissions::from_mode(mode)).unwrap();
+    copy_program(&written, &file);
     of("/tmp/v/command", dir.path(), options)
 }
 

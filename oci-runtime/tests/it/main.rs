@@ -20,6 +20,13 @@ use oci_runtime::{Error, Exit, Prepared, Running, Stdio};
 use rustix::pipe::{PipeFlags, pipe_with};
 use serde_json::{Value, json};
 
+/// Copies a program by a process that does not fork: where this one writes it, a container that a test beside this one
+/// starts holds the file open until it executes, and what is open for writing cannot be executed (ETXTBSY).
+fn copy_program(from: impl AsRef<Path>, to: &Path) {
+    let copied = std::process::Command::new("cp").arg("-p").arg(from.as_ref()).arg(to).status();
+    assert!(copied.unwrap().success(), "cp {} {}", from.as_ref().display(), to.display());
+}
+
 /// A configuration that runs `args`; tests change it.
 fn config(args: &[&str]) -> Value {
     json!({

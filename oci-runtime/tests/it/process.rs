@@ -147,7 +147,7 @@ fn without_pivot_root_nobody_gets_an_unmasked_procfs() {
     for name in ["bin", "proc", "dev", "tmp", "mnt"] {
         std::fs::create_dir(root.path().join(name)).unwrap();
     }
-    std::fs::copy("/usr/bin/busybox", root.path().join("bin/busybox")).unwrap();
+    crate::copy_program("/usr/bin/busybox", &root.path().join("bin/busybox"));
     let mount = "/bin/busybox unshare -mrpfn /bin/busybox mount -t";
     let script = format!(
         "{mount} proc none /mnt && echo bare; {mount} sysfs none /mnt && echo bare; \
@@ -196,7 +196,7 @@ fn a_mount_namespace_may_be_anothers_or_the_callers() {
     // In the caller's own nothing may be mounted, and the root is changed all the same.
     let root = tempfile::tempdir().unwrap();
     std::fs::create_dir(root.path().join("bin")).unwrap();
-    std::fs::copy("/usr/bin/busybox", root.path().join("bin/sh")).unwrap();
+    crate::copy_program("/usr/bin/busybox", &root.path().join("bin/sh"));
     let mut own = config(&["/bin/sh", "-c", "echo /*; exit 5"]);
     own["root"] = json!({"path": root.path()});
     own["linux"]["namespaces"] = json!([{"type": "pid"}]);

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::attack::{Canary, SECRET, Swapper, forms, race};
 use crate::attack_self::careless;
-use crate::harness::{Out, Root, Started, arg, busybox, wait_until};
+use crate::harness::{Out, Root, Started, arg, busybox, copy_program, wait_until};
 use crate::init::is_dynamic;
 use crate::oci::{Oci, WAITS};
 
@@ -330,7 +330,7 @@ fn a_process_on_its_way_into_a_container_of_runtime_oci() {
     if is_dynamic() {
         return;
     }
-    fs::copy(std::env::current_exe().unwrap(), oci.bundle().join("rootfs/intruder")).unwrap();
+    copy_program(&std::env::current_exe().unwrap(), &oci.bundle().join("rootfs/intruder"));
     oci.configure(
         |config| {
             config["process"]["env"] = json!([format!("{WANTED}={wanted}"), "PATH=/bin"]);

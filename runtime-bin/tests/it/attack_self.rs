@@ -1,13 +1,12 @@
 //! The runtime's own program and descriptors, as a container can get at them: both programs, each form of layers.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use serde_json::json;
 
 use crate::attack::{Canary, SECRET, forms, race};
-use crate::harness::{BIN, Root, Started, arg};
+use crate::harness::{BIN, Root, Started, arg, write_script};
 use crate::image::{Archive, Layer, sha256};
 use crate::oci::{self, Oci, WAITS};
 
@@ -61,8 +60,7 @@ fn runtime_oci_cannot_be_overwritten() {
     let before = digest(oci::BIN);
     let oci = Oci::new(&["sh", "-c", WRITER]);
     let rootfs = oci.bundle().join("rootfs/bin");
-    fs::write(rootfs.join("script"), "#!/proc/self/exe\n").unwrap();
-    fs::set_permissions(rootfs.join("script"), fs::Permissions::from_mode(0o755)).unwrap();
+    write_script(&rootfs.join("script"), "#!/proc/self/exe\n");
     oci.create(&["a"]);
     oci.ok(&["start", "a"]);
     race("runtime-oci exec beside a writer", 20, || {

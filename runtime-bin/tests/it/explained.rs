@@ -1,10 +1,9 @@
 //! Errors that say what was wrong, where, and what the kernel said of it.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 
-use crate::harness::{Root, Started, arg, busybox};
+use crate::harness::{Root, Started, arg, busybox, write_script};
 use crate::image::{Archive, Layer, foreign_program};
 
 /// Which of the reasons it was that a command could not be executed: of `run` and of `exec`.
@@ -34,8 +33,7 @@ fn a_command_that_cannot_be_executed() {
         .file("text", 0o755, "echo hello\n");
     let image = Archive::busybox([layer]).write(root.dir(), "x.tar");
     let volume = root.host_dir("volume");
-    fs::write(volume.join("program"), "#!/bin/sh\n").unwrap();
-    fs::set_permissions(volume.join("program"), fs::Permissions::from_mode(0o755)).unwrap();
+    write_script(&volume.join("program"), "#!/bin/sh\n");
     let volume = format!("{}:/v:noexec", arg(&volume));
     let box_ = ["run", "-d", "--name", "box", "-v", &volume, arg(&image), "sleep", "1000"];
     root.ok(box_);

@@ -352,6 +352,29 @@ pub(crate) fn arg(path: &Path) -> &str {
     path.to_str().expect("the test's paths are UTF-8")
 }
 
+/// Makes a program that this process has written one that can be executed. A test beside this one may fork while the file
+/// is open for writing; until its child executes, that child holds the descriptor too, and execve fails (ETXTBSY). So
+/// another process, which does not fork, writes the file again.
+pub(crate) fn settle(program: &Path) {
+    let written = program.with_extension("written");
+    std::fs::rename(program, &written).unwrap();
+    copy_program(&written, program);
+    std::fs::remove_file(written).unwrap();
+}
+
+/// Copies a program so that it can be executed at once: see [`settle`].
+pub(crate) fn copy_program(from: &Path, to: &Path) {
+    let status = Command::new("cp").arg("-p").args([from, to]).status().unwrap();
+    assert!(status.success(), "cp {} {}: {status}", from.display(), to.display());
+}
+
+/// Makes a script that can be executed at once: see [`settle`].
+pub(crate) fn write_script(path: &Path, text: &str) {
+    std::fs::write(path, text).unwrap();
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    settle(path);
+}
+
 /// Unpacks the small image's files into the new directory `root`.
 pub(crate) fn busybox_layer(root: &Path) {
     let archive =
@@ -360,9 +383,21 @@ pub(crate) fn busybox_layer(root: &Path) {
     for entry in archive().entries().unwrap() {
         let entry = entry.unwrap();
         if entry.path().unwrap().ends_with("layer.tar") {
-            tar::Archive::new(entry).unpack(root).unwrap();
+            unpack(tar::Archive::new(entry), root);
             layers += 1;
         }
     }
     assert_eq!(layers, 1, "the image busybox has another form than this knows");
+}
+
+fn unpack(mut layer: tar::Archive<impl Read>, root: &Path) {
+    std::fs::create_dir(root).unwrap();
+    for entry in layer.entries().unwrap() {
+        let mut entry = entry.unwrap();
+        assert!(entry.unpack_in(root).unwrap(), "{:?}", entry.path());
+        let header = entry.header();
+        if header.entry_type().is_file() && header.mode().unwrap() & 0o111 != 0 {
+            settle(&root.join(entry.path().unwrap()));
+        }
+    }
 }

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use rustix::process::{dumpable_behavior, parent_process_death_signal};
 
-use crate::harness::{Root, Started, arg, busybox};
+use crate::harness::{Root, Started, arg, busybox, copy_program};
 use crate::host;
 use crate::init::is_dynamic;
 use crate::oci::{Oci, WAITS};
@@ -52,7 +52,7 @@ impl Cells {
         oci.ok(&["start", "box"]);
         if !is_dynamic() {
             let program = std::env::current_exe().unwrap();
-            fs::copy(&program, oci.bundle().join("rootfs/bin/witness")).unwrap();
+            copy_program(&program, &oci.bundle().join("rootfs/bin/witness"));
             root.ok(["cp", arg(&program), "box:/bin/witness"]);
         }
         Cells { root, oci, host_name: id[..12].to_owned() }

@@ -1,9 +1,8 @@
 //! The runtime's own program, which a container can get to see, and not to write (CVE-2019-5736).
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 
-use crate::harness::{BIN, Root, arg, busybox, wait_until};
+use crate::harness::{BIN, Root, arg, busybox, wait_until, write_script};
 use crate::init::is_dynamic;
 
 /// A command, and a script's interpreter, that is the program which starts the container. It runs, where
@@ -14,8 +13,7 @@ fn it_cannot_be_overwritten_from_a_container() {
     root.ok(["load", "-q", "-i", arg(&busybox())]);
     let before = fs::read(BIN).unwrap();
     let bin = root.host_dir("bin");
-    fs::write(bin.join("script"), "#!/proc/self/exe\n").unwrap();
-    fs::set_permissions(bin.join("script"), fs::Permissions::from_mode(0o755)).unwrap();
+    write_script(&bin.join("script"), "#!/proc/self/exe\n");
     let volume = format!("{}:/bin/own", bin.display());
     // It waits for an archive on its standard input, which stays open.
     let command = ["/proc/self/exe", "--root", "/store", "load", "-q", "-i", "-"];

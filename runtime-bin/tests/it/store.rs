@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use crate::harness::{Out, Root, Started, arg, busybox};
+use crate::harness::{BIN, Out, Root, Started, arg, busybox, copy_program};
 use crate::indexed::{self, INDEX};
 
 #[test]
@@ -144,7 +144,7 @@ fn what_another_user_cannot_unpack_is_said_once() {
     std::fs::copy(crate::harness::image("nginx", "docker-legacy"), &archive).unwrap();
     std::fs::set_permissions(root.dir(), Permissions::from_mode(0o777)).unwrap();
     let program = root.dir().join("program");
-    std::fs::copy(crate::harness::BIN, &program).unwrap();
+    copy_program(Path::new(BIN), &program);
     let store = root.dir().join("rootless");
     let mut command = Command::new("setpriv");
     command.args(["--reuid=12345", "--regid=12345", "--clear-groups"]).arg(program);

@@ -65,9 +65,7 @@ fn a_command_that_is_missing_is_told_at_once() {
     oci.fails(1, &["exec: \"/etc\": permission denied", "directory"], &["create", "a"]);
     assert!(oci.names().is_empty());
     // What is there and cannot be executed is known when it is.
-    std::fs::write(oci.bundle().join("rootfs/bin/notes"), "text\n").unwrap();
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    std::fs::set_permissions(oci.bundle().join("rootfs/bin/notes"), mode).unwrap();
+    crate::harness::write_script(&oci.bundle().join("rootfs/bin/notes"), "text\n");
     oci.configure(|_| {}, &["notes"]);
     oci.create(&["a"]);
     oci.fails(1, &["exec: \"notes\": exec format error", "#!"], &["start", "a"]);
