@@ -7,9 +7,10 @@
 
 mod client;
 mod sink;
+mod source;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -18,7 +19,7 @@ use rustix::termios::{Winsize, tcsetwinsize};
 use sys::message::Descriptors;
 
 use crate::dir::Dir;
-use crate::log::{Log, Stream};
+use crate::log::Log;
 use crate::output::{Pipes, READ};
 use crate::report::Report;
 use crate::supervise::ending_signals;
@@ -26,6 +27,7 @@ use crate::wire::{FromClient, Outlet, PAYLOAD};
 use crate::{Error, target};
 use client::Client;
 use sink::{Sinks, sink_of};
+use source::Source;
 
 /// The most that can be in the kernel's buffers of a pseudoterminal or a pipe when its process ends
 /// (640 KiB is the limit of one direction), with room to spare.
@@ -56,42 +58,6 @@ pub(crate) struct Hub {
     /// Whether there is a process.
     runs: bool,
     buffer: Vec<u8>,
-}
-
-/// Where output comes from.
-struct Source {
-    fd: OwnedFd,
-    outlet: Outlet,
-    tty: bool,
-    line: Stream,
-    ended: bool,
-}
-
-impl Source {
-    fn new(fd: OwnedFd, outlet: Outlet, tty: bool) -> Source {
-        Source { fd, outlet, tty, line: Stream::new(outlet), ended: false }
-    }
-
-    /// Reads what is there, without waiting if something is.
-    fn read(&mut self, buffer: &mut [u8]) -> usize {
-        let mut count = 0;
-        loop {
-            match rustix::io::read(&self.fd, &mut buffer[count..]) {
-                Ok(0) => self.ended = true,
-                Ok(read) => {
-                    count += read;
-                    // A terminal gives a page at a time, and does not wait.
-                    if self.tty && count < buffer.len() {
-                        continue;
-                    }
-                }
-                Err(Errno::AGAIN | Errno::INTR) => {}
-                // EIO: the terminal's last slave is closed. But what was read before counts.
-                Err(_) => self.ended = true,
-            }
-            return count;
-        }
-    }
 }
 
 /// Who is waited for.
@@ -181,13 +147,20 @@ impl Hub {
     ) -> Result<Vec<bool>, Error> {
         let mut ready = vec![false; others.len()];
         let holds = self.log.as_ref().is_some_and(Log::holds);
-        let mut found = self.poll(others, if holds { Some(Duration::ZERO) } else { timeout })?;
+        let now = Instant::now();
+        let rested = self.sources.iter().filter_map(|source| source.pace.rest(now)).min();
+        let first = match rested {
+            Some(left) => Some(timeout.map_or(left, |timeout| timeout.min(left))),
+            None if holds => Some(Duration::ZERO),
+            None => timeout,
+        };
+        let mut found = self.poll(others, first, now)?;
         let is_output = |(who, _): &_| matches!(who, Who::Source(_) | Who::Sink(_));
-        if holds && !found.iter().any(is_output) {
+        if holds && rested.is_none() && !found.iter().any(is_output) {
             // Nothing more comes at once.
             self.flush_log();
             if found.is_empty() {
-                found = self.poll(others, timeout)?;
+                found = self.poll(others, timeout, now)?;
             }
         }
         for (who, events) in found {
@@ -202,7 +175,10 @@ impl Hub {
                         self.hear(number);
                     }
                 }
-                Who::Source(number) => drop(self.take(number)),
+                Who::Source(number) => {
+                    let count = self.take(number);
+                    self.sources[number].pace.took(count, Instant::now());
+                }
                 Who::Sink(number) => {
                     if let Some(sink) = sink_of(&mut self.clients, self.sources[number].outlet) {
                         sink.full = false;
@@ -221,6 +197,7 @@ impl Hub {
         &self,
         others: &[BorrowedFd<'_>],
         timeout: Option<Duration>,
+        now: Instant,
     ) -> Result<Vec<(Who, PollFlags)>, Error> {
         let most = others.len() + self.clients.len() + self.sources.len() + 2;
         let (mut who, mut fds) = (Vec::with_capacity(most), Vec::with_capacity(most));
@@ -249,6 +226,9 @@ impl Hub {
         let holds = |client: &Client| client.is_full() || client.sinks.are_awaited();
         if !self.clients.iter().any(|client| client.is_heard() && holds(client)) {
             for (number, source) in self.sources.iter().enumerate() {
+                if source.pace.rest(now).is_some() {
+                    continue;
+                }
                 let sink = self.clients.iter().find_map(|client| client.sinks.get(source.outlet));
                 match sink.filter(|sink| sink.full) {
                     Some(sink) => add(Who::Sink(number), sink.as_fd(), PollFlags::OUT),
