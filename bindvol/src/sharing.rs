@@ -28,7 +28,7 @@ pub(crate) fn check(
     let status = rustix::fs::statx(source, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)
         .map_err(Error::io("looking at the source", shown))?;
     let path = Path::new(MOUNTINFO);
-    let text = std::fs::read(path).map_err(Error::io("reading", path))?;
+    let text = sys::whole::read_path(path).map_err(Error::io("reading", path))?;
     let mounts = mountinfo::parse(&text)?;
     let mount = mounts.iter().find(|mount| u64::from(mount.id) == status.stx_mnt_id);
     let shares = mount.is_some_and(|mount| {

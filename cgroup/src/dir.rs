@@ -1,7 +1,7 @@
 //! The directory of a group in one hierarchy, and its files.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -119,9 +119,7 @@ impl Dir {
     }
 
     fn read_file(&self, name: &str) -> io::Result<String> {
-        let mut text = String::new();
-        File::from(self.open_file(name, OFlags::RDONLY)?).read_to_string(&mut text)?;
-        Ok(text)
+        sys::whole::text(sys::whole::read(self.open_file(name, OFlags::RDONLY)?)?)
     }
 
     pub(crate) fn read(&self, name: &str) -> Result<String, Error> {

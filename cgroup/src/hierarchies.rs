@@ -197,7 +197,7 @@ fn open(path: &Path) -> Result<OwnedFd, Errno> {
 
 fn mounts() -> Result<Vec<Mount>, Error> {
     let path = "/proc/self/mountinfo";
-    Ok(mountinfo::parse(&std::fs::read(path).map_err(Error::io("reading", path))?)?)
+    Ok(mountinfo::parse(&sys::whole::read_path(path).map_err(Error::io("reading", path))?)?)
 }
 
 /// The mount of a hierarchy that shows most of it.

@@ -28,7 +28,7 @@ impl Location {
     /// There is no such process, or no `/proc`.
     pub fn of_process(pid: &str) -> Result<Self, Error> {
         let path = format!("/proc/{pid}/cgroup");
-        std::fs::read_to_string(&path).map_err(Error::io("reading", path))?.parse()
+        sys::whole::read_text(&path).map_err(Error::io("reading", path))?.parse()
     }
 
     pub(crate) fn new(entries: Vec<Entry>) -> Self {

@@ -418,7 +418,7 @@ impl Dir {
 
     fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, Error> {
         let path = self.path.join(name);
-        let bytes = match std::fs::read(&path) {
+        let bytes = match sys::whole::read_path(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(Error::system("read", path, error)),

@@ -1,5 +1,6 @@
 //! The engine: one root directory, its images and containers.
 
+use std::cell::LazyCell;
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -10,7 +11,8 @@ use serde_json::Value;
 use crate::dir::{Dir, Root};
 use crate::target::Target;
 use crate::{
-    Container, Error, ImageArg, MountView, State, inspect, mounts, names, pause, reference, tidy,
+    Container, Error, ImageArg, MountView, State, group, inspect, mounts, names, pause, reference,
+    tidy,
 };
 
 /// Everything below one root directory. Two roots never meet.
@@ -36,14 +38,14 @@ pub struct Layers {
 
 impl Engine {
     /// Opens the root directory `root`, made if it is not there, and tidies up what killed processes
-    /// have left in it.
+    /// have left in it: of thousands of containers a part of it, and all that [`Engine::list`] sees.
     ///
     /// # Errors
     /// It is another user's or holds something else; a system call fails.
     pub fn open(root: &Path) -> Result<Engine, Error> {
         let store = Store::open(root)?;
         let root = Root::open(store.root())?;
-        tidy::tidy(&root)?;
+        tidy::some(&root)?;
         // As with a container: what cannot be taken away keeps nobody from the others.
         let _ = store.unmount_all_unused();
         Ok(Engine {
@@ -186,13 +188,15 @@ impl Engine {
     /// A record is damaged; a system call fails.
     pub fn list(&self) -> Result<Vec<(Container, State)>, Error> {
         let mut all = Vec::new();
+        let hierarchies = LazyCell::new(|| group::hierarchies().ok());
         for dir in self.root.dirs()? {
+            let state = tidy::tidied(&self.root, &dir)?;
             // One that is just being made or removed has no record.
-            if let Some(container) = dir.container()? {
-                let state = dir.state()?;
-                let status = pause::status(state.status, &dir);
-                all.push((container, State { status, ..state }));
-            }
+            let Some(container) = dir.container()? else { continue };
+            let status = pause::status(state.status, || {
+                hierarchies.as_ref().is_some_and(|all| group::is_frozen_in(all, &dir))
+            });
+            all.push((container, State { status, ..state }));
         }
         all.sort_by(|(a, _), (b, _)| b.created.cmp(&a.created));
         Ok(all)
@@ -213,7 +217,7 @@ impl Engine {
     pub fn inspect(&self, container: &str) -> Result<Value, Error> {
         let (dir, container) = self.find(container)?;
         let state = dir.state()?;
-        let status = pause::status(state.status, &dir);
+        let status = pause::status(state.status, || group::is_frozen(&dir));
         let state = State { status, ..state };
         Ok(inspect::value(&container, &state, dir.path(), self.root.path()))
     }
@@ -244,14 +248,28 @@ impl Engine {
             .into_iter()
             .flatten()
         {
-            let dir = self.root.dir(id);
-            if let Some(container) = dir.container()? {
-                return Ok((dir, container));
+            if let Some(found) = self.tidied(self.root.dir(id))? {
+                return Ok(found);
+            }
+        }
+        if !text.is_empty() {
+            let starts = |dir: &Dir| dir.id().starts_with(text);
+            let mut found = self.root.dirs()?.into_iter().filter(starts);
+            if let (Some(dir), None) = (found.next(), found.next())
+                && let Some(found) = self.tidied(dir)?
+            {
+                return Ok(found);
             }
         }
         let all: Vec<Container> =
             self.list()?.into_iter().map(|(container, _)| container).collect();
         let found = reference::find(&all, text)?;
         Ok((self.root.dir(&found.id), found.clone()))
+    }
+
+    /// The container in this directory, if there is one when what the dead have left is tidied up.
+    fn tidied(&self, dir: Dir) -> Result<Option<(Dir, Container)>, Error> {
+        tidy::tidied(&self.root, &dir)?;
+        Ok(dir.container()?.map(|container| (dir, container)))
     }
 }

@@ -13,7 +13,8 @@ const LIMITED: [&str; 5] = ["memory", "cpu", "cpuset", "pids", "blkio"];
 /// And where v1 is alone.
 const ALONE: [&str; 3] = ["cpuacct", "devices", "freezer"];
 
-fn hierarchies() -> Result<Hierarchies, Error> {
+/// Those that a container's group can be in.
+pub(crate) fn hierarchies() -> Result<Hierarchies, Error> {
     let all = Hierarchies::find()?;
     let unified = all.describe().iter().any(|(controllers, _)| controllers.is_empty());
     let needed = if unified { LIMITED.to_vec() } else { [&LIMITED[..], &ALONE].concat() };
@@ -89,9 +90,15 @@ fn rule(text: &str) -> Value {
 
 /// The container's group, as far as it is there; none where it has none (yet).
 pub(crate) fn open(dir: &Dir) -> Result<Option<Group>, Error> {
-    let Some(record) = dir.group()? else { return Ok(None) };
+    match dir.group()? {
+        Some(record) => open_in(&Hierarchies::find()?, &record),
+        None => Ok(None),
+    }
+}
+
+fn open_in(hierarchies: &Hierarchies, record: &str) -> Result<Option<Group>, Error> {
     let location: Location = record.parse()?;
-    match Hierarchies::find()?.open(&location) {
+    match hierarchies.open(&location) {
         Ok(group) => Ok(Some(group)),
         Err(error) if error.is_not_found() => Ok(None),
         Err(error) => Err(error.into()),
@@ -106,6 +113,13 @@ pub(crate) fn of_running(dir: &Dir, container: &Container) -> Result<Group, Erro
 /// Whether the processes of a container's cgroup are frozen.
 pub(crate) fn is_frozen(dir: &Dir) -> bool {
     matches!(open(dir), Ok(Some(group)) if group.is_frozen().unwrap_or(false))
+}
+
+/// The same of one of many containers: the hierarchies are found once.
+pub(crate) fn is_frozen_in(hierarchies: &Hierarchies, dir: &Dir) -> bool {
+    let group = dir.group().ok().flatten();
+    let group = group.and_then(|record| open_in(hierarchies, &record).ok().flatten());
+    group.is_some_and(|group| group.is_frozen().unwrap_or(false))
 }
 
 /// Lets the processes of a container go on that are frozen, so that a signal reaches them. One that has

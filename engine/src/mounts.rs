@@ -14,7 +14,8 @@ use origin::Known;
 /// The mounts that `/proc/PROCESS/mountinfo` lists; `process` is a number, `self` or `thread-self`.
 pub(crate) fn table(process: &str) -> Result<Vec<Mount>, Error> {
     let path = format!("/proc/{process}/mountinfo");
-    let bytes = std::fs::read(&path).map_err(|error| Error::system("read", &path, error))?;
+    let bytes =
+        sys::whole::read_path(&path).map_err(|error| Error::system("read", &path, error))?;
     sys::mountinfo::parse(&bytes)
         .map_err(|error| Error::system("read", &path, std::io::Error::other(error)))
 }

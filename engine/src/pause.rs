@@ -121,10 +121,10 @@ impl Error {
     }
 }
 
-/// The status of a container that runs by its record: paused if its processes are frozen.
-pub(crate) fn status(recorded: Status, dir: &crate::dir::Dir) -> Status {
+/// The status of a container that has this one by its record: paused if its processes are frozen.
+pub(crate) fn status(recorded: Status, is_frozen: impl FnOnce() -> bool) -> Status {
     match recorded {
-        Status::Running if group::is_frozen(dir) => Status::Paused,
+        Status::Running if is_frozen() => Status::Paused,
         other => other,
     }
 }

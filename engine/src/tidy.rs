@@ -1,37 +1,60 @@
 //! What dead supervisors left, tidied up by the next command.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::dir::{Attempt, Dir, Root};
 use crate::remove::{end, release, remove};
 use crate::{Error, State, Status};
 
-/// Ends and removes, or writes down as ended, what nobody manages any more.
+/// So many containers are looked at by a command that is not about all of them: a start beside thousands costs what the
+/// first one did.
+const LOOKS: usize = 32;
+
+/// Ends and removes, or writes down as ended, what nobody manages any more: of many containers some, others each time.
 ///
 /// One container that cannot be tidied up (its process hangs in the kernel, the disk is full, a record
 /// is damaged) keeps nobody from the others: what is wrong with it is told to who asks for it.
-pub(crate) fn tidy(root: &Root) -> Result<(), Error> {
-    for dir in root.dirs()? {
-        let _ = look_at(root, &dir);
+pub(crate) fn some(root: &Root) -> Result<(), Error> {
+    let mut dirs = root.dirs()?;
+    if dirs.len() > LOOKS {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let first = now.subsec_nanos() as usize % dirs.len();
+        dirs.rotate_left(first);
+    }
+    for dir in dirs.iter().take(LOOKS) {
+        let _ = look_at(root, dir);
     }
     Ok(())
 }
 
-fn look_at(root: &Root, dir: &Dir) -> Result<(), Error> {
-    match dir.state()?.status {
-        Status::Created | Status::Exited => return Ok(()),
+/// The state of one container, when that was done with it.
+pub(crate) fn tidied(root: &Root, dir: &Dir) -> Result<State, Error> {
+    match look_at(root, dir) {
+        Ok(Some(state)) => Ok(state),
+        Ok(None) | Err(_) => dir.state(),
+    }
+}
+
+/// The state, if nothing was to be done.
+fn look_at(root: &Root, dir: &Dir) -> Result<Option<State>, Error> {
+    let state = dir.state()?;
+    match state.status {
+        Status::Created | Status::Exited => return Ok(Some(state)),
         // Somebody may just be between making it and locking it.
-        Status::Creating => root.settle()?,
+        Status::Creating => {
+            root.settle()?;
+            if !dir.path().exists() {
+                return Ok(Some(state));
+            }
+        }
         Status::Running | Status::Paused | Status::Restarting | Status::Removing => {}
     }
-    if !dir.path().exists() {
-        return Ok(());
-    }
     match dir.try_lock()? {
-        Attempt::Taken(_lock) => abandoned(root, dir),
-        Attempt::Held => Ok(()),
-        Attempt::Gone => root.remove_without_lock(dir),
+        Attempt::Held => return Ok(Some(state)),
+        Attempt::Taken(_lock) => abandoned(root, dir)?,
+        Attempt::Gone => root.remove_without_lock(dir)?,
     }
+    Ok(None)
 }
 
 /// A container whose lock was free. Its state is read again: it may have come to its end meanwhile.

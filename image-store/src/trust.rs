@@ -61,7 +61,7 @@ pub(crate) fn tally(dir: &Dir) -> Result<Tally, Error> {
 /// This boot of the machine (random(4)).
 pub(crate) fn boot() -> Result<String, Error> {
     let path = "/proc/sys/kernel/random/boot_id";
-    let id = std::fs::read_to_string(path);
+    let id = sys::whole::read_text(path);
     let id = id.map_err(|source| Error::System { op: "read", path: path.into(), source })?;
     Ok(id.trim().to_owned())
 }

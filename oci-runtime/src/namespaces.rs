@@ -236,7 +236,7 @@ pub fn is_rootless() -> bool {
 /// Whether the calling process is in a user namespace other than the initial one: whose map is not
 /// the whole (user_namespaces(7)).
 pub(crate) fn in_user_namespace() -> bool {
-    let map = std::fs::read_to_string("/proc/self/uid_map");
+    let map = sys::whole::read_text("/proc/self/uid_map");
     map.is_ok_and(|map| map.split_whitespace().ne(["0", "0", "4294967295"]))
 }
 

@@ -50,7 +50,7 @@ impl Cgroups {
     /// Prepares the mount on `target` (absolute) with the OCI option words `options`; reads
     /// `/proc/self/mountinfo` and `/proc/self/cgroup` to see what the host has.
     pub fn prepare<S: AsRef<str>>(target: &str, options: &[S]) -> Result<Self, Error> {
-        let read = |path| std::fs::read(path).map_err(Error::io("reading", path));
+        let read = |path| sys::whole::read_path(path).map_err(Error::io("reading", path));
         let mounts = mountinfo::parse(&read("/proc/self/mountinfo")?)?;
         let hierarchies = String::from_utf8_lossy(&read("/proc/self/cgroup")?).into_owned();
         Self::of_host(target, options, &mounts, &hierarchies)

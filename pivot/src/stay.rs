@@ -45,7 +45,7 @@ impl Stay {
     /// It cannot be read.
     pub fn prepare() -> Result<Self, Error> {
         let path = Path::new("/proc/self/mountinfo");
-        let bytes = std::fs::read(path).map_err(Error::io("reading", path))?;
+        let bytes = sys::whole::read_path(path).map_err(Error::io("reading", path))?;
         Ok(Self { full: full(mountinfo::parse(&bytes)?) })
     }
 

@@ -28,7 +28,7 @@ const MOST: usize = 16;
 pub fn run_from(file: BorrowedFd<'_>) -> io::Result<()> {
     let same = rustix::fs::fstat(file)?;
     let own = rustix::fs::stat(c"/proc/self/exe")?;
-    let stat = std::fs::read("/proc/self/stat")?;
+    let stat = crate::whole::read_path("/proc/self/stat")?;
     let fields = Fields::parse(&stat).ok_or(io::ErrorKind::Unsupported)?;
     if (same.st_dev, same.st_ino) != (own.st_dev, own.st_ino) || fields.threads != 1 {
         return Err(io::ErrorKind::Unsupported.into());

@@ -30,6 +30,7 @@
 //! | [`seccomp`] | install a BPF program; answer the calls that it puts to a listener |
 //! | [`signal`] | signals by number |
 //! | [`verity`] | files that the kernel verifies (fs-verity) |
+//! | [`whole`] | small files, read whole |
 //!
 //! ```
 //! use rustix::fs::{Mode, OFlags};
@@ -60,5 +61,6 @@ pub mod sched;
 pub mod seccomp;
 pub mod signal;
 pub mod verity;
+pub mod whole;
 
 pub use failure::{Failure, KernelLog, Report, Step};

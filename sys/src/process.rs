@@ -175,7 +175,7 @@ pub fn in_directory<T: Send>(
 /// the machine's start; `None` where there is no such process. With its number it names a process for
 /// good. Allocates; needs `/proc`.
 pub fn start_time(pid: Pid) -> Option<u64> {
-    let stat = std::fs::read(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
+    let stat = crate::whole::read_path(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
     stat_from(22, &stat)?.next()?.parse().ok()
 }
 

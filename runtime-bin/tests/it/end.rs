@@ -158,6 +158,31 @@ fn a_container_to_keep_after_kill_9_of_the_supervisor() {
 }
 
 /// The other containers of the store do not notice.
+/// A command that is about one of very many containers looks at that one, and one that lists them at all.
+#[test]
+fn supervisors_that_are_killed_beside_many_containers() {
+    let root = Root::new();
+    root.ok(["load", "-q", "-i", arg(&busybox())]);
+    for number in 0..40 {
+        root.ok(["create", "--name", &format!("other-{number}"), "busybox", "true"]);
+    }
+    let run = |name: &str| root.ok(["run", "-d", "--name", name, "busybox", "sleep", "1000"]);
+    let victims = ["first", "second", "third"].map(|name| (name, run(name)));
+    for (name, _) in &victims {
+        let own = supervisor(root.pid(name));
+        kill(own);
+        wait_until("the supervisor's end", || !host::is_alive(own));
+    }
+    let status = |which: &str| root.ok(["inspect", "--format", "{{.State.Status}}", which]);
+    let [first, second, third] = &victims;
+    assert_eq!(status(first.0).trim(), "exited");
+    // By the start of its id.
+    assert_eq!(status(&second.1[..12]).trim(), "exited");
+    let listed = root.ok(["ps", "-a", "--filter", "status=exited", "--format", "{{.Names}}"]);
+    assert_eq!(listed.lines().collect::<Vec<_>>(), [third.0, second.0, first.0]);
+    assert_eq!(root.ok(["ps", "-q"]), "");
+}
+
 #[test]
 fn one_of_two_supervisors_is_killed() {
     let root = Root::new();
