@@ -188,13 +188,13 @@ impl Engine {
     /// A record is damaged; a system call fails.
     pub fn list(&self) -> Result<Vec<(Container, State)>, Error> {
         let mut all = Vec::new();
-        let hierarchies = LazyCell::new(|| group::hierarchies().ok());
+        let freezer = LazyCell::new(|| group::freezer().ok());
         for dir in self.root.dirs()? {
             let state = tidy::tidied(&self.root, &dir)?;
             // One that is just being made or removed has no record.
             let Some(container) = dir.container()? else { continue };
             let status = pause::status(state.status, || {
-                hierarchies.as_ref().is_some_and(|all| group::is_frozen_in(all, &dir))
+                freezer.as_ref().is_some_and(|freezer| group::is_frozen_in(freezer, &dir))
             });
             all.push((container, State { status, ..state }));
         }

@@ -13,12 +13,21 @@ const LIMITED: [&str; 5] = ["memory", "cpu", "cpuset", "pids", "blkio"];
 /// And where v1 is alone.
 const ALONE: [&str; 3] = ["cpuacct", "devices", "freezer"];
 
-/// Those that a container's group can be in.
-pub(crate) fn hierarchies() -> Result<Hierarchies, Error> {
+fn hierarchies() -> Result<Hierarchies, Error> {
     let all = Hierarchies::find()?;
-    let unified = all.describe().iter().any(|(controllers, _)| controllers.is_empty());
-    let needed = if unified { LIMITED.to_vec() } else { [&LIMITED[..], &ALONE].concat() };
+    let needed = if has_unified(&all) { LIMITED.to_vec() } else { [&LIMITED[..], &ALONE].concat() };
     Ok(all.only(&needed))
+}
+
+/// The one that stops containers.
+pub(crate) fn freezer() -> Result<Hierarchies, Error> {
+    let all = Hierarchies::find()?;
+    let needed: &[&str] = if has_unified(&all) { &[] } else { &["freezer"] };
+    Ok(all.only(needed))
+}
+
+fn has_unified(all: &Hierarchies) -> bool {
+    all.describe().iter().any(|(controllers, _)| controllers.is_empty())
 }
 
 /// Where the group of a container is to lie: written to its record before it is made.
@@ -115,10 +124,10 @@ pub(crate) fn is_frozen(dir: &Dir) -> bool {
     matches!(open(dir), Ok(Some(group)) if group.is_frozen().unwrap_or(false))
 }
 
-/// The same of one of many containers: the hierarchies are found once.
-pub(crate) fn is_frozen_in(hierarchies: &Hierarchies, dir: &Dir) -> bool {
+/// The same of one of many containers, whose [`freezer`] is looked for once.
+pub(crate) fn is_frozen_in(freezer: &Hierarchies, dir: &Dir) -> bool {
     let group = dir.group().ok().flatten();
-    let group = group.and_then(|record| open_in(hierarchies, &record).ok().flatten());
+    let group = group.and_then(|record| open_in(freezer, &record).ok().flatten());
     group.is_some_and(|group| group.is_frozen().unwrap_or(false))
 }
 

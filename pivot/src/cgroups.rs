@@ -50,10 +50,21 @@ impl Cgroups {
     /// Prepares the mount on `target` (absolute) with the OCI option words `options`; reads
     /// `/proc/self/mountinfo` and `/proc/self/cgroup` to see what the host has.
     pub fn prepare<S: AsRef<str>>(target: &str, options: &[S]) -> Result<Self, Error> {
-        let read = |path| sys::whole::read_path(path).map_err(Error::io("reading", path));
-        let mounts = mountinfo::parse(&read("/proc/self/mountinfo")?)?;
-        let hierarchies = String::from_utf8_lossy(&read("/proc/self/cgroup")?).into_owned();
-        Self::of_host(target, options, &mounts, &hierarchies)
+        const CGROUPS: &str = "/proc/self/cgroup";
+        const MOUNTS: &str = "/proc/self/mountinfo";
+        let hierarchies = sys::whole::read_path(CGROUPS).map_err(Error::io("reading", CGROUPS))?;
+        let hierarchies = String::from_utf8_lossy(&hierarchies);
+        // One of each kind is enough; without a v1 hierarchy none is mounted.
+        let (mut unified, mut legacy) =
+            (false, hierarchies.lines().all(|line| line.starts_with("0::")));
+        let mounts = std::fs::File::open(MOUNTS).and_then(|file| {
+            mountinfo::read_until(file, |mount| {
+                unified |= mount.fstype == "cgroup2";
+                legacy |= mount.fstype == "cgroup";
+                unified && legacy
+            })
+        });
+        Self::of_host(target, options, &mounts.map_err(Error::io("reading", MOUNTS))?, &hierarchies)
     }
 
     /// As [`Cgroups::prepare`], of a host that has `mounts` and whose `/proc/self/cgroup` holds
