@@ -301,6 +301,11 @@ pub enum TarProblem {
     /// an unknown type
     #[error("the entry has the unknown type {0:?}")]
     Type(char),
+    /// a header of no known format that says what only known ones can
+    #[error(
+        "the header's magic is neither POSIX's nor GNU's, and readers disagree on what the rest of it means"
+    )]
+    Magic,
     /// a directory, link or device with data
     #[error("an entry that can have no data has a size; readers disagree on what follows")]
     DataOfNothing,

@@ -208,6 +208,14 @@ fn headers_that_readers_disagree_on() {
         TarProblem::Nul("GNU long name")
     );
     assert_eq!(broken(Tar::new().add(header(b'V', "label"), b"")), TarProblem::Type('V'));
+    for kind in *b"xgLK" {
+        let mut extended = header(kind, "x");
+        extended.magic = [0; 8];
+        assert_eq!(broken(Tar::new().add(extended, b"").file("f", b"")), TarProblem::Magic);
+    }
+    let mut prefixed = header(b'0', "f");
+    (prefixed.magic, prefixed.prefix) = (*b"ustar\0\0\0", b"p".into());
+    assert_eq!(broken(Tar::new().add(prefixed, b"")), TarProblem::Magic);
     assert_eq!(broken(Tar::new().file("", b"")), TarProblem::NoName);
     assert!(matches!(
         broken(Tar::new().pax(&[("size", b"-1")]).file("x", b"")),
