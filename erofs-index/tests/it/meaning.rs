@@ -6,12 +6,11 @@ use crate::ops::{Model, Op, layer, options};
 use crate::reader::Reader;
 use crate::tree::{Node, Tree, assert_same, is_below, normal, unlinked};
 
-/// Layers, as the model has them, and as the crate has them one by one and merged. `accepted` is told each image
-/// with its devices.
-pub(crate) fn layers_are_what_they_mean(
-    layers: Vec<Vec<Op>>,
-    accepted: &dyn Fn(&[u8], &[Vec<u8>]),
-) {
+/// Is told an image that must be right, and its devices.
+pub(crate) type Accepted<'a> = &'a dyn Fn(&[u8], &[Vec<u8>]);
+
+/// Layers, as the model has them, and as the crate has them one by one and merged.
+pub(crate) fn layers_are_what_they_mean(layers: Vec<Vec<Op>>, accepted: Accepted<'_>) {
     let layers = right(layers);
     let (mut model, mut merged) = (Model::new(), Merged::new(Limits::default()));
     let mut devices = Vec::new();
