@@ -312,6 +312,11 @@ pub enum TarProblem {
     /// a malformed extended header
     #[error("the PAX record {0} is malformed")]
     Pax(String),
+    /// two values of one thing in one extended header
+    #[error(
+        "an extended header says {0} twice, and not the same; readers disagree which one counts"
+    )]
+    TwoValues(String),
     /// two extended headers of one kind before one entry
     #[error("two extended headers of one kind stand before one entry")]
     Twice,
