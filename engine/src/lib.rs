@@ -148,5 +148,6 @@ pub use start::StartRequest;
 pub use stats::ContainerStats;
 pub use system::{DiskUsage, ImageUsage};
 pub use top::Top;
+pub use user::{User, resolve as resolve_user};
 pub use volume::{Pruned, VolumeView};
 pub use wait::Wait;

@@ -18,18 +18,18 @@ const GROUP: &str = "/etc/group";
 
 /// A user, as a process needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct User {
+pub struct User {
     /// Its id.
-    pub(crate) uid: u32,
+    pub uid: u32,
     /// The id of its group.
-    pub(crate) gid: u32,
+    pub gid: u32,
     /// All its groups' ids, the own first: who is not in its own group could be kept out by it, and
     /// let in without (CVE-2022-36109).
-    pub(crate) groups: Vec<u32>,
+    pub groups: Vec<u32>,
     /// Its home directory; `/` where none is known.
-    pub(crate) home: String,
+    pub home: String,
     /// Its name, if it has one.
-    pub(crate) name: Option<String>,
+    pub name: Option<String>,
 }
 
 /// Finds `text` (`name|uid[:group|gid]`, empty for root) below an image's root, by Docker's rules: a
@@ -42,7 +42,7 @@ pub(crate) struct User {
 /// # Errors
 /// [`Error::Invalid`] for the text, [`Error::UnknownUser`], [`Error::UnknownGroup`],
 /// [`Error::ImageFile`] for what the image has in place of the files.
-pub(crate) fn resolve(root: BorrowedFd<'_>, text: &str) -> Result<User, Error> {
+pub fn resolve(root: BorrowedFd<'_>, text: &str) -> Result<User, Error> {
     let (user, group) = parse(text)?;
     let passwd = read(root, c"/etc/passwd", PASSWD)?;
     let entry = find_user(passwd.as_deref(), &user)?;

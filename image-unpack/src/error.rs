@@ -301,12 +301,22 @@ pub enum TarProblem {
     /// an unknown type
     #[error("the entry has the unknown type {0:?}")]
     Type(char),
+    /// a header of no known format that says what only known ones can
+    #[error(
+        "the header's magic is neither POSIX's nor GNU's, and readers disagree on what the rest of it means"
+    )]
+    Magic,
     /// a directory, link or device with data
     #[error("an entry that can have no data has a size; readers disagree on what follows")]
     DataOfNothing,
     /// a malformed extended header
     #[error("the PAX record {0} is malformed")]
     Pax(String),
+    /// two values of one thing in one extended header
+    #[error(
+        "an extended header says {0} twice, and not the same; readers disagree which one counts"
+    )]
+    TwoValues(String),
     /// two extended headers of one kind before one entry
     #[error("two extended headers of one kind stand before one entry")]
     Twice,

@@ -38,6 +38,20 @@ impl<'a> Fields<'a> {
         self.header.as_old().linkflag[0]
     }
 
+    /// An extended header of a format that has them, and no prefix where some readers see one and others do not: many
+    /// look at the magic only, or only at its first bytes.
+    pub(crate) fn check_magic(&self) -> Result<(), TarProblem> {
+        let known = self.header.as_ustar().is_some() || self.header.as_gnu().is_some();
+        let bytes = self.header.as_bytes();
+        let (magic, prefix) = (&bytes[257..262], bytes[345]);
+        let extended = matches!(self.kind(), b'x' | b'X' | b'g' | b'L' | b'K');
+        if known || !extended && (magic != b"ustar" || prefix == 0) {
+            Ok(())
+        } else {
+            Err(TarProblem::Magic)
+        }
+    }
+
     /// The name, with the prefix of a POSIX header (GNU's has other fields there).
     pub(crate) fn name(&self) -> Vec<u8> {
         let name = text(&self.header.as_old().name);

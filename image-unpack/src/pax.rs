@@ -33,11 +33,20 @@ pub(crate) struct PaxSparse {
     offset: Option<u64>,
 }
 
+/// What one header says once, or the same each time: of two values some readers take the first, some the last.
+const ONCE: [&[u8]; 6] = [b"path", b"linkpath", b"size", b"uid", b"gid", b"mtime"];
+
 impl Pax {
-    /// The records of one header, read upon `self` (later ones win).
+    /// The records of one header, read upon `self`, which has those of earlier ones.
     pub(crate) fn read(&mut self, mut bytes: &[u8]) -> Result<(), TarProblem> {
+        let mut said = [None; ONCE.len()];
         while !bytes.is_empty() {
             let (key, value, rest) = record(bytes)?;
+            if let Some(at) = ONCE.iter().position(|once| *once == key)
+                && said[at].replace(value).is_some_and(|before| before != value)
+            {
+                return Err(TarProblem::TwoValues(show(key)));
+            }
             self.set(key, value)?;
             bytes = rest;
         }
@@ -57,12 +66,11 @@ impl Pax {
         let unless_empty = |parsed: Result<u64, TarProblem>| {
             if value.is_empty() { Ok(None) } else { parsed.map(Some) }
         };
-        let name = |field| {
-            if value.contains(&0) {
-                Err(TarProblem::Nul(field))
-            } else {
-                Ok(Some(value.to_vec()).filter(|v| !v.is_empty()))
-            }
+        // An empty one is the header's name for some readers, and no name for others.
+        let name = |field: &'static str| match value {
+            b"" => Err(TarProblem::Pax(field.to_owned())),
+            _ if value.contains(&0) => Err(TarProblem::Nul(field)),
+            _ => Ok(Some(value.to_vec())),
         };
         match key {
             b"path" => self.path = name("path")?,

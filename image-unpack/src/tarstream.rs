@@ -106,6 +106,7 @@ impl<'a, I: Input> TarStream<'a, I> {
                 0 => self.broken(TarProblem::NotATar),
                 _ => self.broken(problem),
             })?;
+            fields.check_magic().map_err(|problem| self.broken(problem))?;
             match fields.kind() {
                 b'x' | b'X' => {
                     let bytes = self.extended_header(&fields)?;

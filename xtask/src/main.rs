@@ -1,4 +1,4 @@
-//! The project's own tasks: `cargo xtask bench | budget | demo | erofs-utils | images | man | tidy | test-host | test-vm`.
+//! The project's own tasks: `cargo xtask bench | budget | demo | erofs-utils | fuzz | images | man | tidy | test-host | test-vm`.
 //!
 //! xtask knows nothing of the workspace's other crates: it builds, runs and checks them from outside,
 //! as a person at a terminal would.
@@ -11,6 +11,7 @@ mod bench;
 mod budget;
 mod demo;
 mod erofs_utils;
+mod fuzz;
 mod images;
 mod man;
 mod sh;
@@ -42,6 +43,8 @@ enum Task {
     Demo(demo::Args),
     /// Fetch erofs-utils 1.8 for tests
     ErofsUtils(erofs_utils::Args),
+    /// Fuzz the borders that untrusted bytes cross
+    Fuzz(fuzz::Args),
     /// Write the programs' manual pages
     Man(man::Args),
     /// Check the rules of the source tree that the compiler does not know
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
         Task::Images(args) => images::run(args),
         Task::Demo(args) => demo::run(args),
         Task::ErofsUtils(args) => erofs_utils::run(args),
+        Task::Fuzz(args) => fuzz::run(args),
         Task::Man(args) => man::run(args),
         Task::Tidy(args) => tidy::run(args),
         Task::TestHost(args) => test_host::run(args),

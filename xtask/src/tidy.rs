@@ -45,6 +45,10 @@ const EDGES: &[(&str, &[&str])] = &[
         ],
     ),
     ("runtime-bin", &["engine", "oci-runtime"]),
+    (
+        "fuzz",
+        &["engine", "oci-runtime", "image-unpack", "erofs-index", "bindvol", "seccomp-oci", "sys"],
+    ),
     ("xtask", &[]),
 ];
 

@@ -1,9 +1,7 @@
-//! Mounts, and trees as the kernel shows them.
+//! Mounts.
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, OFlags};
@@ -14,7 +12,7 @@ use rustix::mount::{
 };
 
 use crate::erofs_utils::fsck;
-use crate::tree::{Node, Tree, join, parent};
+use crate::tree::{Tree, parent};
 
 /// A directory of the test's own, and what is mounted below it: all goes with it.
 pub(crate) struct Place {
@@ -120,59 +118,6 @@ impl Drop for Place {
 #[expect(clippy::print_stdout, reason = "a test's words to its runner")]
 fn skipped(why: &str) {
     println!("SKIPPED: feature erofs_file_backed: {why}");
-}
-
-/// All that is below a directory, by the kernel: names by getdents, the rest by lstat, read and the like.
-pub(crate) fn tree(root: &Path) -> Tree {
-    let mut tree = Tree::new();
-    let mut open = vec![Vec::new()];
-    while let Some(path) = open.pop() {
-        let at = root.join(std::ffi::OsStr::from_bytes(&path));
-        let node = node(&at);
-        if node.is_directory() {
-            for entry in fs::read_dir(&at).unwrap() {
-                open.push(join(&path, entry.unwrap().file_name().as_bytes()));
-            }
-        }
-        assert!(tree.insert(path, node).is_none());
-    }
-    tree
-}
-
-fn node(path: &Path) -> Node {
-    let meta = fs::symlink_metadata(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    let content = match meta.mode() & 0o17_0000 {
-        0o10_0000 => fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display())),
-        0o12_0000 => fs::read_link(path).unwrap().into_os_string().into_vec(),
-        _ => Vec::new(),
-    };
-    if meta.is_file() {
-        assert_eq!(meta.len(), content.len() as u64);
-    }
-    Node {
-        mode: meta.mode(),
-        uid: meta.uid(),
-        gid: meta.gid(),
-        mtime: (meta.mtime(), meta.mtime_nsec() as u32),
-        device: (rustix::fs::major(meta.rdev()), rustix::fs::minor(meta.rdev())),
-        content,
-        xattrs: xattrs(path),
-        inode: meta.ino(),
-        links: meta.nlink(),
-    }
-}
-
-fn xattrs(path: &Path) -> BTreeMap<Vec<u8>, Vec<u8>> {
-    let mut list = vec![0_u8; 1 << 16];
-    let length = rustix::fs::llistxattr(path, &mut list[..]).unwrap();
-    let names = list[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty());
-    names
-        .map(|name| {
-            let mut value = vec![0_u8; 1 << 16];
-            let length = rustix::fs::lgetxattr(path, name, &mut value[..]).unwrap();
-            (name.to_vec(), value[..length].to_vec())
-        })
-        .collect()
 }
 
 /// Looks up each name alone, as `tree` does not: those that are there and as many that are not.

@@ -2,8 +2,10 @@
 //! the kernel, and by erofs-utils. Needs root: file systems are mounted.
 
 mod erofs_utils;
+mod files;
 mod kernel;
 mod limits;
+mod meaning;
 mod mounted;
 mod ops;
 mod random;

@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt;
 
 use erofs_index::{Limits, Merged, Use};
 
+use crate::files;
 use crate::kernel::{self, Place};
 use crate::ops::{Attributes, Model, Op, What, add, file, layer, options};
 use crate::reader::Reader;
@@ -37,7 +38,7 @@ fn check(layers: &[Vec<Op>]) {
     assert_same(&normal(Reader::tree(&index, &devices)), &wanted);
     let mut place = Place::new();
     let Some(at) = place.mount("merged", &index, &devices) else { return };
-    let found = kernel::tree(&at);
+    let found = files::tree(&at);
     assert_same(&unlinked(found.clone()), &unlinked(wanted.clone()));
     let links = |tree: &Tree| {
         tree.iter().map(|(path, node)| (path.clone(), node.links)).collect::<Vec<_>>()

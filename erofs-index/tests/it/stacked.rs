@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use erofs_index::{Limits, Merged, Use};
 
-use crate::kernel::{self, Place};
+use crate::files;
+use crate::kernel::Place;
 use crate::mounted::{meaning, merge, rich, with};
 use crate::ops::{Op, What, add, file, layer, options};
 use crate::tree::{Tree, assert_same, unlinked};
@@ -22,7 +23,7 @@ fn stack(place: &mut Place, layers: &[Vec<Op>]) -> Option<Tree> {
         below.apply(settled.layer()).unwrap();
     }
     let overlay = place.overlay("overlay", &lowers);
-    Some(kernel::tree(&overlay))
+    Some(files::tree(&overlay))
 }
 
 fn check(layers: &[Vec<Op>]) {
@@ -120,7 +121,7 @@ fn stacked(place: &mut Place, layers: &[Vec<Op>]) -> Option<Tree> {
         merged.stack(&mut layer).unwrap();
     }
     let index = merged.index(Use::Alone, &options(&devices)).unwrap().to_vec().unwrap();
-    Some(kernel::tree(&place.mount("stacked", &index, &devices)?))
+    Some(files::tree(&place.mount("stacked", &index, &devices)?))
 }
 
 #[test]
@@ -206,7 +207,7 @@ fn overlays_own_attributes_of_an_image_mean_nothing() {
         "trusted.overlay.overlay.redirect",
         "trusted.overlays",
     ];
-    assert_eq!(names(&kernel::tree(&at), b"dir"), escaped);
+    assert_eq!(names(&files::tree(&at), b"dir"), escaped);
     let (alone, _) = merge(&layers);
     assert_eq!(names(&crate::reader::Reader::tree(&alone, &devices), b"dir").len(), 4);
     assert_ne!(alone, index);

@@ -7,7 +7,8 @@ use std::io::Write;
 use erofs_index::{Data, Kind, Layer, Limits, Merged, Meta, Options, Time, Use};
 
 use crate::erofs_utils::{program, run};
-use crate::kernel::{self, Place};
+use crate::files;
+use crate::kernel::Place;
 use crate::mounted::{ACL, meaning, merge, rich, with};
 use crate::ops::{Op, What, add, file, layer, options};
 use crate::tree::{Tree, assert_same, normal, unlinked};
@@ -24,7 +25,7 @@ fn extract(place: &Place, index: &[u8], devices: &[Vec<u8>], xattrs: bool) -> Tr
     fsck.arg(format!("--extract={}", into.display()));
     fsck.arg(if xattrs { "--xattrs" } else { "--no-xattrs" });
     run(fsck.arg(&image));
-    let tree = kernel::tree(&into);
+    let tree = files::tree(&into);
     fs::remove_dir_all(into).unwrap();
     tree
 }
@@ -221,7 +222,7 @@ fn mkfs_makes_the_same_of_a_tar() {
     writeln!(std::io::stderr(), "indexes of {} and {} bytes", ours.len(), theirs.len()).unwrap();
     let Some(ours_at) = place.mount("ours", &ours, std::slice::from_ref(&tar)) else { return };
     let Some(theirs_at) = place.mount("theirs-mounted", &theirs, &[tar]) else { return };
-    let (found, wanted) = (kernel::tree(&ours_at), kernel::tree(&theirs_at));
+    let (found, wanted) = (files::tree(&ours_at), files::tree(&theirs_at));
     assert_eq!(found.len(), wanted.len());
     assert_same(&normal(found), &normal(wanted));
     assert!(

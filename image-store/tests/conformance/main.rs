@@ -14,6 +14,8 @@ mod mkfs;
 mod random;
 #[path = "../../../image-unpack/tests/it/spec.rs"]
 mod spec;
+#[path = "../../../image-unpack/tests/it/spec_random.rs"]
+mod spec_random;
 mod stack;
 #[allow(dead_code, reason = "image-unpack's own tests use all of it")]
 #[path = "../../../image-unpack/tests/it/tar.rs"]

@@ -9,6 +9,7 @@ use proptest::test_runner::RngSeed;
 
 use crate::common::Place;
 use crate::spec::{self, Item};
+use crate::spec_random;
 use crate::stack::{Mount, Way, forms, load, with};
 use crate::tree;
 
@@ -50,7 +51,7 @@ proptest! {
     })]
 
     #[test]
-    fn at_once_one_by_one_and_by_the_model(layers in spec::layers()) {
+    fn at_once_one_by_one_and_by_the_model(layers in spec_random::layers()) {
         let tars: Vec<_> = layers.iter().map(|ops| spec::tar(ops).end()).collect();
         let mut trees = Vec::new();
         let ways = forms().into_iter().flat_map(|form| [(form, Way::AtOnce), (form, Way::OneByOne)]);

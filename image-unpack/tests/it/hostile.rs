@@ -208,6 +208,28 @@ fn headers_that_readers_disagree_on() {
         TarProblem::Nul("GNU long name")
     );
     assert_eq!(broken(Tar::new().add(header(b'V', "label"), b"")), TarProblem::Type('V'));
+    for (key, one, other) in [
+        ("size", &b"0"[..], &b"512"[..]),
+        ("path", b"a", b"b"),
+        ("linkpath", b"a", b"b"),
+        ("uid", b"0", b"1"),
+    ] {
+        let twice = |other| Tar::new().pax(&[(key, one), (key, other)]).symlink("x", "y");
+        assert_eq!(broken(twice(other)), TarProblem::TwoValues(key.to_owned()));
+        layer(twice(one));
+    }
+    for key in ["path", "linkpath"] {
+        let empty = Tar::new().pax(&[(key, b"")]).symlink("x", "y");
+        assert_eq!(broken(empty), TarProblem::Pax(key.to_owned()));
+    }
+    for kind in *b"xgLK" {
+        let mut extended = header(kind, "x");
+        extended.magic = [0; 8];
+        assert_eq!(broken(Tar::new().add(extended, b"").file("f", b"")), TarProblem::Magic);
+    }
+    let mut prefixed = header(b'0', "f");
+    (prefixed.magic, prefixed.prefix) = (*b"ustar\0\0\0", b"p".into());
+    assert_eq!(broken(Tar::new().add(prefixed, b"")), TarProblem::Magic);
     assert_eq!(broken(Tar::new().file("", b"")), TarProblem::NoName);
     assert!(matches!(
         broken(Tar::new().pax(&[("size", b"-1")]).file("x", b"")),

@@ -10,5 +10,6 @@ mod layout;
 mod model;
 mod settle;
 mod spec;
+mod spec_random;
 mod streams;
 mod tar;

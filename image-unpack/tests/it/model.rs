@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use crate::image::{Nodes, docker, open, root};
 use crate::spec::{self, Item, Tree};
+use crate::spec_random;
 
 fn shown(nodes: &Nodes) -> Tree {
     let item = |node: &crate::image::Node| Item {
@@ -21,7 +22,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn overlayfs_shows_what_the_specification_says(layers in spec::layers()) {
+    fn overlayfs_shows_what_the_specification_says(layers in spec_random::layers()) {
         let tars: Vec<_> = layers.iter().map(|ops| spec::tar(ops).end()).collect();
         let opened = open(&docker(&tars));
         match (opened.settle_all(layers.len(), &root()), spec::stack(&layers)) {

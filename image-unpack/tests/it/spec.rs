@@ -3,8 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proptest::prelude::*;
-
 use crate::tar::{Tar, header};
 
 /// An entry of a layer.
@@ -179,28 +177,4 @@ fn make(tar: Tar, path: &str, item: &Item) -> Tar {
     let tar = if records.is_empty() { tar } else { tar.pax(&records) };
     let head = header(kind, path).mode(item.mode).link(link).mtime(seconds.unsigned_abs());
     tar.add(head.owner(item.owner.0.into(), item.owner.1.into()), data.as_bytes())
-}
-
-fn path() -> impl Strategy<Value = String> {
-    prop::collection::vec(prop::sample::select(vec!["a", "b", "c"]), 1..4)
-        .prop_map(|parts| parts.join("/"))
-}
-
-fn op() -> impl Strategy<Value = Op> {
-    let make = |kind| (path(), 1_u32..50).prop_map(move |(path, n)| Op::Make(kind, path, n));
-    prop_oneof![
-        12 => make('d'),
-        16 => make('f'),
-        4 => make('l'),
-        2 => make('p'),
-        2 => (path(), path()).prop_map(|(path, target)| Op::Link(path, target)), // most lead nowhere
-        12 => path().prop_map(Op::Whiteout),
-        4 => path().prop_map(Op::Opaque),
-        4 => Just(Op::Opaque(String::new())),
-    ]
-}
-
-/// Layers of any entries, lowest first.
-pub(crate) fn layers() -> impl Strategy<Value = Vec<Vec<Op>>> {
-    prop::collection::vec(prop::collection::vec(op(), 0..10), 1..5)
 }

@@ -78,6 +78,25 @@ const SOCKETCALLS: [&str; 20] = [
     "sendmmsg",
 ];
 
+/// The number by which ipc(2) knows a call.
+fn ipc(name: &str) -> Option<u32> {
+    Some(match name {
+        "semop" => 1,
+        "semget" => 2,
+        "semctl" => 3,
+        "semtimedop" => 4,
+        "msgsnd" => 11,
+        "msgrcv" => 12,
+        "msgget" => 13,
+        "msgctl" => 14,
+        "shmat" => 21,
+        "shmdt" => 22,
+        "shmget" => 23,
+        "shmctl" => 24,
+        _ => return None,
+    })
+}
+
 /// How a name is about a call: by its own number, or through another.
 enum About {
     Itself,
@@ -95,38 +114,28 @@ fn about(name: &str, arch: Arch, call: &Call) -> Option<About> {
         return Some(About::Through(call.args[0] == index as u64 + 1));
     }
     if arch.number("ipc") == Some(call.number) {
-        let number = match name {
-            "semop" => 1,
-            "semget" => 2,
-            "semctl" => 3,
-            "semtimedop" => 4,
-            "msgsnd" => 11,
-            "msgrcv" => 12,
-            "msgget" => 13,
-            "msgctl" => 14,
-            "shmat" => 21,
-            "shmdt" => 22,
-            "shmget" => 23,
-            "shmctl" => 24,
-            _ => return None,
-        };
+        let number = ipc(name)?;
         return Some(About::Through(first & 0xffff == number));
     }
     None
 }
 
 fn largest(filter: &Filter, arch: Arch) -> Option<u32> {
-    let names = filter.syscalls.iter().flat_map(|rule| &rule.names);
-    names
-        .flat_map(|name| {
-            let through = if SOCKETCALLS.contains(&&name[..]) {
+    // A rule with conditions is none for the call through which its name can be reached too.
+    let named = filter
+        .syscalls
+        .iter()
+        .flat_map(|rule| rule.names.iter().map(|name| (&name[..], rule.args.is_empty())));
+    named
+        .flat_map(|(name, always)| {
+            let through = if SOCKETCALLS.contains(&name) {
                 arch.number("socketcall")
-            } else if ["sem", "msg", "shm"].iter().any(|start| name.starts_with(start)) {
+            } else if ipc(name).is_some() {
                 arch.number("ipc")
             } else {
                 None
             };
-            [arch.number(name), through]
+            [arch.number(name), through.filter(|_| always)]
         })
         .flatten()
         .max()
