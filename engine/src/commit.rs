@@ -110,12 +110,12 @@ impl Engine {
     /// What a container's upper directory has, as a layer.
     fn changed(&self, upper: &impl AsFd, made: &Made) -> Result<LayerTar, Error> {
         let skip = |path: &[u8], stat: &Stat| made.file(&[b"/", path].concat(), stat);
-        let options = LoadOptions::default();
+        let options = self.load_options();
         let pack = Pack { layer: Some(options.options.form), skip: &skip };
         let mut file = self.store.spool()?;
         pack.write(upper.as_fd(), &file)?;
         file.rewind().map_err(|error| Error::system("rewind", "the container's changes", error))?;
-        Ok(self.store.layer_tar(file, "the container's changes")?)
+        Ok(self.store.layer_tar(file, "the container's changes", &options.options.limits)?)
     }
 
     /// Makes an image of one layer: the archive of a root file system.
@@ -142,7 +142,7 @@ impl Engine {
                 (File::from(stdin), "standard input".to_owned())
             }
         };
-        let layer = self.store.layer_tar(file, &name)?;
+        let layer = self.store.layer_tar(file, &name, &self.load_options().options.limits)?;
         let platform = platform.cloned().unwrap_or_else(Platform::host);
         let mut image = object(Some(json!({
             "architecture": platform.architecture,

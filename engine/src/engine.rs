@@ -11,8 +11,8 @@ use serde_json::Value;
 use crate::dir::{Dir, Root};
 use crate::target::Target;
 use crate::{
-    Container, Error, ImageArg, MountView, State, group, inspect, mounts, names, pause, reference,
-    tidy,
+    Container, Error, ImageArg, ImageLimits, MountView, State, group, inspect, mounts, names,
+    pause, reference, tidy,
 };
 
 /// Everything below one root directory. Two roots never meet.
@@ -22,6 +22,7 @@ pub struct Engine {
     pub(crate) store: Store,
     durable: bool,
     layers: Layers,
+    limits: ImageLimits,
     warn: fn(&str),
 }
 
@@ -53,6 +54,7 @@ impl Engine {
             store,
             durable: LoadOptions::default().durable,
             layers: Layers::default(),
+            limits: ImageLimits::default(),
             warn: |_| {},
         })
     }
@@ -71,6 +73,12 @@ impl Engine {
         Engine { layers, ..self }
     }
 
+    /// What an image that comes into the store may cost at most.
+    #[must_use]
+    pub fn with_image_limits(self, limits: ImageLimits) -> Engine {
+        Engine { limits, ..self }
+    }
+
     /// Who is told, in sentences, what was asked for and is left out since this kernel does not have it, as
     /// Docker's daemon warns of it. Without it nobody is.
     #[must_use]
@@ -85,13 +93,15 @@ impl Engine {
 
     /// How images come into the store.
     pub(crate) fn load_options(&self) -> LoadOptions {
-        LoadOptions {
+        let mut options = LoadOptions {
             durable: self.durable,
             layer_form: self.layers.form,
             in_place: self.layers.in_place,
             verity: self.layers.verity,
             ..LoadOptions::default()
-        }
+        };
+        options.options.limits = self.limits.clone();
+        options
     }
 
     /// Loads the images of an archive, for `platform` or else for this machine.

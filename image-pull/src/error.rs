@@ -73,6 +73,18 @@ pub enum Error {
         /// what it did
         why: String,
     },
+    /// The manifest is larger than [`Limits::json`](image_store::Limits::json).
+    #[error(
+        "the manifest {version} of {server} is over the limit of {limit} bytes of JSON; if the image is trusted, raise it by --image-limit json=NUMBER"
+    )]
+    ManifestSize {
+        /// the server
+        server: String,
+        /// tag or digest
+        version: String,
+        /// in bytes
+        limit: u64,
+    },
     /// The manifest has another digest than it was asked for by.
     #[error(
         "the registry {registry} gives a manifest with the digest {found} for {expected}; it is damaged or forged"

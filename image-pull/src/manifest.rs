@@ -68,10 +68,10 @@ pub(crate) fn fetch(
         let response: Response<Body> = registry.get(&format!("manifests/{version}"), ACCEPT, 0)?;
         let (parts, body) = response.into_parts();
         let mut bytes = Vec::new();
-        match body.into_reader().take(limit + 1).read_to_end(&mut bytes) {
+        match body.into_reader().take(limit.saturating_add(1)).read_to_end(&mut bytes) {
             Ok(_) if bytes.len() as u64 > limit => {
-                let why = format!("its manifest {version} has more than {limit} bytes");
-                return Err(Error::Protocol { server: registry.name().to_owned(), why });
+                let (server, version) = (registry.name().to_owned(), version.to_owned());
+                return Err(Error::ManifestSize { server, version, limit });
             }
             Ok(_) => return Ok((parts.headers, bytes)),
             Err(error) => match registry.http.retries().wait(cuts, None) {

@@ -57,13 +57,15 @@ fn indexed(tar: &File) -> Indexed {
 
 impl Made {
     fn new(count: usize) -> Made {
-        let (mut merge, mut tars, mut each) = (Merge::new("all layers"), Vec::new(), Vec::new());
+        let (mut merge, mut tars, mut each) =
+            (Merge::new("all layers", &Limits::default()), Vec::new(), Vec::new());
         let mut sizes = Vec::new();
         for layer in 0..count {
             let (bytes, mut file) = (tar(layer), tempfile::tempfile().unwrap());
             file.write_all(&bytes).unwrap();
             merge.add(&mut indexed(&file), u16::try_from(layer + 1).unwrap()).unwrap();
-            let (mut alone, mut index) = (Merge::new("a layer"), tempfile::tempfile().unwrap());
+            let (mut alone, mut index) =
+                (Merge::new("a layer", &Limits::default()), tempfile::tempfile().unwrap());
             alone.add(&mut indexed(&file), 1).unwrap();
             alone.write(&[bytes.len() as u64], [1; 16], &mut index).unwrap();
             sizes.push(bytes.len() as u64);

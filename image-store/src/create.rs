@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use image_unpack::{Digest, Image, LayerTar};
+use image_unpack::{Digest, Image, LayerTar, Limits};
 use oci_spec::image::ImageConfiguration;
 use rustix::fs::{Mode, OFlags};
 
@@ -56,12 +56,12 @@ impl Store {
             .map_err(|errno| staging.failed("make a file without a name in", "", errno))
     }
 
-    /// A tar that is to become a layer; see [`LayerTar::open`].
+    /// A tar that is to become a layer within `limits`; see [`LayerTar::open`].
     ///
     /// # Errors
     /// What cannot be read, is empty, or is compressed in a way that is not known.
-    pub fn layer_tar(&self, file: File, name: &str) -> Result<LayerTar, Error> {
-        Ok(LayerTar::open(file, name, self.dirs().staging.path())?)
+    pub fn layer_tar(&self, file: File, name: &str, limits: &Limits) -> Result<LayerTar, Error> {
+        Ok(LayerTar::open(file, name, self.dirs().staging.path(), limits)?)
     }
 
     /// Checks a name for an image, and adds `:latest` where it has no tag.
@@ -163,7 +163,7 @@ impl Store {
             let record = self.image_record(&base.id)?.ok_or_else(gone)?;
             let Some(index) = &record.index else { return Err(gone()) };
             for (name, layer) in record.layers.iter().zip(&index.layers) {
-                let again = self.index_again(&base.id, index, layer, &name.diff_id, limits)?;
+                let again = self.index_again(&base.id, index, layer, &name.diff_id)?;
                 tars.insert(name.diff_id, (layer.at, again));
             }
             (names, archive) = (record.layers.clone(), index.archive.clone());
@@ -174,7 +174,8 @@ impl Store {
         names.push(LayerName { chain_id, diff_id });
         let plans = [plan(new, names, work.staging)?];
         let work = Work { plans: &plans, ..*work };
-        work.stage_indexed(&plans[0], &mut tars, archive.as_ref())?;
+        // What came in with higher limits takes one more layer.
+        work.stage_indexed(&plans[0], &mut tars, archive.as_ref(), &Limits::of_kept())?;
         work.commit_indexed()?;
         self.created(plans[0].image.id, tags)
     }

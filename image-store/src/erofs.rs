@@ -99,7 +99,7 @@ mod tests {
         let size = tar.len() as u64;
         let again = device.try_clone().unwrap();
         let mut indexed = image_unpack::index_tar(again, 0, size, &limits, "a tar").unwrap();
-        let mut merge = image_unpack::Merge::new("an index");
+        let mut merge = image_unpack::Merge::new("an index", &limits);
         merge.add(&mut indexed, 1).unwrap();
         merge.write(&[size], [1; 16], &mut index).unwrap();
         (index, device)

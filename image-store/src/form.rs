@@ -104,7 +104,11 @@ impl Store {
             source,
         };
         device.set_len(512).map_err(failed)?;
-        image_unpack::Merge::new("an empty index").write(&[512], [0; 16], &mut index)?;
+        image_unpack::Merge::new("an empty index", &image_unpack::Limits::default()).write(
+            &[512],
+            [0; 16],
+            &mut index,
+        )?;
         match erofs::mount(index.as_fd(), None, &[device.as_fd()]) {
             Ok(tree) => {
                 // The kernel limits how high file systems can be stacked.

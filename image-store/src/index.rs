@@ -186,14 +186,13 @@ impl Store {
         }
     }
 
-    /// A layer of an image, indexed anew from its tar.
+    /// A layer of an image, indexed anew from its tar, whatever limits it came in with.
     pub(crate) fn index_again(
         &self,
         image: &Digest,
         index: &IndexRecord,
         layer: &IndexedLayer,
         diff_id: &Digest,
-        limits: &Limits,
     ) -> Result<Indexed, Error> {
         let (device, offset) = match layer.at {
             Some(at) => (Device::Archive, at),
@@ -201,7 +200,7 @@ impl Store {
         };
         let file = self.device_file(image, index, &(device, layer.tar))?;
         let what = format!("layer {} of {image}", &diff_id.hex()[..12]);
-        Ok(image_unpack::index_tar(file, offset, layer.tar, limits, &what)?)
+        Ok(image_unpack::index_tar(file, offset, layer.tar, &Limits::of_kept(), &what)?)
     }
 }
 

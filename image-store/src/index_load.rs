@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{BufWriter, Write};
 
-use image_unpack::{Archive, Digest, Indexed, Keep, Layer};
+use image_unpack::{Archive, Digest, Indexed, Keep, Layer, Limits};
 use rustix::fs::{Mode, OFlags};
 
 use crate::dir::Dir;
@@ -81,7 +81,7 @@ impl Work<'_> {
         progress.finish();
         let mut tars: Tars = done?.into_iter().collect();
         for plan in wanted {
-            self.stage_indexed(plan, &mut tars, in_place)?;
+            self.stage_indexed(plan, &mut tars, in_place, &self.options.options.limits)?;
         }
         Ok(())
     }
@@ -129,7 +129,7 @@ impl Work<'_> {
             Source::Stored(tar) => {
                 let file = self.store.blob(&diff_id, tar)?;
                 let what = format!("the layer {}", &diff_id.hex()[..12]);
-                (None, image_unpack::index_tar(file, 0, tar, limits, &what)?)
+                (None, image_unpack::index_tar(file, 0, tar, &Limits::of_kept(), &what)?)
             }
             Source::InPlace(offset) => {
                 (Some(offset), archive.index(job.layer, Keep::InPlace, limits, &advance)?)
@@ -166,12 +166,13 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Writes an image's files to staging.
+    /// Writes an image's files to staging, the index of all its layers within `limits`.
     pub(crate) fn stage_indexed(
         &self,
         plan: &Plan,
         tars: &mut Tars,
         archive: Option<&ArchiveRecord>,
+        limits: &Limits,
     ) -> Result<(), Error> {
         let image = &plan.image;
         let mut layers = Vec::with_capacity(plan.layers.len());
@@ -197,7 +198,7 @@ impl Work<'_> {
         let name = staged_image(&image.id);
         self.staging.make(&name, 0o700)?;
         let dir = existing(self.staging, &name)?;
-        let size = write_index(&dir, &record, &devices, tars)?;
+        let size = write_index(&dir, &record, &devices, tars, limits)?;
         record.index = Some(IndexRecord { size, ..index });
         dir.write(CONFIG, &image.raw_config)?;
         dir.write_json(IMAGE, &record)?;
@@ -296,11 +297,12 @@ fn write_index(
     record: &ImageRecord,
     devices: &Devices,
     tars: &mut Tars,
+    limits: &Limits,
 ) -> Result<u64, Error> {
     let what = format!("the index of {}", record.id);
     let sizes: Vec<u64> = devices.all.iter().map(|(_, size)| *size).collect();
     let mut out = BufWriter::with_capacity(256 << 10, create(dir, INDEX)?);
-    let mut layers = image_unpack::Merge::new(&what);
+    let mut layers = image_unpack::Merge::new(&what, limits);
     for (name, device) in record.layers.iter().zip(&devices.of_layers) {
         if let Some((_, indexed)) = tars.get_mut(&name.diff_id) {
             layers.add(indexed, *device)?;

@@ -121,8 +121,9 @@ pub use create::NewImage;
 pub use error::{Error, Problem};
 pub use form::{LayerForm, ParseLayerFormError};
 pub use image_unpack::{
-    BlobDocument, Blobs, Digest, Extract, LayerTar, Limits, Links, Omitted, Options,
-    ParsePlatformError, ParseReferenceError, Platform, Reference, Root, WhiteoutForm,
+    BlobDocument, Blobs, Digest, Extract, LayerTar, Limit, Limits, Links, Omitted, Options,
+    ParseLimitError, ParsePlatformError, ParseReferenceError, Platform, Reference, Root,
+    WhiteoutForm,
 };
 pub use load::{LoadOptions, Progress};
 pub use mount::Mounted;

@@ -140,7 +140,7 @@ impl Store {
                 return Ok(images);
             }
         }
-        let archive = opened.archive(self.dirs().staging.path())?;
+        let archive = opened.archive(self.dirs().staging.path(), &options.options.limits)?;
         let images = select(archive.images(&options.platform)?, &opened.name, options)?;
         let plans = plans(images)?;
         let known = Known { name: opened.name.clone(), images: known_images(&plans) };

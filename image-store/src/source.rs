@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use image_unpack::{Archive, Blobs, Digest, Platform};
+use image_unpack::{Archive, Blobs, Digest, Limits, Platform};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
@@ -64,14 +64,15 @@ impl Opened {
     }
 
     /// The archive; what cannot be read by position is kept in an unnamed file in `spool`.
-    pub(crate) fn archive(&self, spool: &Path) -> Result<Archive, Error> {
+    pub(crate) fn archive(&self, spool: &Path, limits: &Limits) -> Result<Archive, Error> {
+        let limits = limits.clone();
         match &self.input {
             Input::File(file) => {
                 let file = file.try_clone().map_err(failed("use", self.name.as_ref()))?;
-                Ok(Archive::from_file(file, &self.name, spool)?)
+                Ok(Archive::from_file(file, &self.name, spool, limits)?)
             }
-            Input::Layout(layout) => Ok(Archive::open(layout, spool)?),
-            Input::Blobs(blobs) => Ok(Archive::from_blobs(Arc::clone(blobs))),
+            Input::Layout(layout) => Ok(Archive::open_within(layout, spool, limits)?),
+            Input::Blobs(blobs) => Ok(Archive::from_blobs(Arc::clone(blobs), limits)),
         }
     }
 

@@ -418,7 +418,7 @@ fn a_new_image_has_its_bases_form() {
         let mut file = place.store.spool().unwrap();
         file.write_all(&layer(&[("new", b"3"), ("dir/.wh.top", b"")])).unwrap();
         std::io::Seek::rewind(&mut file).unwrap();
-        let top = place.store.layer_tar(file, "a test").unwrap();
+        let top = place.store.layer_tar(file, "a test", &image_unpack::Limits::default()).unwrap();
         let config = |diff_ids: &[Digest]| {
             let rootfs = serde_json::json!({ "type": "layers", "diff_ids": diff_ids });
             let config =

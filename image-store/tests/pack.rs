@@ -27,7 +27,9 @@ fn unpack(tar: &[u8], into: &Path) -> Digest {
     fs::create_dir(into).unwrap();
     let file = into.with_extension("tar");
     fs::write(&file, tar).unwrap();
-    let layer = LayerTar::open(File::open(file).unwrap(), "test", into).unwrap();
+    let layer =
+        LayerTar::open(File::open(file).unwrap(), "test", into, &image_unpack::Limits::default())
+            .unwrap();
     let options = Options { owners: true, ..Options::default() };
     let into = File::open(into).unwrap();
     layer.unpack(into.as_fd(), &options, &|_| ()).unwrap().0

@@ -134,7 +134,7 @@ fn create(
     let mut file = place.store.spool().unwrap();
     file.write_all(tar).unwrap();
     file.rewind().unwrap();
-    let layer = place.store.layer_tar(file, "the new layer")?;
+    let layer = place.store.layer_tar(file, "the new layer", &image_unpack::Limits::default())?;
     let new = NewImage { base, layer: &layer, config: &config, name };
     place.store.create(&new, &quick(), &())
 }

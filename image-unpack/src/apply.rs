@@ -13,7 +13,7 @@ use crate::Error;
 use crate::dirs::{self, Place};
 use crate::entry::{Entry, Kind, Meta};
 use crate::error::{Refusal, show};
-use crate::limits::check;
+use crate::limits::Limit;
 use crate::meta::{Failed, Setter};
 use crate::options::{Omitted, Options, Tally};
 use crate::path::{self, Name};
@@ -114,7 +114,7 @@ impl<'a> Tree<'a> {
             }
             Name::Plain(path) => {
                 self.bytes = self.bytes.saturating_add(entry.size);
-                check(self.bytes, limits.bytes, "bytes", self.place.layer)?;
+                limits.check_at(Limit::Bytes, self.bytes, self.place.layer, &entry.name)?;
                 match entry.kind {
                     Kind::File | Kind::Directory => self.add_file(&path, &entry, stream)?,
                     Kind::Symlink => self.add_symlink(&path, &entry)?,
@@ -147,12 +147,7 @@ impl<'a> Tree<'a> {
     /// Count what stays in memory until the end.
     fn keep(&mut self, bytes: usize) -> Result<(), Error> {
         self.kept += bytes as u64 + 64;
-        check(
-            self.kept,
-            self.options.limits.memory,
-            "bytes of names kept in memory",
-            self.place.layer,
-        )
+        self.options.limits.check(Limit::Memory, self.kept, self.place.layer)
     }
 
     /// The directory at `path`, made with its parents where it is missing or something else.

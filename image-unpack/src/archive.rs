@@ -15,7 +15,7 @@ use crate::docker;
 use crate::documents::{parse, parse_digest};
 use crate::files::{Files, not_a_tar};
 use crate::layout;
-use crate::limits::Limits;
+use crate::limits::{Limit, Limits};
 use crate::options::{Options, Unpacked};
 use crate::source::{self, BUFFER, Extent, Pieces};
 use crate::tarstream::TarStream;
@@ -95,6 +95,14 @@ impl Archive {
     /// # Errors
     /// What cannot be opened or read, and what is no tar.
     pub fn open(path: &Path, spool: &Path) -> Result<Archive, Error> {
+        Archive::open_within(path, spool, Limits::default())
+    }
+
+    /// The same with other limits for what is read before a layer; those for layers are in [`Options`].
+    ///
+    /// # Errors
+    /// As [`Archive::open`].
+    pub fn open_within(path: &Path, spool: &Path, limits: Limits) -> Result<Archive, Error> {
         let name = path.display().to_string();
         // Without NONBLOCK a FIFO waits for its writer, which is what a user who names one wants.
         let file =
@@ -102,14 +110,13 @@ impl Archive {
         let meta =
             file.metadata().map_err(|source| Error::Open { archive: name.clone(), source })?;
         if !meta.is_dir() {
-            return Archive::from_file(file, &name, spool);
+            return Archive::from_file(file, &name, spool, limits);
         }
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir = rustix::fs::openat(&file, ".", flags, Mode::empty());
         let dir =
             dir.map_err(|source| Error::Open { archive: name.clone(), source: source.into() })?;
-        let archive =
-            Archive { files: Files::Directory(dir), source: name, limits: Limits::default() };
+        let archive = Archive { files: Files::Directory(dir), source: name, limits };
         if !archive.files.has(layout::INDEX)? {
             return Err(archive.not_an_image());
         }
@@ -118,17 +125,18 @@ impl Archive {
 
     /// Use an open file: a regular one from where it stands, anything else (standard input) is read to its end and
     /// kept in `spool`, as for [`Archive::open`]. `name` is for messages.
-    pub fn from_file(file: File, name: &str, spool: &Path) -> Result<Archive, Error> {
-        let limits = Limits::default();
+    ///
+    /// # Errors
+    /// As [`Archive::open`].
+    pub fn from_file(
+        file: File,
+        name: &str,
+        spool: &Path,
+        limits: Limits,
+    ) -> Result<Archive, Error> {
         let tar = source::plain(file, name, spool, &limits)?;
         let files = Files::index(tar, &limits, name).map_err(|e| not_a_tar(e, name))?;
         Ok(Archive { files, source: name.to_owned(), limits })
-    }
-
-    /// With other limits for documents than the default ones; those for layers are in [`Options`].
-    #[must_use]
-    pub fn with_limits(self, limits: Limits) -> Archive {
-        Archive { limits, ..self }
     }
 
     /// What the user named, for messages.
@@ -283,7 +291,7 @@ impl Archive {
         digest: Option<Digest>,
     ) -> Result<Vec<u8>, Error> {
         let what = format!("{what} of {}", self.source);
-        let bytes = self.file(path, &what)?.bytes(self.limits.json, &what)?;
+        let bytes = self.file(path, &what)?.bytes(&self.limits, &what)?;
         if let Some(expected) = digest {
             expect(what, expected, Digest::of(&bytes))?;
         }
@@ -299,7 +307,8 @@ impl Archive {
         layers: usize,
     ) -> Result<Found, Error> {
         let what = format!("the configuration of {}", self.source);
-        let config: ImageConfiguration = parse(&raw, &what)?;
+        self.limits.check(Limit::Layers, layers as u64, &format!("an image of {}", self.source))?;
+        let config: ImageConfiguration = parse(&raw, &self.limits, &what)?;
         let diff_ids = config.rootfs().diff_ids();
         if diff_ids.len() != layers {
             let why =

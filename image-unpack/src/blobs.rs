@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::archive::{Archive, Layer, expect};
 use crate::documents::{self, DOCKER_CONFIG, Descriptor, OCI_CONFIG};
 use crate::files::Files;
-use crate::limits::{Limits, check};
+use crate::limits::{Limit, Limits};
 use crate::source::{BUFFER, Pieces, read_buffered};
 use crate::{Digest, Error, Reference};
 
@@ -61,10 +61,10 @@ pub struct Root {
 }
 
 impl Archive {
-    /// An image that comes from elsewhere. Nothing is asked for yet.
-    pub fn from_blobs(blobs: Arc<dyn Blobs>) -> Archive {
+    /// An image that comes from elsewhere. Nothing is asked for yet. The limits are those for documents.
+    pub fn from_blobs(blobs: Arc<dyn Blobs>, limits: Limits) -> Archive {
         let source = blobs.name();
-        Archive { files: Files::Blobs(blobs), source, limits: Limits::default() }
+        Archive { files: Files::Blobs(blobs), source, limits }
     }
 
     /// How many layers are to be unpacked at once, where that is not as many as there are processors.
@@ -102,7 +102,7 @@ impl Archive {
         what: &str,
     ) -> Result<Vec<u8>, Error> {
         let what = format!("{what} {digest} of {}", self.source());
-        check(descriptor.size, self.limits.json, "bytes", &what)?;
+        self.limits.check(Limit::Json, descriptor.size, &what)?;
         let is_config = matches!(descriptor.media_type.as_str(), OCI_CONFIG | DOCKER_CONFIG);
         let kind = if is_config { Document::Config } else { Document::Manifest };
         let bytes = blobs

@@ -7,7 +7,7 @@ use crate::Error;
 use crate::blobs::Unreadable;
 use crate::copy::Copy;
 use crate::digest::{Digest, Hasher};
-use crate::limits::{Limits, check};
+use crate::limits::{Limit, Limits};
 use crate::source::{BUFFER, Extent, Input, Pieces, check_ratio, read_buffered};
 
 /// How bytes are compressed. The bytes themselves decide, not the media type that a manifest gives.
@@ -279,7 +279,7 @@ impl<'a> LayerInput<'a> {
             }
         };
         self.decoded += count as u64;
-        check(self.decoded, self.limits.bytes, "bytes", self.what)?;
+        self.limits.check(Limit::Bytes, self.decoded, self.what)?;
         check_ratio(self.decoded, self.size, self.limits, self.what)?;
         Ok(count)
     }
@@ -338,7 +338,7 @@ impl Input for LayerInput<'_> {
         let (format, what) = (self.format, self.what);
         if format == Format::Plain {
             let Decoder::Stored(blob) = &mut self.stream else { return Ok(&[]) };
-            check(self.size, self.limits.bytes, "bytes", what)?;
+            self.limits.check(Limit::Bytes, self.size, what)?;
             let fresh = std::mem::take(&mut self.first) || blob.reader.is_drained();
             let bytes = blob.fill_buf().map_err(|source| format.error(what, source))?;
             if fresh {

@@ -12,7 +12,7 @@ impl Archive {
     pub(crate) fn docker_images(&self) -> Result<Vec<Found>, Error> {
         let what = format!("{MANIFEST} of {}", self.source());
         let bytes = self.document(MANIFEST, "the manifest", None)?;
-        let images: Vec<DockerImage> = parse(&bytes, &what)?;
+        let images: Vec<DockerImage> = parse(&bytes, &self.limits, &what)?;
         images.iter().map(|image| self.docker_image(image)).collect()
     }
 
@@ -22,7 +22,8 @@ impl Archive {
             return Ok(Vec::new());
         }
         let bytes = self.document(MANIFEST, "the manifest", None)?;
-        let images: Vec<DockerImage> = parse(&bytes, &format!("{MANIFEST} of {}", self.source()))?;
+        let what = format!("{MANIFEST} of {}", self.source());
+        let images: Vec<DockerImage> = parse(&bytes, &self.limits, &what)?;
         images
             .iter()
             .filter_map(|image| Some((named_digest(&image.config)?, image)))

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use crate::limits::{Limit, Limits};
 use crate::{Digest, Error, Platform};
 
 pub(crate) const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -101,7 +102,12 @@ impl Document {
 }
 
 /// Read a document, with the path of the field in the error.
-pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8], what: &str) -> Result<T, Error> {
+pub(crate) fn parse<T: DeserializeOwned>(
+    bytes: &[u8],
+    limits: &Limits,
+    what: &str,
+) -> Result<T, Error> {
+    limits.check(Limit::JsonDepth, depth(bytes), what)?;
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| Error::Json {
         what: what.to_owned(),
@@ -113,6 +119,56 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8], what: &str) -> Result<T, 
     Ok(value)
 }
 
+/// How many arrays and objects are within each other: of what is no JSON any number.
+fn depth(bytes: &[u8]) -> u64 {
+    let (mut now, mut most) = (0_u64, 0);
+    let (mut in_string, mut escaped) = (false, false);
+    for byte in bytes {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = in_string,
+            b'"' => in_string = !in_string,
+            _ if in_string => {}
+            b'[' | b'{' => {
+                now += 1;
+                most = now.max(most);
+            }
+            b']' | b'}' => now = now.saturating_sub(1),
+            _ => {}
+        }
+    }
+    most
+}
+
 pub(crate) fn parse_digest(text: &str, what: &str) -> Result<Digest, Error> {
     text.parse().map_err(|source| Error::BadDigest { what: what.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn depth_counts_no_text() {
+        for (text, levels) in [
+            ("", 0),
+            ("1", 0),
+            ("[]", 1),
+            ("[[],{\"a\":[1]},[]]", 3),
+            (r#"["[[[", "\"[[", "\\", [] ]"#, 2),
+            ("]]]][", 1),
+        ] {
+            assert_eq!(depth(text.as_bytes()), levels, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_deepest_that_may_be_is_read() {
+        let limits = Limits { json_depth: 127, ..Limits::default() };
+        let nested = |levels: usize| "[".repeat(levels) + &"]".repeat(levels);
+        let read =
+            |levels: usize| parse::<serde_json::Value>(nested(levels).as_bytes(), &limits, "x");
+        read(127).unwrap();
+        assert!(matches!(read(128), Err(Error::Limit { fixed: true, .. })));
+    }
 }

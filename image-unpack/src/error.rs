@@ -43,7 +43,7 @@ pub enum Error {
         source: io::Error,
     },
     /// A layer, or an image's layers together, that an EROFS index cannot hold.
-    #[error("{what}: {source}")]
+    #[error("{what}: {source}{}", form(.source))]
     Index {
         /// the layer or the image
         what: String,
@@ -107,14 +107,16 @@ pub enum Error {
         source: serde_json::Error,
     },
     /// A limit against bombs was hit.
-    #[error("{what} is over the limit of {limit} {unit}; raise the limit if the image is trusted")]
+    #[error("{what} is over the limit of {value} {}{}", .limit.unit(), raise(*.limit, *.fixed))]
     Limit {
-        /// the archive, document, or layer
+        /// the archive, document, or layer, and maybe the entry
         what: String,
-        /// the limit
-        limit: u64,
-        /// what is counted
-        unit: &'static str,
+        /// as it is set
+        value: u64,
+        /// which one
+        limit: crate::Limit,
+        /// nothing raises it
+        fixed: bool,
     },
     /// Something that a manifest names is not in the archive.
     #[error("{what} is not in {archive}: there is no file {path}{note}")]
@@ -226,6 +228,23 @@ pub enum Error {
         /// the target's name
         target: String,
     },
+}
+
+/// How a layer is unpacked instead.
+fn form(error: &erofs_index::Error) -> &'static str {
+    match error {
+        erofs_index::Error::Limit { .. } => " (--layer-form dir)",
+        _ => "",
+    }
+}
+
+/// How a limit is raised.
+fn raise(limit: crate::Limit, fixed: bool) -> String {
+    let name = limit.name();
+    match fixed {
+        true => String::new(),
+        false => format!("; if the image is trusted, raise it by --image-limit {name}=NUMBER"),
+    }
 }
 
 /// Why an entry is not unpacked.

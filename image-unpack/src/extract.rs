@@ -20,7 +20,7 @@ use crate::decode::{Decoder, Format};
 use crate::dirs::{self, Place};
 use crate::entry::{Entry, Kind, Meta};
 use crate::error::{Refusal, show};
-use crate::limits::Limits;
+use crate::limits::{Limit, Limits};
 use crate::meta::times;
 use crate::path;
 use crate::source::{BUFFER, Input};
@@ -65,13 +65,23 @@ impl Extract<'_> {
         // A copy is as large as its source; only what is kept in memory needs a limit.
         let limits =
             Limits { bytes: u64::MAX, entries: u64::MAX, ratio: u64::MAX, ..Limits::default() };
+        self.within(&limits, tar, into).map_err(|error| match error {
+            // There is no image to be trusted.
+            Error::Limit { what, value, limit, .. } => {
+                Error::Limit { what, value, limit, fixed: true }
+            }
+            other => other,
+        })
+    }
+
+    fn within(&self, limits: &Limits, tar: impl Read, into: BorrowedFd<'_>) -> Result<u64, Error> {
         let input = Stream::new(tar, self.what)?;
-        let mut stream = TarStream::new(input, &limits, self.what);
+        let mut stream = TarStream::new(input, limits, self.what);
         let mut tree = Tree {
             into,
             extract: self,
             place: Place { layer: self.what },
-            limits: &limits,
+            limits,
             directories: BTreeMap::new(),
             last: None,
             bytes: 0,
@@ -162,12 +172,8 @@ impl Tree<'_> {
                 let bytes = entry.meta.xattrs.iter().map(|(name, value)| name.len() + value.len());
                 let kept: usize = path.len() + bytes.sum::<usize>();
                 self.last = None;
-                crate::limits::check(
-                    (self.directories.len() as u64 + 1).saturating_mul(128) + kept as u64,
-                    self.limits.memory,
-                    "bytes of directories kept in memory",
-                    self.place.layer,
-                )?;
+                let kept = (self.directories.len() as u64 + 1).saturating_mul(128) + kept as u64;
+                self.limits.check_at(Limit::Memory, kept, self.place.layer, &entry.name)?;
                 self.directories.insert(path, entry.meta.clone());
                 return Ok(());
             }

@@ -13,7 +13,7 @@ use crate::blobs::Blobs;
 use crate::docker;
 use crate::entry::Kind;
 use crate::error::{TarProblem, show};
-use crate::limits::{Limits, check};
+use crate::limits::{Limit, Limits};
 use crate::source::{Extent, Outer};
 use crate::tarstream::{End, TarStream};
 
@@ -56,7 +56,7 @@ impl Files {
             // Outside of an image's own paths anything may stand, even `..`: it is only never found.
             let Some(path) = resolve(b"", &entry.name) else { continue };
             kept += (path.len() + entry.link.len()) as u64 + 64;
-            check(kept, limits.memory, "bytes of names kept in memory", name)?;
+            limits.check(Limit::Memory, kept, name)?;
             let member = match entry.kind {
                 Kind::File if entry.sparse.is_none() => {
                     Member::File { offset: entry.data_at, len: entry.size }

@@ -13,7 +13,7 @@ use crate::decode::{Format, LayerInput, Verified};
 use crate::entry::{Entry, Kind, Meta};
 use crate::error::{Refusal, show};
 use crate::files::Files;
-use crate::limits::{Limits, check};
+use crate::limits::{Limit, Limits};
 use crate::path::{self, Name};
 use crate::source::{BUFFER, Extent, Input, Outer};
 use crate::tarstream::TarStream;
@@ -164,9 +164,9 @@ pub struct Merge<'a> {
 }
 
 impl<'a> Merge<'a> {
-    /// No layer yet. `what` is the image, for messages.
-    pub fn new(what: &'a str) -> Merge<'a> {
-        Merge { merged: Merged::new(erofs_index::Limits::default()), what }
+    /// No layer yet. `what` is the image, for messages; limits of one layer that were raised hold for all of them.
+    pub fn new(what: &'a str, limits: &Limits) -> Merge<'a> {
+        Merge { merged: Merged::new(of_index(limits)), what }
     }
 
     /// Puts a layer on top, with the number of the device that has its tar, counted from 1.
@@ -214,6 +214,19 @@ impl Indexed {
     }
 }
 
+/// What an index may hold: the names of a tar are counted before, those of directories that no entry lists only here.
+fn of_index(limits: &Limits) -> erofs_index::Limits {
+    let own = erofs_index::Limits::default();
+    let raised = |limit: u64, own: u32| u32::try_from(limit).unwrap_or(u32::MAX - 1).max(own);
+    erofs_index::Limits {
+        entries: raised(limits.entries, own.entries),
+        memory: raised(limits.memory, own.memory),
+        path: usize::try_from(limits.path).unwrap_or(usize::MAX),
+        depth: usize::try_from(limits.depth).unwrap_or(usize::MAX),
+        ..own
+    }
+}
+
 /// All entries of a tar, and the input back. `base` is where the tar begins on its device.
 fn entries<I: Input>(
     input: I,
@@ -221,14 +234,8 @@ fn entries<I: Input>(
     limits: &Limits,
     what: &str,
 ) -> Result<(I, Indexed), Error> {
-    let own = erofs_index::Limits {
-        entries: u32::try_from(limits.entries).unwrap_or(u32::MAX - 1),
-        path: usize::try_from(limits.path).unwrap_or(usize::MAX),
-        depth: usize::try_from(limits.depth).unwrap_or(usize::MAX),
-        ..erofs_index::Limits::default()
-    };
     let mut stream = TarStream::new(input, limits, what);
-    let layer = erofs_index::Layer::new(own);
+    let layer = erofs_index::Layer::new(of_index(limits));
     let indexed = Indexed { layer, tar: 0, bytes: 0, what: what.to_owned() };
     let mut tree = Tree { indexed, base, limits };
     while let Some(entry) = stream.next()? {
@@ -258,7 +265,8 @@ impl Tree<'_> {
             Name::Plain(path) if path.is_empty() => return Err(self.refused(entry, Refusal::Root)),
             Name::Plain(path) => {
                 self.indexed.bytes = self.indexed.bytes.saturating_add(entry.size);
-                check(self.indexed.bytes, self.limits.bytes, "bytes", &self.indexed.what)?;
+                let what = &self.indexed.what;
+                self.limits.check_at(Limit::Bytes, self.indexed.bytes, what, &entry.name)?;
                 return self.add_other(&path, entry, stream);
             }
         };
@@ -315,9 +323,9 @@ impl Tree<'_> {
             None => Data::Extent { device: 1, offset, size },
             Some(map) if maps_to_blocks(map) => Data::Sparse { size, device: 1, offset, map },
             Some(map) => {
-                let (sum, unit) =
-                    (map.iter().map(|(_, length)| length).sum(), "bytes of a file with holes");
-                check(sum, self.limits.memory, unit, &self.indexed.what)?;
+                let sum = map.iter().map(|(_, length)| length).sum();
+                let what = &self.indexed.what;
+                self.limits.check_at(Limit::Memory, sum, what, &entry.name)?;
                 bytes = stored(stream)?;
                 Data::SparseBytes { size, map, bytes: &bytes }
             }

@@ -7,15 +7,11 @@ use crate::documents::{
     OCI_MANIFEST, parse,
 };
 use crate::files::Files;
+use crate::limits::Limit;
 use crate::names::normalise;
 use crate::{Digest, Error, Platform};
 
 pub(crate) const INDEX: &str = "index.json";
-
-/// Indexes within indexes.
-const DEPTH: usize = 8;
-/// Manifests looked at in one archive.
-const MANIFESTS: usize = 10_000;
 
 /// The images of a layout that fit, and what else there was.
 #[derive(Default)]
@@ -23,7 +19,7 @@ pub(crate) struct Fitting {
     pub(crate) found: Vec<Found>,
     /// Platforms of manifests that do not fit, and kinds of those that are no images, for the message.
     pub(crate) others: Vec<String>,
-    looked: usize,
+    looked: u64,
 }
 
 /// A manifest that may be the one.
@@ -40,7 +36,7 @@ impl Archive {
             _ => {
                 let bytes = self.document(INDEX, "the index", None)?;
                 let what = format!("{INDEX} of {}", self.source());
-                let index: Document = parse(&bytes, &what)?;
+                let index: Document = parse(&bytes, &self.limits, &what)?;
                 index.check("", &what)?;
                 index
             }
@@ -92,14 +88,14 @@ impl Archive {
         &self,
         descriptor: &Descriptor,
         wanted: &Platform,
-        depth: usize,
+        depth: u64,
         candidates: &mut Vec<Candidate>,
         fitting: &mut Fitting,
     ) -> Result<(), Error> {
         let what = format!("the index {} of {}", short(&descriptor.digest), self.source());
         fitting.looked += 1;
-        crate::limits::check(fitting.looked as u64, MANIFESTS as u64, "manifests", self.source())?;
-        crate::limits::check(depth as u64, DEPTH as u64, "indexes within indexes", &what)?;
+        self.limits.check(Limit::Manifests, fitting.looked, self.source())?;
+        self.limits.check(Limit::Indexes, depth, &what)?;
         if descriptor.annotation("vnd.docker.reference.type") == Some("attestation-manifest") {
             return Ok(());
         }
@@ -110,7 +106,8 @@ impl Archive {
                     fitting.others.push("an index that is not in the archive".to_owned());
                     return Ok(());
                 }
-                let document: Document = parse(&self.blob(descriptor, "the index")?, &what)?;
+                let bytes = self.blob(descriptor, "the index")?;
+                let document: Document = parse(&bytes, &self.limits, &what)?;
                 document.check(&descriptor.media_type, &what)?;
                 for inner in document.manifests.unwrap_or_default() {
                     self.collect(&inner, wanted, depth + 1, candidates, fitting)?;
@@ -137,7 +134,8 @@ impl Archive {
         fitting: &mut Fitting,
     ) -> Result<bool, Error> {
         let what = format!("the manifest {} of {}", short(&descriptor.digest), self.source());
-        let manifest: Document = parse(&self.blob(descriptor, "the manifest")?, &what)?;
+        let bytes = self.blob(descriptor, "the manifest")?;
+        let manifest: Document = parse(&bytes, &self.limits, &what)?;
         manifest.check(&descriptor.media_type, &what)?;
         let contradiction =
             |why: &str| Error::Contradiction { what: what.clone(), why: why.to_owned() };

@@ -78,7 +78,7 @@ pub use digest::{Digest, Hasher, ParseDigestError, chain_id};
 pub use error::{Error, Refusal, TarProblem};
 pub use extract::{Extract, Links};
 pub use index::{Indexed, Keep, Merge, index_tar};
-pub use limits::Limits;
+pub use limits::{Limit, Limits, ParseLimitError};
 pub use meta::given_name;
 pub use options::{Omitted, Options, Tally, Unpacked, WhiteoutForm};
 pub use pending::Pending;

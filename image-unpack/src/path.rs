@@ -2,7 +2,7 @@
 
 use crate::Error;
 use crate::error::{Refusal, show};
-use crate::limits::{Limits, check};
+use crate::limits::{Limit, Limits};
 
 /// What a name stands for.
 #[derive(Debug, PartialEq, Eq)]
@@ -59,9 +59,9 @@ fn checked<'a>(
     dot_dot: Refusal,
 ) -> Result<Vec<&'a [u8]>, Error> {
     let refuse = |why| Error::Refused { layer: layer.to_owned(), entry: show(raw), why };
-    check(raw.len() as u64, limits.path, "bytes in a name", layer)?;
+    limits.check_at(Limit::Path, raw.len() as u64, layer, raw)?;
     let parts = clean(raw, dot_dot).map_err(refuse)?;
-    check(parts.len() as u64, limits.depth, "components in a name", layer)?;
+    limits.check_at(Limit::Depth, parts.len() as u64, layer, raw)?;
     Ok(parts)
 }
 

@@ -21,12 +21,13 @@ pub struct LayerTar {
 
 impl LayerTar {
     /// Use an open file: a regular one from where it stands. A compressed one and anything else (standard input) is
-    /// read to its end and kept, decoded, in an unnamed file in `spool`. `name` is for messages.
+    /// read to its end and kept, decoded, in an unnamed file in `spool`. `name` is for messages; the limits
+    /// hold for what is kept.
     ///
     /// # Errors
     /// What cannot be read, is empty, or is compressed in a way that is not known.
-    pub fn open(file: File, name: &str, spool: &Path) -> Result<LayerTar, Error> {
-        let tar = source::plain(file, name, spool, &Limits::default())?;
+    pub fn open(file: File, name: &str, spool: &Path, limits: &Limits) -> Result<LayerTar, Error> {
+        let tar = source::plain(file, name, spool, limits)?;
         Ok(LayerTar { tar, what: name.to_owned() })
     }
 

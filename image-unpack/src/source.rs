@@ -12,7 +12,7 @@ use rustix::fs::{Mode, OFlags};
 
 use crate::Error;
 use crate::decode::{Decoder, Format};
-use crate::limits::{Limits, check};
+use crate::limits::{Limit, Limits};
 
 /// Bytes that are read at once.
 pub(crate) const BUFFER: usize = 256 << 10;
@@ -79,9 +79,9 @@ impl Extent {
         }
     }
 
-    /// All bytes, at most `limit`.
-    pub(crate) fn bytes(&self, limit: u64, what: &str) -> Result<Vec<u8>, Error> {
-        check(self.len, limit, "bytes", what)?;
+    /// All bytes of a document.
+    pub(crate) fn bytes(&self, limits: &Limits, what: &str) -> Result<Vec<u8>, Error> {
+        limits.check(Limit::Json, self.len, what)?;
         let mut out = vec![0; usize::try_from(self.len).unwrap_or(usize::MAX)];
         self.file
             .read_exact_at(&mut out, self.offset)
@@ -273,7 +273,7 @@ fn copy<R: BufRead>(
             Err(source) => return Err(format.error(name, source)),
         };
         total += count as u64;
-        check(total, limits.bytes, "bytes", name)?;
+        limits.check(Limit::Bytes, total, name)?;
         check_ratio(total, compressed(), limits, name)?;
         out.write_all(&buffer[..count]).map_err(spool_error)?;
     }
@@ -294,9 +294,5 @@ pub(crate) fn check_ratio(
     if decoded <= limits.ratio_after || decoded / limits.ratio.max(1) <= compressed {
         return Ok(());
     }
-    Err(Error::Limit {
-        what: what.to_owned(),
-        limit: limits.ratio,
-        unit: "decoded bytes for each compressed byte (it looks like a decompression bomb)",
-    })
+    Err(limits.exceeded(Limit::Ratio, what.to_owned()))
 }

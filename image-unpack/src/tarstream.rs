@@ -7,7 +7,7 @@ use crate::Error;
 use crate::entry::{Entry, Kind, Meta};
 use crate::error::TarProblem;
 use crate::header::{BLOCK, Fields, more_pieces};
-use crate::limits::{Limits, check};
+use crate::limits::{Limit, Limits};
 use crate::pax::Pax;
 use crate::source::Input;
 use crate::sparse::{MapReader, PaxForm, check_map, pax_form};
@@ -101,7 +101,7 @@ impl<'a, I: Input> TarStream<'a, I> {
                 return Ok(None);
             }
             self.entries += 1;
-            check(self.entries, self.limits.entries, "entries", self.what)?;
+            self.limits.check(Limit::Entries, self.entries, self.what)?;
             let fields = Fields::new(&block).map_err(|problem| match self.header_at {
                 0 => self.broken(TarProblem::NotATar),
                 _ => self.broken(problem),
@@ -226,7 +226,7 @@ impl<'a, I: Input> TarStream<'a, I> {
     /// The data of an extended header, whose size is its own: a PAX size before it is not for it.
     fn extended_header(&mut self, fields: &Fields<'_>) -> Result<Vec<u8>, Error> {
         let size = fields.size().map_err(|problem| self.broken(problem))?;
-        check(size, self.limits.header, "bytes in an extended header", self.what)?;
+        self.limits.check_at(Limit::Header, size, self.what, &fields.name())?;
         self.start_data(size);
         let mut out = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
         loop {
@@ -290,7 +290,7 @@ impl<'a, I: Input> TarStream<'a, I> {
             _ => {}
         }
         let stored = entry.size;
-        check(stored, self.limits.bytes, "bytes", self.what)?;
+        self.limits.check_at(Limit::Bytes, stored, self.what, &entry.name)?;
         self.start_data(stored);
         let old = fields.kind() == b'S';
         let map = match form.map_err(|problem| self.broken(problem))? {
@@ -308,7 +308,7 @@ impl<'a, I: Input> TarStream<'a, I> {
         };
         if let Some(map) = &map {
             check_map(map, self.remaining, entry.size).map_err(|problem| self.broken(problem))?;
-            check(entry.size, self.limits.bytes, "bytes", self.what)?;
+            self.limits.check_at(Limit::Bytes, entry.size, self.what, &entry.name)?;
         }
         entry.sparse = map;
         entry.data_at = self.at;
@@ -322,7 +322,7 @@ impl<'a, I: Input> TarStream<'a, I> {
             let block = self.block()?.ok_or_else(|| self.broken(TarProblem::Truncated))?;
             let (pieces, again) = more_pieces(&block).map_err(|problem| self.broken(problem))?;
             map.extend(pieces);
-            check(map.len() as u64 * 24, self.limits.header, "bytes in a sparse map", self.what)?;
+            self.limits.check(Limit::Header, map.len() as u64 * 24, self.what)?;
             more = again;
         }
         *size = real;
@@ -338,7 +338,7 @@ impl<'a, I: Input> TarStream<'a, I> {
                 return Err(self.broken(TarProblem::Sparse));
             }
             used += BLOCK as u64;
-            check(used, self.limits.header, "bytes in a sparse map", self.what)?;
+            self.limits.check(Limit::Header, used, self.what)?;
             let block = self.block()?.ok_or_else(|| self.broken(TarProblem::Truncated))?;
             self.remaining -= BLOCK as u64;
             if map.feed(&block).map_err(|problem| self.broken(problem))? {

@@ -34,7 +34,7 @@ use crate::{help, later, log};
 
 mod layers;
 
-pub(crate) use layers::{DurableArg, FormArg, LayersArgs};
+pub(crate) use layers::{DurableArg, FormArg, ImageLimitArgs, LayersArgs};
 
 /// A container runtime that runs an image from a tar file or a registry
 #[derive(Debug, Parser)]
@@ -345,6 +345,8 @@ pub(crate) struct LoadArgs {
     /// Read from tar archive file or OCI layout directory, instead of STDIN
     #[arg(short, long, value_name = "string")]
     pub(crate) input: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) limits: ImageLimitArgs,
     /// Suppress the load output
     #[arg(short, long)]
     pub(crate) quiet: bool,

@@ -6,6 +6,7 @@ use std::path::Path;
 use clap::{ArgAction, Args};
 use engine::{CommitRequest, Engine, ImportSource};
 
+use crate::cli::ImageLimitArgs;
 use crate::output;
 use crate::progress::Bar;
 use crate::run::given;
@@ -20,6 +21,8 @@ pub(crate) struct CommitArgs {
     /// Apply Dockerfile instruction to the created image
     #[arg(short, long, value_name = "list")]
     change: Vec<String>,
+    #[command(flatten)]
+    limits: ImageLimitArgs,
     /// Commit message
     #[arg(short, long, value_name = "string", default_value = "", hide_default_value = true)]
     message: String,
@@ -52,6 +55,8 @@ pub(crate) struct ImportArgs {
     /// Apply Dockerfile instruction to the created image
     #[arg(short, long, value_name = "list")]
     change: Vec<String>,
+    #[command(flatten)]
+    limits: ImageLimitArgs,
     /// Set commit message for imported image
     #[arg(short, long, value_name = "string", default_value = "", hide_default_value = true)]
     message: String,
@@ -74,7 +79,8 @@ pub(crate) fn commit(root: &Path, args: &CommitArgs) -> anyhow::Result<u8> {
         changes: args.change.clone(),
         pause: args.pause.unwrap_or(true) && !args.no_pause,
     };
-    let image = Engine::open(root)?.commit(&args.container, &request, &Bar::hidden())?;
+    let engine = args.limits.hold(Engine::open(root)?)?;
+    let image = engine.commit(&args.container, &request, &Bar::hidden())?;
     output::print(&format!("{}\n", image.id))?;
     Ok(0)
 }
@@ -100,7 +106,7 @@ pub(crate) fn import(root: &Path, args: &ImportArgs) -> anyhow::Result<u8> {
         changes: args.change.clone(),
         pause: false,
     };
-    let engine = Engine::open(root)?;
+    let engine = args.limits.hold(Engine::open(root)?)?;
     let image = engine.import(&source, &request, platform.as_ref(), &Bar::hidden())?;
     output::print(&format!("{}\n", image.id))?;
     Ok(0)

@@ -25,6 +25,7 @@ pub(crate) fn load(root: &Path, args: &LoadArgs) -> anyhow::Result<u8> {
     let platform = given(args.platform.clone()).map(|text| text.parse()).transpose()?;
     let engine =
         Engine::open(root)?.with_durable(args.durable.durable).with_layers(args.layers.into());
+    let engine = args.limits.hold(engine)?;
     let images = if args.quiet {
         engine.load(&archive, platform.as_ref(), &())
     } else {

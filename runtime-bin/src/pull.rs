@@ -7,7 +7,7 @@ use anyhow::Context;
 use clap::{Args, ValueEnum};
 use engine::{Engine, Error, ImageArg, PullRequest, Pulled, Reference, RunRequest, StoreError};
 
-use crate::cli::{DurableArg, FormArg};
+use crate::cli::{DurableArg, FormArg, ImageLimitArgs};
 use crate::log::{self, Level};
 use crate::output;
 use crate::progress::Bar;
@@ -24,6 +24,8 @@ pub(crate) struct PullArgs {
     /// Registry that may be spoken to without TLS: host or host:port (those on this machine always may)
     #[arg(long, value_name = "list")]
     insecure_registry: Vec<String>,
+    #[command(flatten)]
+    limits: ImageLimitArgs,
     /// Set platform if the registry has the image for several: os/arch[/variant]
     #[arg(long, value_name = "string")]
     platform: Option<String>,
@@ -67,6 +69,7 @@ pub(crate) fn pull(root: &Path, args: &PullArgs) -> anyhow::Result<u8> {
         args.names.iter().map(|name| name.parse()).collect::<Result<_, _>>()?;
     let engine =
         Engine::open(root)?.with_durable(args.durable.durable).with_layers(args.layers.into());
+    let engine = args.limits.hold(engine)?;
     for (name, given) in names.iter().zip(&args.names) {
         if !args.quiet {
             if name.tag() == Some("latest") && !given.ends_with(":latest") {

@@ -8,7 +8,7 @@ use engine::{
     AttachEnd, AttachOptions, DetachKeys, Engine, ImageArg, RunRequest, Session, Streams,
 };
 
-use crate::cli::{DetachKeysArg, DurableArg, LayersArgs, SigProxyArg};
+use crate::cli::{DetachKeysArg, DurableArg, ImageLimitArgs, LayersArgs, SigProxyArg};
 use crate::files::{self, Reserved};
 use crate::health::HealthArgs;
 use crate::log;
@@ -41,6 +41,8 @@ pub(crate) struct RunArgs {
     durable: DurableArg,
     #[command(flatten)]
     layers: LayersArgs,
+    #[command(flatten)]
+    limits: ImageLimitArgs,
     /// Overwrite the default ENTRYPOINT of the image
     #[arg(long, value_name = "string", allow_hyphen_values = true)]
     entrypoint: Option<String>,
@@ -177,11 +179,13 @@ pub(crate) fn check_terminal(interactive: bool, tty: bool, detach: bool) -> anyh
 pub(crate) fn run(root: &Path, args: RunArgs) -> anyhow::Result<u8> {
     let (keys, proxy) = (args.detach_keys.read()?, args.sig_proxy);
     let (durable, layers) = (args.durable.durable, args.layers.into());
+    let limits = args.limits.clone();
     let pid_file = args.host.pidfile.clone();
     let (request, pull) = args.request()?;
     check_terminal(request.interactive, request.tty, request.detach)?;
     let id_file = request.host.id_file.as_deref().map(Reserved::id).transpose()?;
     let engine = Engine::open(root)?.with_durable(durable).with_layers(layers).with_warn(log::warn);
+    let engine = limits.hold(engine)?;
     let session =
         pull.provide(&engine, &request, |engine, request| engine.run(request, &Bar::hidden()))?;
     if let Some(file) = id_file {
@@ -215,9 +219,11 @@ pub(crate) fn attach(
 /// Makes a container, and prints its id.
 pub(crate) fn create(root: &Path, args: RunArgs) -> anyhow::Result<u8> {
     let (durable, layers) = (args.durable.durable, args.layers.into());
+    let limits = args.limits.clone();
     let (request, pull) = args.request()?;
     let id_file = request.host.id_file.as_deref().map(Reserved::id).transpose()?;
     let engine = Engine::open(root)?.with_durable(durable).with_layers(layers).with_warn(log::warn);
+    let engine = limits.hold(engine)?;
     let id =
         pull.provide(&engine, &request, |engine, request| engine.create(request, &Bar::hidden()))?;
     if let Some(file) = id_file {

@@ -171,11 +171,10 @@ impl Look<'_> {
     /// The index that the tars give.
     fn index_of(&self, record: &ImageRecord, index: &IndexRecord) -> Result<Vec<u8>, Error> {
         let devices = Devices::of(record, index);
-        let mut merge = Merge::new("the index");
+        let mut merge = Merge::new("the index", &Limits::of_kept());
         let layers = record.layers.iter().zip(&index.layers).zip(&devices.of_layers);
         for ((name, layer), device) in layers {
-            let limits = Limits::default();
-            let again = self.store.index_again(&record.id, index, layer, &name.diff_id, &limits);
+            let again = self.store.index_again(&record.id, index, layer, &name.diff_id);
             merge.add(&mut again?, *device)?;
         }
         let sizes: Vec<u64> = devices.all.iter().map(|(_, size)| *size).collect();

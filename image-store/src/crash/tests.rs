@@ -284,7 +284,7 @@ fn a_new_image_killed_anywhere() {
         let mut file = store.spool().unwrap();
         std::io::Write::write_all(&mut file, &layer(&[("new", b"3")])).unwrap();
         std::io::Seek::rewind(&mut file).unwrap();
-        let layer = store.layer_tar(file, "a test").unwrap();
+        let layer = store.layer_tar(file, "a test", &image_unpack::Limits::default()).unwrap();
         let base = store.find("base:1").unwrap();
         let config = |diff_ids: &[crate::Digest]| {
             let rootfs = serde_json::json!({ "type": "layers", "diff_ids": diff_ids });

@@ -273,11 +273,19 @@ fn documents_have_limits() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("image.tar");
     fs::write(&path, docker(&[sample()])).unwrap();
-    let archive = Archive::open(&path, dir.path())
-        .unwrap()
-        .with_limits(Limits { json: 20, ..Limits::default() });
-    let message = sentence(archive.images(&linux()));
-    assert!(message.contains("over the limit of 20 bytes"), "{message}");
+    let within = |limits| {
+        Archive::open_within(&path, dir.path(), limits).and_then(|archive| archive.images(&linux()))
+    };
+    for (limits, words) in [
+        (Limits { json: 20, ..Limits::default() }, "over the limit of 20 bytes of JSON"),
+        (Limits { json_depth: 1, ..Limits::default() }, "over the limit of 1 arrays and objects"),
+        (Limits { layers: 0, ..Limits::default() }, "over the limit of 0 layers"),
+        (Limits { entries: 1, ..Limits::default() }, "over the limit of 1 entries"),
+    ] {
+        let message = sentence(within(limits));
+        assert!(message.contains(words), "{message}");
+    }
+    within(Limits::default()).unwrap();
 
     let (mut layout, [_, _, manifest]) = layout();
     let mut inner = manifest;

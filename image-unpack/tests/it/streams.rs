@@ -142,7 +142,7 @@ fn a_whole_archive_may_be_compressed_or_a_stream() {
                 }
             });
             let file = std::fs::File::from(std::os::fd::OwnedFd::from(reader));
-            Archive::from_file(file, "standard input", spool.path()).unwrap()
+            Archive::from_file(file, "standard input", spool.path(), Limits::default()).unwrap()
         });
         let image = archive.images(&linux()).unwrap().remove(0);
         archive.verify(&image.layers[0]).unwrap();
@@ -159,7 +159,7 @@ fn a_file_is_used_from_where_it_stands() {
     file.write_all(&docker(&[sample()])).unwrap();
     let mut file = std::fs::File::open(dir.path().join("x")).unwrap();
     std::io::Read::read_exact(&mut file, &mut [0; 6]).unwrap();
-    let archive = Archive::from_file(file, "x", dir.path()).unwrap();
+    let archive = Archive::from_file(file, "x", dir.path(), Limits::default()).unwrap();
     archive.verify(&archive.images(&linux()).unwrap()[0].layers[0]).unwrap();
 }
 

@@ -4,8 +4,11 @@ mod command;
 mod container;
 mod exec;
 mod group;
+#[path = "../../../ns-core/tests/it/guard.rs"]
+mod guard;
 mod hooks;
 mod mounts;
+mod no_alloc;
 mod process;
 mod refused;
 mod seccomp;
@@ -19,6 +22,10 @@ use oci_runtime::spec::Spec;
 use oci_runtime::{Error, Exit, Prepared, Running, Stdio};
 use rustix::pipe::{PipeFlags, pipe_with};
 use serde_json::{Value, json};
+
+/// Children of all tests are held to do without it.
+#[global_allocator]
+static HEAP: guard::Heap = guard::Heap;
 
 /// Copies a program by a process that does not fork: where this one writes it, a container that a test beside this one
 /// starts holds the file open until it executes, and what is open for writing cannot be executed (ETXTBSY).

@@ -1,7 +1,7 @@
-//! How images are kept: the options of `load`, `pull`, `run` and `create`.
+//! How images are kept: and what they may cost: the options of `load`, `pull`, `run` and `create`.
 
 use clap::Args;
-use engine::{LayerForm, Layers};
+use engine::{Engine, ImageLimits, LayerForm, Layers, ParseLimitError};
 
 /// `--durable`
 #[derive(Clone, Copy, Debug, Args)]
@@ -58,6 +58,29 @@ pub(crate) struct LayersArgs {
         action = clap::ArgAction::Set
     )]
     pub(crate) in_place: bool,
+}
+
+/// `--image-limit`
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ImageLimitArgs {
+    /// Most that an image may cost, as NAME=NUMBER with k, m, g or t for powers of 1024: bytes=256g and
+    /// entries=5000000 of a layer, ratio=200 of its compression (from ratio-after=1g on), path=4095 and depth=1024
+    /// of names, layers=500, json=8m and json-depth=100 of documents, header=1m, memory=256m, manifests=10000,
+    /// indexes=8 (what is shown are the defaults)
+    #[arg(long, value_name = "list")]
+    image_limit: Vec<String>,
+}
+
+impl ImageLimitArgs {
+    /// An engine that keeps to them.
+    ///
+    /// # Errors
+    /// A text that sets no limit.
+    pub(crate) fn hold(&self, engine: Engine) -> Result<Engine, ParseLimitError> {
+        let mut limits = ImageLimits::default();
+        self.image_limit.iter().try_for_each(|text| limits.set(text))?;
+        Ok(engine.with_image_limits(limits))
+    }
 }
 
 impl From<LayersArgs> for Layers {

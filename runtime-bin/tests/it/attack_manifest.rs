@@ -13,21 +13,22 @@ use crate::harness::{Root, arg, busybox};
 use crate::image::{Archive, Layer, busybox_layer, sha256};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+pub(crate) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
 /// An OCI layout in the making: busybox, until something is changed.
-struct Layout {
+pub(crate) struct Layout {
     blobs: Vec<(String, Vec<u8>)>,
     config: Value,
-    layer: Value,
+    /// Its descriptor.
+    pub(crate) layer: Value,
 }
 
 impl Layout {
-    fn new() -> Layout {
+    pub(crate) fn new() -> Layout {
         Layout::of(busybox_layer())
     }
 
-    fn of(layer: Vec<u8>) -> Layout {
+    pub(crate) fn of(layer: Vec<u8>) -> Layout {
         let mut layout = Layout { blobs: Vec::new(), config: Value::Null, layer: Value::Null };
         let diff_id = format!("sha256:{}", sha256(&layer));
         layout.layer = layout.blob("application/vnd.oci.image.layer.v1.tar", layer);
@@ -45,21 +46,21 @@ impl Layout {
     }
 
     /// Its descriptor.
-    fn blob(&mut self, media_type: &str, bytes: impl Into<Vec<u8>>) -> Value {
+    pub(crate) fn blob(&mut self, media_type: &str, bytes: impl Into<Vec<u8>>) -> Value {
         let bytes = bytes.into();
         let (digest, size) = (sha256(&bytes), bytes.len());
         self.blobs.push((digest.clone(), bytes));
         json!({"mediaType": media_type, "digest": format!("sha256:{digest}"), "size": size})
     }
 
-    fn manifest(&mut self) -> Value {
+    pub(crate) fn manifest(&mut self) -> Value {
         let (config, layer) = (self.config.clone(), self.layer.clone());
         let text = json!({"schemaVersion": 2, "config": config, "layers": [layer]}).to_string();
         self.blob(MANIFEST, text)
     }
 
     /// Writes a directory whose index names this manifest.
-    fn write(&self, dir: &Path, mut manifest: Value) {
+    pub(crate) fn write(&self, dir: &Path, mut manifest: Value) {
         let blobs = dir.join("blobs/sha256");
         fs::create_dir_all(&blobs).unwrap();
         fs::write(dir.join("oci-layout"), "{\"imageLayoutVersion\": \"1.0.0\"}").unwrap();
@@ -283,7 +284,7 @@ fn documents_that_are_bombs() {
 }
 
 /// What gzip makes of it.
-fn gzip(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut child = Command::new("gzip")
         .args(["-9", "-c"])
         .stdin(Stdio::piped())

@@ -98,6 +98,7 @@ fn each_option_of_run_is_in_the_table() {
         "--durable",
         "--layer-form",
         "--in-place",
+        "--image-limit",
         "--verity",
         "--pidfile",
         "--root",

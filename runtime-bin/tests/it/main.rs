@@ -37,6 +37,7 @@ mod formats;
 mod health;
 mod host_options;
 mod hotplug;
+mod image_limits;
 mod images;
 mod indexed;
 mod init;

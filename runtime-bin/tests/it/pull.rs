@@ -9,14 +9,14 @@ use crate::harness::{Root, arg, busybox, image, wait_until};
 
 /// A registry on this machine that has the image busybox as `busybox:1`, and `latest` in each other repository
 /// but `none`. What image-pull's tests ask of registries is not asked here again.
-struct Registry {
+pub(crate) struct Registry {
     host: String,
     /// The paths that were asked for.
     seen: Arc<Mutex<Vec<String>>>,
 }
 
 impl Registry {
-    fn start() -> Registry {
+    pub(crate) fn start() -> Registry {
         let mut tar = tar::Archive::new(std::fs::File::open(image("busybox", "oci-gzip")).unwrap());
         let mut files = HashMap::new();
         for entry in tar.entries().unwrap() {
@@ -41,7 +41,7 @@ impl Registry {
         Registry { host, seen }
     }
 
-    fn name(&self, rest: &str) -> String {
+    pub(crate) fn name(&self, rest: &str) -> String {
         format!("{}/{rest}", self.host)
     }
 
