@@ -40,6 +40,7 @@
 #![forbid(unsafe_code)]
 
 mod abilities;
+mod complete;
 pub mod convert;
 mod devices;
 mod dir;
