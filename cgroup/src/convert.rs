@@ -6,7 +6,7 @@
 /// logarithms: 10^((l² + 125 l) / 612 - 7 / 34) with l = log₂ shares. That is the formula of runc 1.3.2 and
 /// crun 1.23 on. The older one, 1 + (shares - 2) · 9999 / 262142, makes 39 of 1,024: beside a group with
 /// the usual weight a container with the usual shares then has a third of what it should.
-pub(crate) fn weight_of_shares(shares: u64) -> u64 {
+pub fn weight_of_shares(shares: u64) -> u64 {
     match shares {
         0 => 0,
         1 | 2 => 1,
@@ -20,7 +20,7 @@ pub(crate) fn weight_of_shares(shares: u64) -> u64 {
 }
 
 /// io.weight (1 to 10,000) for blkio.weight (10 to 1,000), linear as runc's and crun's; 0 for 0.
-pub(crate) fn io_weight(weight: u16) -> u64 {
+pub fn io_weight(weight: u16) -> u64 {
     match u64::from(weight) {
         0 => 0,
         weight => 1 + weight.saturating_sub(10) * 9_999 / 990,
@@ -28,7 +28,10 @@ pub(crate) fn io_weight(weight: u16) -> u64 {
 }
 
 /// memory.swap.max for the most of memory and swap together, and the most of memory: bytes, -1 any.
-pub(crate) fn swap_alone(together: i64, memory: Option<i64>) -> Result<i64, &'static str> {
+///
+/// # Errors
+/// The two do not go together; the reason, as the end of a sentence.
+pub fn swap_alone(together: i64, memory: Option<i64>) -> Result<i64, &'static str> {
     match (together, memory) {
         (-1, _) => Ok(-1),
         (..-1, _) => Err("a negative amount is none; -1 is any amount"),

@@ -92,14 +92,6 @@ pub enum Error {
         /// What may be the reason, and what to do.
         hint: &'static str,
     },
-    /// The systemd driver, where systemd does not run or refuses.
-    #[error("asking systemd for the cgroup {unit}: {reason}")]
-    Systemd {
-        /// The unit.
-        unit: String,
-        /// What is wrong, and what to do.
-        reason: String,
-    },
     /// `/proc/self/mountinfo` is not what the manual page describes.
     #[error(transparent)]
     Mountinfo(#[from] sys::mountinfo::ParseError),

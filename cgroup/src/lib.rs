@@ -20,6 +20,7 @@
 //! | [`limits`] | the limits, as plain values |
 //! | [`Abilities`] | which of them this kernel has |
 //! | [`stats`] | the numbers |
+//! | [`convert`] | numbers of v1 as those of v2, for others too |
 //! | [`OomWatch`] | being told of processes killed for want of memory |
 //!
 //! ```no_run
@@ -39,7 +40,8 @@
 #![forbid(unsafe_code)]
 
 mod abilities;
-mod convert;
+mod complete;
+pub mod convert;
 mod devices;
 mod dir;
 mod end;

@@ -147,8 +147,15 @@ impl Prepared {
     /// # Errors
     /// A step or a hook failed; nothing of the container is left, and its `poststop` hooks were run.
     pub fn create(mut self) -> Result<Created, Error> {
-        let group = self.group.make()?;
+        let mut group = self.group.make()?;
         let made = self.settle().and_then(|()| self.create_in(group.as_ref()));
+        let made = made.and_then(|made| match group.as_mut().map_or(Ok(()), Made::has_process) {
+            Ok(()) => Ok(made),
+            Err(error) => {
+                end(&made.0);
+                Err(error)
+            }
+        });
         match made {
             Ok((child, terminal)) => Ok(Created { child, terminal, prepared: self, group }),
             Err(error) => {

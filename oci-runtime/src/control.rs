@@ -163,7 +163,10 @@ impl Recorded {
             status @ (Status::Stopped | Status::Creating) => {
                 Err(container.refuse("container not running", status))
             }
-            _ => Ok(container.own_group()?.apply(limits)?),
+            _ => match (&container.record.unit, container.own_group()?) {
+                (Some(unit), group) => unit.update(&Hierarchies::find()?, &group, limits),
+                (None, group) => Ok(group.apply(limits)?),
+            },
         }
     }
 }

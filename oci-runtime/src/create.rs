@@ -7,7 +7,7 @@ use cgroup::{Hierarchies, Location};
 
 use crate::home::Lock;
 use crate::record::Record;
-use crate::{Created, Error, Home, Recorded, group, spec};
+use crate::{CgroupDriver, Created, Error, Home, Recorded, Scope, group, spec};
 
 /// A container that is being made: on record, locked, without a process yet. Whoever dies here leaves a
 /// stopped container, to be deleted as any other.
@@ -17,25 +17,36 @@ pub struct Making {
     lock: Lock,
     hierarchies: Hierarchies,
     location: Location,
+    scope: Option<Scope>,
 }
 
 impl Making {
     /// Puts the container `id`, of the configuration `spec` in the absolute path `bundle`, on record;
-    /// `created` is the time, as RFC 3339.
+    /// `created` is the time, as RFC 3339; `driver` makes its cgroup.
     ///
     /// # Errors
-    /// [`Error::Id`]; [`Error::ContainerExists`]; the record cannot be written.
+    /// [`Error::Id`]; [`Error::ContainerExists`]; the record cannot be written; systemd is to make the cgroup, and
+    /// cannot be asked ([`Error::Systemd`]).
     pub fn begin(
         home: &Home,
         id: &str,
         bundle: &Path,
         spec: &spec::Spec,
         created: String,
+        driver: CgroupDriver,
     ) -> Result<Self, Error> {
         let hierarchies = Hierarchies::find()?;
-        // As linux.cgroupsPath says, or else under its id below the caller's own (as runc).
-        let path = spec.linux().as_ref().and_then(group::path);
-        let location = group::locate(&hierarchies, path.as_deref().unwrap_or(id))?;
+        let (scope, location) = match driver {
+            // As linux.cgroupsPath says, or else under its id below the caller's own (as runc).
+            CgroupDriver::Cgroupfs => {
+                let path = spec.linux().as_ref().and_then(group::path);
+                (None, group::locate(&hierarchies, path.as_deref().unwrap_or(id))?)
+            }
+            CgroupDriver::Systemd { user } => {
+                let (scope, location) = Scope::locate(spec, id, user, &hierarchies)?;
+                (Some(scope), location)
+            }
+        };
         let rootfs = spec.root().as_ref().map(|root| bundle.join(root.path()));
         let record = Record {
             oci_version: spec.version().clone(),
@@ -47,6 +58,7 @@ impl Making {
             annotations: spec.annotations().clone().unwrap_or_default(),
             uid: rustix::process::geteuid().as_raw(),
             cgroup: location.to_string(),
+            unit: scope.as_ref().map(Scope::known),
         };
         let (place, lock) = home.make(id)?;
         if let Err(error) = refuse_others_group(&hierarchies, &location) {
@@ -54,7 +66,8 @@ impl Making {
         }
         let failed = Error::io("writing the configuration of", place.path());
         let config = serde_json::to_vec(spec).map_err(|error| failed(error.into()))?;
-        let making = Self { container: Recorded { place, record }, lock, hierarchies, location };
+        let container = Recorded { place, record };
+        let making = Self { container, lock, hierarchies, location, scope };
         // The record last: what has none is of no use to anybody.
         match making.container.place.write_config(&config).and_then(|()| making.container.write()) {
             Ok(()) => Ok(making),
@@ -65,6 +78,11 @@ impl Making {
     /// Where its cgroup is to lie ([`Prepared::group`](crate::Prepared::group)).
     pub fn group(&self) -> (Hierarchies, Location) {
         (self.hierarchies.clone(), self.location.clone())
+    }
+
+    /// What systemd is asked for its cgroup by ([`Prepared::scope`](crate::Prepared::scope)), once.
+    pub fn take_scope(&mut self) -> Option<Scope> {
+        self.scope.take()
     }
 
     /// Where its process may wait ([`Prepared::wait_in`](crate::Prepared::wait_in)).
@@ -97,9 +115,7 @@ impl Making {
     /// # Errors
     /// Its group or its directory cannot be removed.
     pub fn abandon(self) -> Result<(), Error> {
-        if let Some(group) = self.container.group()? {
-            group.destroy()?;
-        }
+        self.container.end_group()?;
         self.container.place.remove(self.lock)
     }
 }

@@ -8,6 +8,7 @@ use rustix::process::Signal;
 
 use crate::home::Lock;
 use crate::hooks::Hooks;
+use crate::scope::Known;
 use crate::{Error, Home, Recorded, Status};
 
 /// How long a process that was killed may take to end: it may wait for a disk.
@@ -71,9 +72,7 @@ impl Recorded {
             .config()
             .and_then(|config| Hooks::prepare(&config, container.id(), container.bundle()));
         // With what the first process left behind: other processes, and groups made in the container.
-        if let Some(group) = container.group()? {
-            group.destroy()?;
-        }
+        container.end_group()?;
         container.place.remove(lock)?;
         Ok(hooks.map_or_else(|error| vec![error.to_string()], |hooks| hooks.poststop()))
     }
@@ -91,6 +90,14 @@ impl Recorded {
             true => Ok(()),
             false => Err(Error::Endless { id: self.id().to_owned(), pid: self.record.pid }),
         }
+    }
+
+    /// Ends what is left in its group, and takes it away; systemd's unit of it too.
+    pub(crate) fn end_group(&self) -> Result<(), Error> {
+        if let Some(group) = self.group()? {
+            group.destroy()?;
+        }
+        self.record.unit.as_ref().map_or(Ok(()), Known::stop)
     }
 
     /// [`Recorded::status`], for who has the lock: what has no process then will have none.

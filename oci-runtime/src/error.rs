@@ -58,6 +58,9 @@ pub enum Error {
     /// A cgroup.
     #[error(transparent)]
     Cgroup(#[from] cgroup::Error),
+    /// The unit that systemd makes for a cgroup.
+    #[error(transparent)]
+    Systemd(#[from] systemd::Error),
     /// Starting the process.
     #[error(transparent)]
     Process(#[from] ns_core::Error),

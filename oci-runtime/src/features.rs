@@ -19,7 +19,7 @@ pub fn features() -> Value {
             "namespaces": KINDS.map(|(.., name)| name),
             "capabilities": capabilities(),
             "cgroup": {
-                "v1": true, "v2": true, "systemd": false, "systemdUser": false, "rdma": true,
+                "v1": true, "v2": true, "systemd": true, "systemdUser": true, "rdma": true,
             },
             "seccomp": seccomp(),
             "apparmor": {"enabled": true},

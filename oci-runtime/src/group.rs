@@ -5,6 +5,7 @@ use oci_spec::runtime as oci;
 use sys::Failure;
 
 use crate::parts::PART_GROUP;
+use crate::scope::{Holder, Known, Scope};
 use crate::{Error, resources};
 
 /// Where limits are in the configuration.
@@ -28,8 +29,8 @@ enum Place {
     None,
     /// `linux.cgroupsPath`.
     Path(String),
-    /// Where the caller wants it.
-    At(Hierarchies, Location),
+    /// Where the caller wants it; and who makes it, where that is systemd.
+    At(Hierarchies, Location, Option<Box<Scope>>),
 }
 
 /// Where the group of `linux.cgroupsPath` lies.
@@ -61,11 +62,24 @@ impl OwnGroup {
     }
 
     pub(crate) fn put_at(&mut self, hierarchies: Hierarchies, location: Location) {
-        self.place = Place::At(hierarchies, location);
+        self.place = Place::At(hierarchies, location, None);
+    }
+
+    /// Lets systemd make it, where it is to lie.
+    pub(crate) fn in_scope(&mut self, scope: Scope) {
+        if let Place::At(.., maker) = &mut self.place {
+            *maker = Some(Box::new(scope));
+        }
     }
 
     /// Makes it, with its limits; none where the configuration asks for no group and no limits.
-    pub(crate) fn make(&self) -> Result<Option<Made>, Error> {
+    pub(crate) fn make(&mut self) -> Result<Option<Made>, Error> {
+        if let Place::At(hierarchies, location, maker) = &mut self.place
+            && let Some(scope) = maker.take()
+        {
+            let (hierarchies, location) = (hierarchies.clone(), location.clone());
+            return self.make_by(*scope, &hierarchies, &location).map(Some);
+        }
         let made = match &self.place {
             Place::None if self.limited => {
                 return Err(Error::field(
@@ -78,7 +92,7 @@ impl OwnGroup {
                 let hierarchies = Hierarchies::find()?;
                 hierarchies.create(&locate(&hierarchies, path)?)
             }
-            Place::At(hierarchies, location) => hierarchies.create(location),
+            Place::At(hierarchies, location, _) => hierarchies.create(location),
         };
         let group = match made {
             Err(error) if self.rootless && !self.named && error.is_permission() => {
@@ -95,18 +109,42 @@ impl OwnGroup {
             }
             group => group?,
         };
-        let prepare = || {
-            self.apply(&group).map_err(|error| error.below(FIELD))?;
-            group.join()
-        };
-        match prepare() {
-            Ok(join) => Ok(Some(Made { group, join })),
+        match self.furnish(&group) {
+            Ok(join) => Ok(Some(Made { group, join, unit: None, holder: None })),
             Err(error) => {
                 // What made it fail is told.
                 let _ = group.remove();
-                Err(error.into())
+                Err(error)
             }
         }
+    }
+
+    /// Lets systemd make it, and makes what of it systemd does not: groups in hierarchies that it leaves alone.
+    fn make_by(
+        &mut self,
+        scope: Scope,
+        hierarchies: &Hierarchies,
+        location: &Location,
+    ) -> Result<Made, Error> {
+        let unit = scope.known();
+        let holder = scope.start(&mut self.limits)?;
+        let made = hierarchies.create(location).map_err(Error::from);
+        match made.and_then(|group| Ok((self.furnish(&group)?, group))) {
+            Ok((join, group)) => Ok(Made { group, join, unit: Some(unit), holder: Some(holder) }),
+            Err(error) => {
+                holder.end();
+                // As above.
+                let _ = hierarchies.open(location).map(|group| group.remove());
+                let _ = unit.stop();
+                Err(error)
+            }
+        }
+    }
+
+    /// Sets the limits, and opens what the container's process needs.
+    fn furnish(&self, group: &Group) -> Result<Join, Error> {
+        self.apply(group).map_err(|error| error.below(FIELD))?;
+        Ok(group.join()?)
     }
 
     fn apply(&self, group: &Group) -> Result<(), cgroup::Error> {
@@ -129,9 +167,20 @@ impl OwnGroup {
 pub(crate) struct Made {
     group: Group,
     pub(crate) join: Join,
+    /// Where systemd made it.
+    unit: Option<Known>,
+    holder: Option<Holder>,
 }
 
 impl Made {
+    /// Does what waits for the process to be in it.
+    pub(crate) fn has_process(&mut self) -> Result<(), Error> {
+        match (self.holder.take(), &self.unit) {
+            (Some(holder), Some(unit)) => holder.release(unit, &self.group),
+            _ => Ok(()),
+        }
+    }
+
     /// For a further process of the container.
     pub(crate) fn join_again(&self) -> Result<Join, Error> {
         Ok(self.group.join()?)
@@ -139,13 +188,18 @@ impl Made {
 
     /// Ends what is left in it, and takes it away.
     pub(crate) fn destroy(&self) -> Result<(), Error> {
-        Ok(self.group.destroy()?)
+        self.group.destroy()?;
+        self.unit.as_ref().map_or(Ok(()), Known::stop)
     }
 
     /// Takes it away again, after its process has ended: with what another may have in it, it stays.
     pub(crate) fn take_back(&self) {
+        self.holder.iter().for_each(Holder::end);
         // The caller tells of another error.
         let _ = self.group.remove();
+        if let Some(unit) = &self.unit {
+            let _ = unit.stop();
+        }
     }
 }
 

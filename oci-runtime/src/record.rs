@@ -8,6 +8,7 @@ use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 
 use crate::home::{Lock, Place};
+use crate::scope::Known;
 use crate::{Error, Home, spec};
 
 /// `state.json` in a container's directory.
@@ -30,6 +31,9 @@ pub(crate) struct Record {
     /// Where its cgroup lies ([`cgroup::Location`]); empty where it has none.
     #[serde(default)]
     pub(crate) cgroup: String,
+    /// The unit by which systemd made it, where systemd did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) unit: Option<Known>,
 }
 
 /// How far a container is.

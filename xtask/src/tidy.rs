@@ -25,11 +25,15 @@ const EDGES: &[(&str, &[&str])] = &[
     ("pivot", &["sys"]),
     ("cgroup", &["sys"]),
     ("seccomp-oci", &["sys"]),
+    ("systemd", &["cgroup"]),
     ("erofs-index", &[]),
     ("image-unpack", &["sys", "erofs-index"]),
     ("image-store", &["image-unpack", "overlay", "sys"]),
     ("image-pull", &["image-store"]),
-    ("oci-runtime", &["ns-core", "overlay", "bindvol", "pivot", "cgroup", "seccomp-oci", "sys"]),
+    (
+        "oci-runtime",
+        &["ns-core", "overlay", "bindvol", "pivot", "cgroup", "seccomp-oci", "systemd", "sys"],
+    ),
     (
         "engine",
         &[
@@ -61,6 +65,7 @@ const ONLY_IN: &[(&str, &[&str], &str)] = &[
         "the others know nothing of the specifications",
     ),
     ("anyhow", &["runtime-bin", "xtask"], "libraries have errors with types"),
+    ("zvariant", &["systemd"], "only who asks systemd speaks D-Bus"),
     ("ureq", &["image-pull"], "only who pulls speaks to the network"),
     ("rustls", &["image-pull"], "only who pulls speaks to the network"),
 ];

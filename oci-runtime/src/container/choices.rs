@@ -8,6 +8,7 @@ use ns_core::Door;
 use super::Prepared;
 use crate::namespaces::Ahead;
 use crate::process::Process;
+use crate::scope::Scope;
 use crate::{Error, start};
 
 impl Prepared {
@@ -16,6 +17,15 @@ impl Prepared {
     #[must_use]
     pub fn group(mut self, hierarchies: Hierarchies, location: Location) -> Self {
         self.group.put_at(hierarchies, location);
+        self
+    }
+
+    /// Lets systemd make the container's cgroup, where [`Prepared::group`] says. Without a scope nothing changes.
+    #[must_use]
+    pub fn scope(mut self, scope: Option<Scope>) -> Self {
+        if let Some(scope) = scope {
+            self.group.in_scope(scope);
+        }
         self
     }
 

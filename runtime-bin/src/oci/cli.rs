@@ -30,10 +30,10 @@ pub(crate) struct Cli {
     /// Write more messages.
     #[arg(long, global = true)]
     pub(crate) debug: bool,
-    /// Refused by create and run: cgroups are made by this program itself.
+    /// Let systemd make the cgroups of create and run: linux.cgroupsPath is SLICE:PREFIX:NAME then.
     #[arg(long, global = true)]
     pub(crate) systemd_cgroup: bool,
-    /// Who makes the cgroups (as crun): cgroupfs is this program itself.
+    /// Who makes the cgroups (as crun): cgroupfs is this program itself; systemd is as --systemd-cgroup.
     #[arg(long, global = true, value_enum, default_value = "cgroupfs", value_name = "NAME")]
     pub(crate) cgroup_manager: CgroupManager,
     /// Whether a container may be without a cgroup where none may be made: true, false, or auto, for users who

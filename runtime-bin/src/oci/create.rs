@@ -107,7 +107,8 @@ fn begin(
         .log
         .debug(&format!("nsexec container setup: making container {} of {bundle_shown}", args.id));
     let ahead = Ahead::of(spec);
-    let making = Making::begin(&context.home, &args.id, bundle, spec, moment::now())?;
+    let mut making =
+        Making::begin(&context.home, &args.id, bundle, spec, moment::now(), context.driver())?;
     let spec = &with_home(bundle, spec.clone());
     let terminal = spec.process().as_ref().and_then(|process| process.terminal()).unwrap_or(false);
     let stdio = if terminal { Stdio::null() } else { Stdio::inherit() };
@@ -115,8 +116,10 @@ fn begin(
         let programs = context.home.programs(spec);
         let programs = programs.as_ref().map(|dir| dir.as_fd());
         let (hierarchies, location) = making.group();
+        let scope = making.take_scope();
         let mut prepared = Prepared::with_cache(bundle, spec, stdio, programs)?
             .group(hierarchies, location)
+            .scope(scope)
             .ahead(ahead)
             .preserve(preserved)
             .id(&args.id);

@@ -31,13 +31,14 @@ use std::process::ExitCode;
 use clap::Parser;
 use cli::{CgroupManager, Cli, Rootless, Verb};
 use log::Log;
-use oci_runtime::{Home, Recorded};
+use oci_runtime::{CgroupDriver, Home, Recorded};
 
 /// What every command has.
 struct Context {
     home: Home,
     log: Log,
     rootless: Rootless,
+    systemd: bool,
 }
 
 impl Context {
@@ -47,6 +48,16 @@ impl Context {
             Rootless::True => true,
             Rootless::False => false,
             Rootless::Auto => oci_runtime::is_rootless(),
+        }
+    }
+}
+
+impl Context {
+    /// Who makes cgroups.
+    fn driver(&self) -> CgroupDriver {
+        match self.systemd {
+            true => CgroupDriver::Systemd { user: self.is_rootless() },
+            false => CgroupDriver::Cgroupfs,
         }
     }
 }
@@ -73,7 +84,7 @@ fn main() -> ExitCode {
     };
     // Before anything is opened: what is to be preserved must be there now.
     let preserved = descriptors::preserved(&cli);
-    let checked = no_systemd(&cli);
+    let systemd = cli.systemd_cgroup || cli.cgroup_manager == CgroupManager::Systemd;
     let Cli { root, log, log_format, debug, verb, version, rootless, .. } = cli;
     let log = match Log::open(log.as_deref(), log_format, debug) {
         Ok(log) => log,
@@ -85,26 +96,13 @@ fn main() -> ExitCode {
         }
     };
     let home = Home::new(root.unwrap_or_else(default_root));
-    let context = Context { home, log, rootless };
+    let context = Context { home, log, rootless, systemd };
     let verb = match verb {
         Some(verb) if !version => verb,
         _ => return told(&context, print_version(version), 1),
     };
     let failure = if matches!(verb, Verb::Exec(_)) { 255 } else { 1 };
-    let done = checked.and_then(|()| act(&context, verb, preserved));
-    told(&context, done, failure)
-}
-
-/// Containers in groups that systemd makes would need its driver.
-fn no_systemd(cli: &Cli) -> anyhow::Result<()> {
-    let systemd = cli.systemd_cgroup || cli.cgroup_manager == CgroupManager::Systemd;
-    if systemd && matches!(cli.verb, Some(Verb::Create(_) | Verb::Run(_))) {
-        anyhow::bail!(
-            "systemd cgroup flag passed, but systemd support for managing cgroups is not available in \
-             this runtime: leave --systemd-cgroup out, and let the engine use the driver cgroupfs"
-        );
-    }
-    Ok(())
+    told(&context, act(&context, verb, preserved), failure)
 }
 
 /// Tells of an error, and gives the exit status: `failure` then.
