@@ -13,8 +13,8 @@ use std::sync::mpsc;
 use ns_core::{Namespaces, Spawn};
 use oci_runtime::spec::Process;
 use oci_runtime::{
-    Exit, Home, Making, Prepared, PreparedExec, Recorded, Running, Stdio, View, mount_into,
-    unmount_from,
+    CgroupDriver, Exit, Home, Making, Prepared, PreparedExec, Recorded, Running, Stdio, View,
+    mount_into, unmount_from,
 };
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -188,8 +188,9 @@ fn one_that_waits_for_its_start_alone() {
         config["linux"]["cgroupsPath"] =
             json!(format!("/oci-runtime-test-alone-{id}-{}", std::process::id()));
         let spec = spec(config);
-        let mut making =
-            Making::begin(&home, id, Path::new("/"), &spec, "2026-01-01T00:00:00Z".into()).unwrap();
+        let created = "2026-01-01T00:00:00Z".into();
+        let driver = CgroupDriver::default();
+        let mut making = Making::begin(&home, id, Path::new("/"), &spec, created, driver).unwrap();
         let (hierarchies, location) = making.group();
         let prepared = Prepared::new(Path::new("/"), &spec, Stdio::null().unwrap()).unwrap();
         let prepared = prepared.group(hierarchies, location).id(id);
