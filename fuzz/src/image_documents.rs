@@ -33,7 +33,7 @@ pub fn run(bytes: &[u8]) {
         b'i' => "index.json",
         b'r' | b'm' => {
             let kind = if *form == b'r' { INDEX } else { MANIFEST };
-            check(&Archive::from_blobs(Arc::new(Registry { kind, documents })));
+            check(&Archive::from_blobs(Arc::new(Registry { kind, documents }), limits()));
             return;
         }
         _ => return,
@@ -44,7 +44,8 @@ pub fn run(bytes: &[u8]) {
         tar = tar.file(&format!("blobs/sha256/{hex}"), document);
         tar = tar.link(&format!("{hex}.json"), &format!("blobs/sha256/{hex}"));
     }
-    if let Ok(archive) = Archive::from_file(memory::file(&tar.end()), "it", "/".as_ref()) {
+    if let Ok(archive) = Archive::from_file(memory::file(&tar.end()), "it", "/".as_ref(), limits())
+    {
         check(&archive);
     }
 }
@@ -105,6 +106,10 @@ fn check(archive: &Archive) {
     }
 }
 
+fn limits() -> Limits {
+    Limits { bytes: 1 << 20, memory: 1 << 20, ..Limits::default() }
+}
+
 fn check_image(archive: &Archive, image: &Image) {
     assert_eq!(Digest::of(&image.raw_config), image.id);
     let named = image.config.rootfs().diff_ids();
@@ -113,7 +118,7 @@ fn check_image(archive: &Archive, image: &Image) {
         let reference: Reference = tag.parse().expect("a tag that is a name");
         assert_eq!(reference.familiar(), *tag);
     }
-    let limits = Limits { bytes: 1 << 20, memory: 1 << 20, ..Limits::default() };
+    let limits = limits();
     for (layer, named) in image.layers.iter().zip(named) {
         assert_eq!(layer.diff_id.to_string(), *named);
         let copy = memory::file(b"");

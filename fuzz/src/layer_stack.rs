@@ -82,7 +82,7 @@ fn shown(tree: &Tree) -> BTreeMap<String, Item> {
 
 /// All of them as one index.
 fn index(tars: &[Vec<u8>]) -> Result<Tree, Error> {
-    let mut merge = Merge::new("the image");
+    let mut merge = Merge::new("the image", &Limits::default());
     for (number, tar) in tars.iter().enumerate() {
         let file = memory::file(tar);
         let mut indexed = index_tar(file, 0, tar.len() as u64, &Limits::default(), "the layer")?;
@@ -104,7 +104,7 @@ fn directories(tars: &[Vec<u8>]) -> Result<Tree, Error> {
         let path = place.path().join(number.to_string());
         std::fs::create_dir(&path).expect("a directory");
         let own = File::open(&path).expect("the directory");
-        let tar = LayerTar::open(memory::file(tar), "the layer", place.path())?;
+        let tar = LayerTar::open(memory::file(tar), "the layer", place.path(), &Limits::default())?;
         let (_, unpacked) = tar.unpack(own.as_fd(), &options, &|_| ())?;
         let fds: Vec<_> = lowers.iter().rev().map(AsFd::as_fd).collect();
         unpacked.pending.settle(own.as_fd(), &fds)?;

@@ -2,7 +2,7 @@
 //! differently are how entries are smuggled.
 //!
 //! A tar that ours takes is indexed and read back, and must be what the other reader's entries make of a plain model.
-//! What ours refuses may be anything. [`theirs`] has the few things in which the other reader is known to be wrong.
+//! What ours refuses may be anything. `theirs` has the few things in which the other reader is known to be wrong.
 
 mod theirs;
 
@@ -68,7 +68,7 @@ fn ours(bytes: &[u8]) -> Option<Tree> {
     let length = bytes.len() as u64;
     let mut indexed = index_tar(memory::file(bytes), 0, length, &limits(), "the layer").ok()?;
     assert_eq!(indexed.tar, length);
-    let mut merge = Merge::new("the image");
+    let mut merge = Merge::new("the image", &limits());
     // A link to a lower layer, of which there is none here, is refused by now.
     merge.add(&mut indexed, 1).ok()?;
     let mut index = Vec::new();
@@ -87,7 +87,9 @@ fn whole(bytes: &[u8]) {
         return;
     }
     let indexed = index_tar(memory::file(bytes), 0, bytes.len() as u64, &limits(), "the layer");
-    let Ok(tar) = LayerTar::open(memory::file(bytes), "the layer", "/".as_ref()) else { return };
+    let Ok(tar) = LayerTar::open(memory::file(bytes), "the layer", "/".as_ref(), &limits()) else {
+        return;
+    };
     let copy = memory::file(b"");
     match (tar.index(&copy, &limits(), &|_| ()), indexed) {
         (Ok((digest, one)), Ok(other)) => {
