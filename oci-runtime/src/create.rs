@@ -113,10 +113,11 @@ impl Making {
     /// Takes it off the record, and its cgroup away with what is left in it: it came to nothing.
     ///
     /// # Errors
-    /// Its group or its directory cannot be removed.
+    /// Its group, its unit or its directory cannot be removed.
     pub fn abandon(self) -> Result<(), Error> {
-        self.container.end_group()?;
-        self.container.place.remove(self.lock)
+        let unit = self.container.end_group()?;
+        self.container.place.remove(self.lock)?;
+        unit.map_or(Ok(()), Err)
     }
 }
 

@@ -8,7 +8,6 @@ use rustix::process::Signal;
 
 use crate::home::Lock;
 use crate::hooks::Hooks;
-use crate::scope::Known;
 use crate::{Error, Home, Recorded, Status};
 
 /// How long a process that was killed may take to end: it may wait for a disk.
@@ -40,8 +39,8 @@ impl Recorded {
     }
 
     /// Removes the container `id` of `home` and all that belongs to it. `force` ends what runs, and does
-    /// not mind one that is not there. Its `poststop` hooks are run then; what failed of them is a sentence in
-    /// what it returns.
+    /// not mind one that is not there. Its `poststop` hooks are run then; what failed of them, or of
+    /// systemd's part, is a sentence in what it returns.
     ///
     /// # Errors
     /// [`Error::NoSuchContainer`]; it runs ([`Error::Refused`]); its process does not end.
@@ -72,9 +71,12 @@ impl Recorded {
             .config()
             .and_then(|config| Hooks::prepare(&config, container.id(), container.bundle()));
         // With what the first process left behind: other processes, and groups made in the container.
-        container.end_group()?;
+        let unit = container.end_group()?;
         container.place.remove(lock)?;
-        Ok(hooks.map_or_else(|error| vec![error.to_string()], |hooks| hooks.poststop()))
+        let mut warnings =
+            hooks.map_or_else(|error| vec![error.to_string()], |hooks| hooks.poststop());
+        warnings.extend(unit.map(|error| error.to_string()));
+        Ok(warnings)
     }
 
     /// Ends its first process, if it has not ended.
@@ -92,12 +94,13 @@ impl Recorded {
         }
     }
 
-    /// Ends what is left in its group, and takes it away; systemd's unit of it too.
-    pub(crate) fn end_group(&self) -> Result<(), Error> {
+    /// Ends what is left in its group, and takes it away. What it returns is why systemd did not forget the unit of it:
+    /// one without processes is nobody's obstacle.
+    pub(crate) fn end_group(&self) -> Result<Option<Error>, Error> {
         if let Some(group) = self.group()? {
             group.destroy()?;
         }
-        self.record.unit.as_ref().map_or(Ok(()), Known::stop)
+        Ok(self.record.unit.as_ref().and_then(|unit| unit.stop().err()))
     }
 
     /// [`Recorded::status`], for who has the lock: what has no process then will have none.

@@ -80,7 +80,11 @@ impl Scope {
             ));
         }
         let mut manager = Manager::connect(user)?;
-        let place = manager.control_group()? + &unit.path();
+        let above = manager.control_group()?;
+        if user {
+            check_own(&above)?;
+        }
+        let place = above + &unit.path();
         let location = group::locate(hierarchies, &place)?;
         let machine = Machine { unified, version: manager.version()? };
         Ok((Self { unit, manager, user, machine, annotations }, location))
@@ -153,6 +157,23 @@ impl Known {
         properties::round_quota(&mut limits);
         group.apply(&limits)?;
         Ok(manager.set(&self.name, &properties::of_limits(&limits, machine))?)
+    }
+}
+
+/// Whether the caller is in a group of its systemd's, which are below `above`: only from there the kernel lets a user
+/// start a process in another one (cgroup-v2.rst, "Delegation Containment").
+fn check_own(above: &str) -> Result<(), Error> {
+    let own = Location::of_process("self")?;
+    let own = own.unified().unwrap_or("/");
+    match own.strip_prefix(above).is_some_and(|rest| rest.starts_with('/')) {
+        true => Ok(()),
+        false => Err(Error::field(
+            "linux.cgroupsPath",
+            format!(
+                "this process is in the cgroup {own}, and a user may start processes in scopes below {above} only \
+                 from there: call it by `systemd-run --user --scope`, as Podman calls itself"
+            ),
+        )),
     }
 }
 

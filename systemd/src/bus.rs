@@ -169,3 +169,85 @@ impl Bus {
         Message::parse(&bytes).map_err(|reason| Error::protocol(what, reason))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+    use std::thread;
+
+    use super::*;
+    use crate::message::said;
+
+    const JOB: &str = "/org/freedesktop/systemd1/job/1";
+
+    /// Connects, directly, to somebody who says `login` and then `after`, and closes.
+    fn connected(login: &str, after: Vec<u8>) -> io::Result<Bus> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let listener = UnixListener::bind(&path).unwrap();
+        let said = [login.as_bytes(), &after].concat();
+        thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.write_all(&said).unwrap();
+            // Until the other side has said all that it wants.
+            stream.shutdown(std::net::Shutdown::Write).unwrap();
+            let _ = stream.read_to_end(&mut Vec::new());
+        });
+        Bus::connect(&path, 0, true)
+    }
+
+    fn asked<R: serde::de::DeserializeOwned + Type>(after: Vec<u8>) -> (Bus, Result<R, Error>) {
+        let mut bus = connected("OK 0123\r\n", after).unwrap();
+        let answer = bus.call("trying", BUS, &("x",));
+        (bus, answer)
+    }
+
+    #[test]
+    fn who_is_not_let_in_is_told() {
+        let error = connected("REJECTED EXTERNAL\r\n", vec![]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::PermissionDenied);
+        assert!(error.to_string().contains("REJECTED EXTERNAL"), "{error}");
+        assert_eq!(connected("", vec![]).unwrap_err().kind(), ErrorKind::UnexpectedEof);
+    }
+
+    /// The job may end before the answer that names it is here; what others are answered is not for this call.
+    #[test]
+    fn a_job_is_awaited_whenever_it_ends() {
+        let job = OwnedObjectPath::try_from(JOB).unwrap();
+        let other = said::removed("/org/freedesktop/systemd1/job/2", "failed");
+        let answer = said::answer(2, 1, &(job.clone(),));
+        let ended = said::removed(JOB, "done");
+        for order in
+            [[&other, &ended, &answer], [&other, &answer, &ended], [&answer, &other, &ended]]
+        {
+            let mut after = said::answer(2, 99, &("not for this one",));
+            order.iter().for_each(|message| after.extend(*message));
+            let (mut bus, named) = asked::<(OwnedObjectPath,)>(after);
+            assert_eq!(named.unwrap().0, job);
+            assert_eq!(bus.job("waiting", &job).unwrap(), "done");
+        }
+    }
+
+    #[test]
+    fn an_error_has_its_own_words() {
+        let (_, refused) = asked::<()>(said::answer(3, 1, &("Unit x not loaded.",)));
+        let error = refused.unwrap_err();
+        assert!(error.is("NoSuchUnit") && !error.is("UnitExists"));
+        let words =
+            "trying: systemd refuses it: Unit x not loaded. (org.freedesktop.systemd1.NoSuchUnit)";
+        assert_eq!(error.to_string(), words);
+    }
+
+    #[test]
+    fn what_is_no_answer_is_an_error() {
+        let (_, form) = asked::<(u32,)>(said::answer(2, 1, &("text",)));
+        assert!(form.unwrap_err().to_string().contains("the form \"s\", not \"u\""));
+        let (_, garbage) = asked::<()>(b"HTTP/1.1 400 Bad Request\r\n".to_vec());
+        assert!(garbage.unwrap_err().to_string().contains("begins as no message does"));
+        let (_, closed) = asked::<()>(vec![]);
+        assert!(closed.unwrap_err().to_string().contains("the connection was closed"));
+        let half = said::answer(2, 1, &("text",));
+        let (_, cut) = asked::<(String,)>(half[..half.len() - 3].to_vec());
+        assert!(cut.unwrap_err().to_string().contains("the connection was closed"));
+    }
+}

@@ -48,39 +48,49 @@ pub(crate) fn call<B: serde::Serialize + Type>(
     body: &B,
 ) -> Result<Vec<u8>, zvariant::Error> {
     let signature = B::SIGNATURE.to_string_no_parens();
-    let body = match signature.is_empty() {
-        true => Vec::new(),
-        false => to_bytes(Context::new_dbus(LE, 0), body)?.to_vec(),
-    };
-    let mut fields = Vec::new();
-    // Each is a structure of its code and a variant. zvariant would put a body's signature in parentheses.
-    let mut field = |code: u8, kind: u8, value: &str| {
-        while fields.len() % 8 != 0 {
-            fields.push(0);
-        }
-        fields.extend([code, 1, kind, 0]);
-        match kind {
-            b'g' => fields.push(u8::try_from(value.len()).unwrap_or(u8::MAX)),
-            _ => fields.extend(length(value.len())),
-        }
-        fields.extend(value.as_bytes());
-        fields.push(0);
-    };
-    field(PATH, b'o', target.path);
-    field(DESTINATION, b's', target.destination);
-    field(INTERFACE, b's', target.interface);
-    field(MEMBER, b's', target.member);
-    if !signature.is_empty() {
-        field(SIGNATURE, b'g', &signature);
+    let mut fields = vec![
+        (PATH, b'o', target.path.as_bytes()),
+        (DESTINATION, b's', target.destination.as_bytes()),
+        (INTERFACE, b's', target.interface.as_bytes()),
+        (MEMBER, b's', target.member.as_bytes()),
+    ];
+    if signature.is_empty() {
+        return Ok(encode(CALL, serial, &fields, &[]));
     }
-    let mut message = vec![b'l', CALL, 0, 1];
+    fields.push((SIGNATURE, b'g', signature.as_bytes()));
+    let body = to_bytes(Context::new_dbus(LE, 0), body)?;
+    Ok(encode(CALL, serial, &fields, &body))
+}
+
+/// A message, of its header's fields (code, type, value) and its body.
+fn encode(kind: u8, serial: u32, fields: &[(u8, u8, &[u8])], body: &[u8]) -> Vec<u8> {
+    let mut array = Vec::new();
+    for (code, kind, value) in fields {
+        // Each is a structure of its code and a variant. (zvariant would put a body's signature in parentheses.)
+        array.resize(array.len().next_multiple_of(8), 0);
+        array.extend([*code, 1, *kind, 0]);
+        match kind {
+            b'u' => array.extend(*value),
+            b'g' => {
+                array.push(u8::try_from(value.len()).unwrap_or(u8::MAX));
+                array.extend(*value);
+                array.push(0);
+            }
+            _ => {
+                array.extend(length(value.len()));
+                array.extend(*value);
+                array.push(0);
+            }
+        }
+    }
+    let mut message = vec![b'l', kind, 0, 1];
     message.extend(length(body.len()));
     message.extend(serial.to_le_bytes());
-    message.extend(length(fields.len()));
-    message.extend(fields);
+    message.extend(length(array.len()));
+    message.extend(array);
     message.resize(message.len().next_multiple_of(8), 0);
     message.extend(body);
-    Ok(message)
+    message
 }
 
 /// No message of this program's comes near the end of a u32: its strings are names, and its lists limits.
@@ -140,6 +150,37 @@ impl Message {
         let context = Context::new_dbus(if self.little { LE } else { Endian::Big }, 0);
         let data = Data::new(&self.body[..], context);
         data.deserialize().map(|(body, _)| body).map_err(|error| error.to_string())
+    }
+}
+
+/// What the other side says, for tests.
+#[cfg(test)]
+pub(crate) mod said {
+    use super::*;
+
+    /// An answer: kind 2, or an error, kind 3.
+    pub(crate) fn answer<B: serde::Serialize + Type>(kind: u8, to: u32, body: &B) -> Vec<u8> {
+        let signature = B::SIGNATURE.to_string_no_parens();
+        let to = to.to_le_bytes();
+        let fields: [(u8, u8, &[u8]); 3] = [
+            (REPLY_SERIAL, b'u', &to),
+            (ERROR_NAME, b's', b"org.freedesktop.systemd1.NoSuchUnit"),
+            (SIGNATURE, b'g', signature.as_bytes()),
+        ];
+        encode(kind, 1, &fields, &to_bytes(Context::new_dbus(LE, 0), body).unwrap())
+    }
+
+    /// That a job has ended.
+    pub(crate) fn removed(job: &str, result: &str) -> Vec<u8> {
+        let path = zvariant::ObjectPath::try_from(job).unwrap();
+        let body = to_bytes(Context::new_dbus(LE, 0), &(7_u32, path, "unit", result)).unwrap();
+        let fields: [(u8, u8, &[u8]); 4] = [
+            (PATH, b'o', b"/org/freedesktop/systemd1"),
+            (INTERFACE, b's', b"org.freedesktop.systemd1.Manager"),
+            (MEMBER, b's', b"JobRemoved"),
+            (SIGNATURE, b'g', b"uoss"),
+        ];
+        encode(4, 1, &fields, &body)
     }
 }
 

@@ -31,6 +31,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("setcap", "libcap2-bin"),
     ("setfattr", "attr"),
     ("setpriv", "util-linux"),
+    ("systemctl", "systemd"),
     ("umount", "mount"),
     ("unshare", "util-linux"),
     ("xz", "xz-utils"),

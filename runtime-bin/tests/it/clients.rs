@@ -30,6 +30,8 @@ pub(crate) struct Client {
     dir: TempDir,
     program: &'static str,
     before: Vec<String>,
+    /// What stands before the program: where another machine is meant.
+    pub(crate) prefix: Vec<std::ffi::OsString>,
 }
 
 impl Client {
@@ -44,7 +46,7 @@ impl Client {
         // Short: sockets lie in it, whose paths engines make themselves.
         let dir = tempfile::Builder::new().prefix("oci-").tempdir_in("/tmp").unwrap();
         let before = before(dir.path());
-        Client { dir, program, before }
+        Client { dir, program, before, prefix: Vec::new() }
     }
 
     pub(crate) fn dir(&self) -> &Path {
@@ -52,7 +54,14 @@ impl Client {
     }
 
     pub(crate) fn command<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Command {
-        let mut command = Command::new(self.program);
+        let mut command = match self.prefix.split_first() {
+            Some((first, rest)) => {
+                let mut command = Command::new(first);
+                command.args(rest).arg("env").arg("-C").arg(self.dir()).arg(self.program);
+                command
+            }
+            None => Command::new(self.program),
+        };
         command.args(&self.before).args(args).current_dir(self.dir());
         command
     }

@@ -2,10 +2,18 @@
 
 use crate::clients::{BUSYBOX, Client, LIMITS, RUNTIME, archive};
 use crate::harness::wait_until;
+use crate::systemd::{Systemd, View};
+
+fn podman() -> Client {
+    let client = client("cgroupfs");
+    client.ok(&["load", "-q", "-i", &archive()]);
+    client
+}
 
 /// Its containers and images are below the test's directory.
-fn podman() -> Client {
-    let client = Client::new("podman", |dir| {
+fn client(cgroup_manager: &str) -> Client {
+    let manager = format!("--cgroup-manager={cgroup_manager}");
+    Client::new("podman", |dir| {
         let below = |name: &str| dir.join(name).to_str().unwrap().to_owned();
         std::fs::create_dir(dir.join("tmp")).unwrap();
         [
@@ -16,14 +24,9 @@ fn podman() -> Client {
         ]
         .concat()
         .into_iter()
-        .chain(
-            ["--storage-driver=vfs", "--cgroup-manager=cgroupfs", "--events-backend=file"]
-                .map(str::to_owned),
-        )
+        .chain(["--storage-driver=vfs", &manager, "--events-backend=file"].map(str::to_owned))
         .collect()
-    });
-    client.ok(&["load", "-q", "-i", &archive()]);
-    client
+    })
 }
 
 /// `podman run` with these options and this command.
@@ -116,4 +119,34 @@ fn a_health_check_is_run() {
     podman.ok(&["exec", "one", "touch", "/tmp/well"]);
     podman.ok(&["healthcheck", "run", "one"]);
     end(&podman);
+}
+
+/// As on every machine that systemd started: Podman's own way there.
+#[test]
+fn under_systemd_its_containers_are_scopes() {
+    let view = View::full();
+    let systemd = Systemd::start(view);
+    let mut podman = client("systemd");
+    podman.prefix = systemd.prefix();
+    podman.ok(&["load", "-q", "-i", &archive()]);
+    let command = ["cat", "/proc/self/cgroup"];
+    let scope = |id: &str| format!("/machine.slice/libpod-{id}.scope");
+    let options = ["-d", "--name", "one", "-m", "64m", "--pids-limit", "30", "--cgroupns=host"];
+    let id = podman.ok(&run(&options, &["sleep", "1000"]));
+    let unit = format!("libpod-{id}.scope");
+    assert_eq!(systemd.show(&unit, "TasksMax"), "30");
+    let memory = if view == View::Unified { "MemoryMax" } else { "MemoryLimit" };
+    assert_eq!(systemd.show(&unit, memory), "67108864");
+    let groups = podman.ok(&[&["exec", "one"], &command[..]].concat());
+    assert!(groups.lines().any(|line| line == format!("0::{}", scope(&id))), "{groups}");
+    assert!(podman.ok(&["stats", "--no-stream", "one"]).contains("67.11MB"));
+    podman.ok(&["pause", "one"]);
+    podman.ok(&["unpause", "one"]);
+    podman.ok(&["stop", "-t", "0", "one"]);
+    podman.ok(&["start", "one"]);
+    podman.ends(5, &run(&["--rm"], &["sh", "-c", "exit 5"]));
+    podman.ends(127, &run(&["--rm"], &["nosuch"]));
+    end(&podman);
+    let units = || systemd.ok(&["systemctl", "list-units", "--all", "--no-legend", "libpod-*"]);
+    wait_until("systemd has forgotten all of them", || units().is_empty());
 }

@@ -58,6 +58,7 @@ mod seccomp;
 mod shell;
 mod sources;
 mod store;
+mod systemd;
 mod terminal;
 mod verbs;
 mod volume_races;

@@ -5,6 +5,7 @@ mod exec;
 mod groups;
 mod lifecycle;
 mod options;
+mod scopes;
 mod seccomp;
 mod terminal;
 
@@ -25,6 +26,8 @@ pub(crate) const BIN: &str = env!("CARGO_BIN_EXE_runtime-oci");
 /// stays.
 pub(crate) struct Oci {
     dir: TempDir,
+    /// What stands before each command: where another machine is meant.
+    prefix: Vec<std::ffi::OsString>,
 }
 
 impl Oci {
@@ -35,7 +38,7 @@ impl Oci {
             "these tests start containers: run them as root"
         );
         let dir = tempfile::Builder::new().prefix("runtime-oci-test-").tempdir().unwrap();
-        let oci = Oci { dir };
+        let oci = Oci { dir, prefix: Vec::new() };
         std::fs::create_dir(oci.bundle()).unwrap();
         busybox_layer(&oci.bundle().join("rootfs"));
         oci.configure(|_| {}, args);
@@ -90,7 +93,15 @@ impl Oci {
 
     /// In the bundle's directory, as `--bundle` says if nothing is said.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(BIN);
+        let mut command = match self.prefix.split_first() {
+            Some((program, before)) => {
+                let mut command = Command::new(program);
+                // It may have another working directory.
+                command.args(before).arg("env").arg("-C").arg(self.bundle()).arg(BIN);
+                command
+            }
+            None => Command::new(BIN),
+        };
         command.arg("--root").arg(self.home()).args(args).current_dir(self.bundle());
         command
     }

@@ -15,8 +15,11 @@ const ROOT_SIZE: &str = "16G";
 /// Programs of the host that tests call, beside busybox's: also the shell and what behaves otherwise in
 /// busybox (dash unblocks the signals that it inherits; a program of the C library, with a loader), and the
 /// registry that images are pulled from.
-pub(crate) const PROGRAMS: [&str; 28] = [
+pub(crate) const PROGRAMS: [&str; 31] = [
     "docker-registry",
+    "systemd",
+    "systemctl",
+    "dbus-daemon",
     "strace",
     "sh",
     "bash",

@@ -85,7 +85,8 @@ fn usage_that_is_wrong_is_an_error() {
     ] {
         oci.fails(1, &["error: "], args);
     }
-    oci.fails(1, &["systemd cgroup flag passed"], &["--systemd-cgroup", "create", "a"]);
+    // A path for the driver cgroupfs.
+    oci.fails(1, &["slice:prefix:name"], &["--systemd-cgroup", "create", "a"]);
     oci.fails(1, &["not supported", "CRIU"], &["checkpoint", "--image-path", "x", "a"]);
     assert!(oci.names().is_empty());
 }
