@@ -17,7 +17,7 @@ const WITNESS: &str = "/bin/witness";
 
 /// A way into a container.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Way {
+pub(crate) enum Way {
     Run,
     Exec,
     OciRun,
@@ -26,26 +26,30 @@ enum Way {
 use Way::{Exec, OciExec, OciRun, Run};
 
 impl Way {
-    fn is_oci(self) -> bool {
+    pub(crate) const ALL: [Way; 4] = [Run, Exec, OciRun, OciExec];
+}
+
+impl Way {
+    pub(crate) fn is_oci(self) -> bool {
         matches!(self, OciRun | OciExec)
     }
 
     /// The process is the container's first.
-    fn is_first(self) -> bool {
+    pub(crate) fn is_first(self) -> bool {
         matches!(self, Run | OciRun)
     }
 }
 
 /// The containers that are looked into.
-struct Cells {
-    root: Root,
+pub(crate) struct Cells {
+    pub(crate) root: Root,
     oci: Oci,
     /// The name of the container `box` in itself.
-    host_name: String,
+    pub(crate) host_name: String,
 }
 
 impl Cells {
-    fn new() -> Cells {
+    pub(crate) fn new() -> Cells {
         let (root, oci) = (Root::new(), Oci::new(&WAITS));
         let id = root.sleeper("box", &["--security-opt", "systempaths=unconfined"]);
         oci.create(&["box"]);
@@ -61,9 +65,17 @@ impl Cells {
     /// What a program prints that is a process of its own right in the container.
     #[track_caller]
     fn print(&self, way: Way, program: &[&str]) -> String {
+        let out = Started::new(spoiled(&self.command(way, false, program)), None).wait();
+        assert_eq!(out.code, 0, "{way:?} {program:?}: {out:?}");
+        out.stdout
+    }
+
+    /// The command that runs it, maybe on a terminal of its own.
+    pub(crate) fn command(&self, way: Way, terminal: bool, program: &[&str]) -> Command {
         let image = busybox();
         let exe = std::env::current_exe().unwrap();
         let volume = format!("{}:/bin/witness:ro", arg(&exe));
+        let tty: &[&str] = if terminal { &["-t"] } else { &[] };
         let mut run = vec![
             "run",
             "--rm",
@@ -75,33 +87,35 @@ impl Cells {
         if program[0] == WITNESS {
             run.extend(["-v", &volume]);
         }
+        run.extend(tty);
         run.push(arg(&image));
-        let command = match way {
+        match way {
             Run => self.root.command([&run, program].concat()),
-            Exec => self.root.command([&["exec", "box"], program].concat()),
+            Exec => self.root.command([&["exec"], tty, &["box"], program].concat()),
             OciRun => {
                 let group = format!("{}-run", self.oci.group());
-                self.oci.configure(|config| config["linux"]["cgroupsPath"] = group.into(), program);
+                let change = |config: &mut serde_json::Value| {
+                    config["linux"]["cgroupsPath"] = group.into();
+                    config["process"]["terminal"] = terminal.into();
+                };
+                self.oci.configure(change, program);
                 self.oci.command(&["run", "new"])
             }
-            OciExec => self.oci.command(&[&["exec", "box"], program].concat()),
-        };
-        let out = Started::new(spoiled(&command), None).wait();
-        assert_eq!(out.code, 0, "{way:?} {program:?}: {out:?}");
-        out.stdout
+            OciExec => self.oci.command(&[&["exec"], tty, &["box"], program].concat()),
+        }
     }
 
     /// Looks at it in each way.
     #[track_caller]
-    fn each(&self, program: &[&str], check: impl Fn(Way, &str)) {
-        for way in [Run, Exec, OciRun, OciExec] {
+    pub(crate) fn each(&self, program: &[&str], check: impl Fn(Way, &str)) {
+        for way in Way::ALL {
             check(way, &self.print(way, program));
         }
     }
 }
 
 /// With all that a process hands on to what it starts.
-fn spoiled(command: &Command) -> Command {
+pub(crate) fn spoiled(command: &Command) -> Command {
     let script = "umask 077; trap '' HUP INT QUIT TERM USR1 USR2 PIPE ALRM TSTP; export LEAK=of-the-caller; \
         exec 3</ 4</etc/passwd 5>/dev/null 8</proc/self/fd; \
         exec setpriv --pdeathsig KILL --inh-caps +chown,+sys_admin \"$@\"";
@@ -196,7 +210,7 @@ fn mounts() {
 }
 
 /// The lines of /proc/PID/status.
-fn status(text: &str) -> BTreeMap<&str, &str> {
+pub(crate) fn status(text: &str) -> BTreeMap<&str, &str> {
     text.lines()
         .filter_map(|line| line.split_once(':'))
         .map(|(key, value)| (key, value.trim()))
@@ -275,7 +289,12 @@ fn limits_and_what_else_the_kernel_keeps() {
         "personality",
         "coredump_filter",
         "uid_map",
+        "gid_map",
+        "projid_map",
         "setgroups",
+        "timens_offsets",
+        "loginuid",
+        "sessionid",
     ] {
         let path = format!("/proc/self/{file}");
         let Ok(own) = fs::read_to_string(&path) else { continue };
@@ -299,13 +318,16 @@ fn limits_and_what_else_the_kernel_keeps() {
 fn namespaces_and_cgroups() {
     let cells = Cells::new();
     let own = host::namespaces(i32::try_from(std::process::id()).unwrap());
-    for kind in ["mnt", "pid", "ipc", "uts", "net", "cgroup", "user"] {
+    let time = fs::read_link("/proc/self/ns/time").map(|link| link.display().to_string());
+    let kinds = ["mnt", "pid", "ipc", "uts", "net", "cgroup", "user", "time"];
+    for kind in kinds.into_iter().filter(|kind| *kind != "time" || time.is_ok()) {
         let mut of_way = Vec::new();
-        for way in [Run, Exec, OciRun, OciExec] {
+        for way in Way::ALL {
             let link = cells.print(way, &["readlink", &format!("/proc/self/ns/{kind}")]);
-            let is_own = link.trim() == own[kind];
-            // A user namespace nobody asked for, nor did the bundle for one of cgroups.
-            let shared = kind == "user" || (kind == "cgroup" && way.is_oci());
+            let own = own.get(kind).or(time.as_ref().ok()).unwrap();
+            let is_own = link.trim() == own;
+            // A user namespace nobody asked for, nor one of clocks, nor did the bundle for one of cgroups.
+            let shared = ["user", "time"].contains(&kind) || (kind == "cgroup" && way.is_oci());
             assert_eq!(is_own, shared, "{way:?}: {kind}");
             of_way.push(link);
         }

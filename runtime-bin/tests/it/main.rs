@@ -44,6 +44,7 @@ mod init;
 mod isolation;
 mod kernel;
 mod leaks;
+mod leaks_more;
 mod lifecycle;
 mod limits;
 mod lists;
