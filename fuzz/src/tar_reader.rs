@@ -12,7 +12,7 @@ use crate::meaning::overlaid;
 use crate::memory;
 use crate::ops::Model;
 use crate::reader::Reader;
-use crate::tar::checksum;
+use crate::tar::{checksum, number, record};
 use crate::tree::{Tree, assert_same, unlinked};
 
 /// Small, so that no input is slow.
@@ -20,7 +20,7 @@ fn limits() -> Limits {
     Limits { bytes: 1 << 20, memory: 1 << 20, ..Limits::default() }
 }
 
-/// Bytes as the tar of a layer; and, where that is refused, with the checksums that its headers should have.
+/// Bytes as the tar of a layer; and, where that is refused, with the checksums and lengths that it should have.
 ///
 /// # Panics
 /// The reader does; or another reader sees another layer.
@@ -45,22 +45,55 @@ fn taken(bytes: &[u8]) -> Option<(Vec<u8>, Tree)> {
     Some((tar, tree))
 }
 
-/// Whole blocks, and the right checksum in each header: a change of one byte is not to be the end of it.
+/// Whole blocks, with the right checksum in each header, and the right length in each PAX record: a change of one byte
+/// is not to be the end of it.
 fn with_checksums(bytes: &[u8]) -> Vec<u8> {
-    let mut tar = bytes.to_vec();
-    tar.resize(tar.len().next_multiple_of(512), 0);
-    let mut at = 0;
-    while let Some(block) = tar.get_mut(at..).and_then(<[u8]>::first_chunk_mut::<512>) {
+    let mut tar = Vec::with_capacity(bytes.len() + 1024);
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let mut block = [0; 512];
+        let length = rest.len().min(512);
+        block[..length].copy_from_slice(&rest[..length]);
+        rest = &rest[length..];
         if block.iter().all(|byte| *byte == 0) {
-            break;
+            tar.extend(block);
+            continue;
         }
-        checksum(block);
         let digits = block[124..136].iter().filter(|byte| (b'0'..=b'7').contains(byte));
         let size = digits.fold(0, |size, digit| size * 8 + usize::from(digit - b'0'));
-        let size = if block[156] == b'1' { 0 } else { size };
-        at += 512 + size.next_multiple_of(512);
+        let (data, after) =
+            rest.split_at(if block[156] == b'1' { 0 } else { size.min(rest.len()) });
+        let mut data = data.to_vec();
+        if matches!(block[156], b'x' | b'g') {
+            data = with_lengths(&data);
+            number(&mut block[124..136], data.len() as u64);
+        }
+        checksum(&mut block);
+        tar.extend(block);
+        tar.extend(&data);
+        tar.resize(tar.len().next_multiple_of(512), 0);
+        let padding = size.next_multiple_of(512) - size;
+        rest = if block[156] == b'1' { after } else { &after[padding.min(after.len())..] };
     }
     tar
+}
+
+/// Lines as PAX records.
+fn with_lengths(data: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for line in data.split(|byte| *byte == b'\n') {
+        let start = line.iter().position(|byte| !byte.is_ascii_digit() && *byte != b' ');
+        let pair = start.and_then(|start| {
+            let equals = line[start..].iter().position(|byte| *byte == b'=')?;
+            Some((&line[start..start + equals], &line[start + equals + 1..]))
+        });
+        if let Some((key, value)) = pair
+            && let Ok(key) = std::str::from_utf8(key)
+        {
+            out.extend(record(key, value));
+        }
+    }
+    out
 }
 
 /// What a container would see of the layer. None if it is refused.
