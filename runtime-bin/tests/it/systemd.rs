@@ -85,6 +85,7 @@ exec unshare --pid --fork --kill-child --mount --propagation private --cgroup --
         ;;
     esac
     mv "$DIR/pid.new" "$DIR/pid"
+    until [ -e "$DIR/go" ]; do sleep 0.01; done
     # The units that it makes, and the test: none of the machine.
     units=/run/systemd/transient:/run/systemd/system.control:/run/systemd/system:$DIR/units
     exec env -i container=test PATH="$PATH" SYSTEMD_UNIT_PATH="$units" \
@@ -111,6 +112,8 @@ pub(crate) struct Systemd {
     unshare: Child,
     pid: i32,
     groups: Vec<PathBuf>,
+    /// The group of v2 that commands begin in.
+    callers: PathBuf,
 }
 
 impl Systemd {
@@ -146,7 +149,9 @@ impl Systemd {
             .stderr(log.try_clone().unwrap())
             .stdout(log);
         let unshare = command.spawn().unwrap();
-        let mut systemd = Systemd { dir, unshare, pid: 0, groups };
+        let unified = if View::full() == View::Unified { "." } else { "unified" };
+        let callers = base.join(unified).join(&group).join("callers");
+        let mut systemd = Systemd { dir, unshare, pid: 0, groups, callers };
         wait_until("systemd's namespaces are made", || {
             let ended = systemd.unshare.try_wait().unwrap();
             assert!(ended.is_none(), "{}", systemd.log());
@@ -154,6 +159,11 @@ impl Systemd {
             systemd.pid = pid.trim().parse().unwrap_or_default();
             systemd.pid > 0
         });
+        std::fs::create_dir(&systemd.callers).unwrap();
+        // A group of v2 that has a process gives none of its groups controllers, and unshare(1) is in systemd's root.
+        let outside = base.join(unified).join("cgroup.procs");
+        std::fs::write(outside, systemd.unshare.id().to_string()).unwrap();
+        std::fs::write(systemd.dir.path().join("go"), "").unwrap();
         wait_until("systemd has started", || {
             let ended = systemd.unshare.try_wait().unwrap();
             assert!(ended.is_none(), "{}", systemd.log());
@@ -171,15 +181,16 @@ impl Systemd {
         read("log") + &read("console")
     }
 
-    /// What makes a command one of the machine that this systemd is the init of.
+    /// What makes a command one of the machine that this systemd is the init of: with a group below its root, out of which
+    /// alone a process may be moved in it (cgroup-v2.rst, "Delegation Containment"), and in its namespaces.
     pub(crate) fn prefix(&self) -> Vec<OsString> {
         let pid = self.pid.to_string();
-        [
-            "nsenter", "--target", &pid, "--mount", "--pid", "--cgroup", "--uts", "--ipc", "--net",
-            "--",
-        ]
-        .map(OsString::from)
-        .into()
+        let script = "echo $$ >\"$0/cgroup.procs\" && exec \"$@\"";
+        let mut prefix: Vec<OsString> = ["sh", "-c", script].map(OsString::from).into();
+        prefix.push(self.callers.clone().into());
+        let enter = ["nsenter", "--target", &pid, "--mount", "--pid", "--cgroup", "--uts", "--ipc"];
+        prefix.extend(enter.iter().chain(&["--net", "--"]).map(OsString::from));
+        prefix
     }
 
     pub(crate) fn command(&self, args: &[&str]) -> Command {
