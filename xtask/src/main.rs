@@ -51,12 +51,16 @@ enum Task {
     Tidy(tidy::Args),
     /// Run the workspace's tests on this machine
     TestHost(test_host::Args),
+    /// Run one test program for `test-host`
+    #[command(hide = true)]
+    TestProgram(test_host::program::Args),
     /// Run the workspace's tests in a virtual machine with other kernels
     TestVm(testvm::Args),
 }
 
 fn main() -> ExitCode {
     let done = match Cli::parse().task {
+        Task::TestProgram(args) => return test_host::program::run(&args).unwrap_or_else(failed),
         Task::Bench(args) => bench::run(args),
         Task::Budget(args) => budget::run(args),
         Task::Images(args) => images::run(args),
@@ -70,9 +74,11 @@ fn main() -> ExitCode {
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("xtask: {error:#}");
-            ExitCode::FAILURE
-        }
+        Err(error) => failed(error),
     }
+}
+
+fn failed(error: anyhow::Error) -> ExitCode {
+    eprintln!("xtask: {error:#}");
+    ExitCode::FAILURE
 }

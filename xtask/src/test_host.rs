@@ -1,7 +1,9 @@
 //! `cargo xtask test-host`: the workspace's tests on this machine, with what they call and run.
 
 mod again;
+pub(crate) mod program;
 
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -31,8 +33,9 @@ pub(crate) fn run(args: Args) -> Result<()> {
     apt::ensure(&CLIENTS)?;
     let own = std::env::current_exe().context("finding xtask's own path")?;
     sh::run(Command::new(&own).arg("images"))?;
-    sh::run(Command::new(own).arg("erofs-utils"))?;
-    let mut cargo = cargo_test(args.nightly);
+    sh::run(Command::new(&own).arg("erofs-utils"))?;
+    let cargo_test = || cargo_test(args.nightly, &own);
+    let mut cargo = cargo_test();
     if args.cargo.is_empty() {
         cargo.arg("--workspace");
     }
@@ -45,7 +48,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     };
     for (target, tests) in &failed.by_target {
         println!("once more, alone, of {target}: {}", tests.join(" "));
-        let mut cargo = cargo_test(args.nightly);
+        let mut cargo = cargo_test();
         cargo.args(target.split(' ')).args(["--", "--exact", "--test-threads=1"]).args(tests);
         match again::run(&mut cargo)? {
             again::Outcome::Passed => println!("flaky: {target}: {}", tests.join(" ")),
@@ -55,9 +58,12 @@ pub(crate) fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
-fn cargo_test(nightly: bool) -> Command {
+/// Each test program is run by this one (`program`), whose path is `own`.
+fn cargo_test(nightly: bool, own: &Path) -> Command {
     let mut cargo = sh::cargo();
-    cargo.args(["test", "--locked", "--quiet"]);
+    let own = own.to_string_lossy();
+    let runner = format!("target.'cfg(all())'.runner=[{own:?}, \"test-program\"]");
+    cargo.args(["--config", &runner, "test", "--locked", "--quiet"]);
     if nightly && std::env::var_os("RACE_SECONDS").is_none() {
         cargo.env("RACE_SECONDS", "120");
     }

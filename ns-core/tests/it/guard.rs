@@ -58,9 +58,3 @@ unsafe impl GlobalAlloc for Heap {
         unsafe { System.realloc(pointer, layout, size) }
     }
 }
-
-/// Lets this process, a second one that may do all ([`ns_core::split`]), use the heap.
-#[allow(dead_code, reason = "of the programs that use this file not all split")]
-pub(crate) fn become_owner() {
-    OWNER.store(Pid::as_raw(Some(getpid())), Ordering::Relaxed);
-}

@@ -1,5 +1,6 @@
 //! Children in namespaces of their own, seen from their parent. Needs root.
 
+mod guard;
 mod join;
 mod spawn;
 mod split;
@@ -9,6 +10,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::io::Errno;
 use sys::Failure;
+
+/// Children of all tests are held to do without it.
+#[global_allocator]
+static HEAP: guard::Heap = guard::Heap;
 
 /// One test at a time: a child that another test starts meanwhile has copies of this test's
 /// descriptors, and keeps open what is to be closed.

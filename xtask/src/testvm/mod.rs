@@ -22,7 +22,7 @@ mod queue;
 mod report;
 #[cfg(test)]
 mod tests;
-mod traces;
+pub(crate) mod traces;
 
 use std::collections::VecDeque;
 use std::fs;

@@ -56,9 +56,7 @@ impl Traces {
             processes: processes(),
             mounts: mounts.lines().filter_map(mount_point).collect(),
             groups,
-            loops: names(Path::new("/sys/block"))
-                .filter(|name| Path::new(name).join("loop/backing_file").exists())
-                .collect(),
+            loops: loops(),
             links: names(Path::new("/sys/class/net")).collect(),
             sockets: sockets.lines().filter_map(abstract_socket).collect(),
             files: files.filter(|file| !KEPT.iter().any(|kept| file.starts_with(kept))).collect(),
@@ -121,8 +119,14 @@ impl Traces {
     }
 }
 
+/// Loop devices that have a file, as directories of /sys/block.
+pub(crate) fn loops() -> BTreeSet<String> {
+    let is_used = |name: &String| Path::new(name).join("loop/backing_file").exists();
+    names(Path::new("/sys/block")).filter(is_used).collect()
+}
+
 /// The place and the number of a line of mountinfo.
-fn mount_point(line: &str) -> Option<(String, String)> {
+pub(crate) fn mount_point(line: &str) -> Option<(String, String)> {
     let mut fields = line.split(' ');
     let number = fields.next()?.to_owned();
     Some((fields.nth(3)?.to_owned(), number))
@@ -151,6 +155,22 @@ fn list_groups(dir: &Path, found: &mut BTreeSet<String>) {
 /// All processes but this one, the kernel's own and zombies: number and name.
 pub(super) fn processes() -> BTreeSet<(i32, String)> {
     const KTHREADD: i32 = 2;
+    let all = all_processes().into_iter();
+    let own = all.filter(|process| {
+        process.pid != 1 && process.pid != KTHREADD && process.parent != KTHREADD
+    });
+    own.map(|process| (process.pid, process.name)).collect()
+}
+
+/// A process, as /proc/PID/stat has it.
+pub(crate) struct Process {
+    pub(crate) pid: i32,
+    pub(crate) name: String,
+    pub(crate) parent: i32,
+}
+
+/// All processes but zombies.
+pub(crate) fn all_processes() -> Vec<Process> {
     let entries = fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok);
     entries
         .filter_map(|entry| {
@@ -158,9 +178,8 @@ pub(super) fn processes() -> BTreeSet<(i32, String)> {
             let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
             let (name, rest) = (stat.split_once('(')?.1).rsplit_once(") ")?;
             let mut fields = rest.split(' ');
-            let (state, parent) = (fields.next()?, fields.next()?.parse::<i32>().ok()?);
-            let own = pid != 1 && pid != KTHREADD && parent != KTHREADD && state != "Z";
-            own.then(|| (pid, name.to_owned()))
+            let (state, parent) = (fields.next()?, fields.next()?.parse().ok()?);
+            (state != "Z").then(|| Process { pid, name: name.to_owned(), parent })
         })
         .collect()
 }
