@@ -1,4 +1,4 @@
-//! The project's own tasks: `cargo xtask bench | budget | demo | erofs-utils | fuzz | images | man | tidy | test-host | test-vm`.
+//! The project's own tasks: `cargo xtask bench | budget | demo | erofs-utils | fuzz | images | man | miri | tidy | test-host | test-vm`.
 //!
 //! xtask knows nothing of the workspace's other crates: it builds, runs and checks them from outside,
 //! as a person at a terminal would.
@@ -14,6 +14,7 @@ mod erofs_utils;
 mod fuzz;
 mod images;
 mod man;
+mod miri;
 mod sh;
 mod test_host;
 mod testvm;
@@ -47,6 +48,8 @@ enum Task {
     Fuzz(fuzz::Args),
     /// Write the programs' manual pages
     Man(man::Args),
+    /// Run the unit tests of what is pure under Miri
+    Miri(miri::Args),
     /// Check the rules of the source tree that the compiler does not know
     Tidy(tidy::Args),
     /// Run the workspace's tests on this machine
@@ -68,6 +71,7 @@ fn main() -> ExitCode {
         Task::ErofsUtils(args) => erofs_utils::run(args),
         Task::Fuzz(args) => fuzz::run(args),
         Task::Man(args) => man::run(args),
+        Task::Miri(args) => miri::run(args),
         Task::Tidy(args) => tidy::run(args),
         Task::TestHost(args) => test_host::run(args),
         Task::TestVm(args) => testvm::run(args),
