@@ -2,7 +2,7 @@
 //! differently are how entries are smuggled.
 //!
 //! A tar that ours takes is indexed and read back, and must be what the other reader's entries make of a plain model.
-//! What ours refuses may be anything. [`theirs`] has the few things in which the other reader is known to be wrong.
+//! What ours refuses may be anything. `theirs` has the few things in which the other reader is known to be wrong.
 
 mod theirs;
 
