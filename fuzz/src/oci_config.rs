@@ -2,20 +2,10 @@
 //!
 //! What is wrong is an error that names a field of the document, whatever it is.
 
-use std::sync::LazyLock;
-
 use oci_runtime::{Error, Prepared, Stdio};
 use serde_json::Value;
-use tempfile::TempDir;
 
 use crate::memory;
-
-/// A bundle with an empty root.
-static BUNDLE: LazyLock<TempDir> = LazyLock::new(|| {
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    std::fs::create_dir(dir.path().join("rootfs")).expect("a directory");
-    dir
-});
 
 /// The fields of the specification that a configuration begins with.
 const FIELDS: [&str; 12] = [
@@ -51,7 +41,9 @@ pub fn run(bytes: &[u8]) {
 
 fn prepare(spec: &oci_runtime::spec::Spec) {
     let stdio = Stdio::null().expect("the null device");
-    match Prepared::new(BUNDLE.path(), spec, stdio) {
+    let bundle = tempfile::tempdir().expect("a temporary directory");
+    std::fs::create_dir(bundle.path().join("rootfs")).expect("a directory");
+    match Prepared::new(bundle.path(), spec, stdio) {
         Ok(prepared) => assert!(prepared.warnings().iter().all(|warning| !warning.is_empty())),
         Err(Error::Field { field, reason }) => {
             assert!(!reason.is_empty());

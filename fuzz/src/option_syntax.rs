@@ -6,21 +6,12 @@
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::{Component, Path};
-use std::sync::LazyLock;
 
 use bindvol::{Kind, Options, VolumeSpec, is_volume_name};
 use engine::{
     DetachKeys, ImageArg, LayerForm, Network, Platform, Reference, RestartPolicy, duration_text,
     parse_duration, resolve_user,
 };
-use tempfile::TempDir;
-
-/// An image's root with an `/etc`.
-static ROOT: LazyLock<TempDir> = LazyLock::new(|| {
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    std::fs::create_dir(dir.path().join("etc")).expect("a directory");
-    dir
-});
 
 /// A letter, and the text of an option of that kind. With `u` the text is a line for the user, a line with a number
 /// of lines of `/etc/passwd`, and the rest is `/etc/group`.
@@ -167,10 +158,13 @@ fn user(text: &[u8]) {
     let lines = files.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1);
     let count = usize::from(count.first().copied().unwrap_or(b'0').wrapping_sub(b'0'));
     let middle = std::iter::once(0).chain(lines).nth(count).unwrap_or(files.len());
+    let image = tempfile::tempdir().expect("a temporary directory");
+    let etc = image.path().join("etc");
+    std::fs::create_dir(&etc).expect("a directory");
     for (name, content) in [("passwd", &files[..middle]), ("group", &files[middle..])] {
-        std::fs::write(ROOT.path().join("etc").join(name), content).expect("a file of the image");
+        std::fs::write(etc.join(name), content).expect("a file of the image");
     }
-    let root = File::open(ROOT.path()).expect("the root");
+    let root = File::open(image.path()).expect("the root");
     let Ok(found) = resolve_user(root.as_fd(), user) else { return };
     // -1 is no id, but "as it was": a process would stay root.
     assert!(found.uid != u32::MAX && found.gid != u32::MAX && !found.groups.contains(&u32::MAX));

@@ -86,7 +86,7 @@ fn image_documents() {
 
 #[test]
 fn layer_stack() {
-    replay("layer_stack", 500);
+    replay("layer_stack", 200);
 }
 
 #[test]
