@@ -140,7 +140,9 @@ fn attach(tree: &OwnedFd, place: &CString) -> Result<(), Failure> {
     mounts::change(&root, &private).step("cutting the mounts off the host's")?;
     let place = rustix::fs::open(place, flags | OFlags::NOFOLLOW, Mode::empty())
         .step("opening the place of the root")?;
-    mounts::attach(tree, place).step("attaching the root")
+    mounts::attach(tree, place).step("attaching the root")?;
+    // A copy of a mount that others see is a peer of it.
+    mounts::change(tree, &private).step("cutting the root off the host's")
 }
 
 /// The end of a child's part: it waits for the parent, and ends.

@@ -239,6 +239,8 @@ fn children_that_only_mount() {
     let mounts = [bind("/v", json!(["rbind"]))];
     let view = View::new(tree, root.path(), &mounts, true).unwrap();
     assert!(sys::below::open_plain(view.root(), b"v/file", OFlags::PATH).is_ok());
+    let of_host = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!of_host.contains(root.path().to_str().unwrap()), "nobody else sees it");
 }
 
 /// Another thread has the locks of the program's own output: a child that prints, or whose panic's message would be
