@@ -58,14 +58,20 @@ impl Engine {
         let id = found.as_ref().map(|found| found.id);
         let layers = found.iter().flat_map(|found| found.layers.iter().rev());
         let layers: Vec<Digest> = layers.map(|layer| layer.chain_id).collect();
-        let user = RefCell::new(None);
+        let (user, unknown) = (RefCell::new(None), RefCell::new(None));
         // With the store locked: a container that is just being made has written down its image.
         let in_use = |id: &Digest| match self.user_of(id) {
             Ok(found) => user.replace(found).is_some() || user.borrow().is_some(),
             // Where nobody knows, nothing is removed.
-            Err(_) => true,
+            Err(error) => {
+                unknown.replace(Some(error));
+                true
+            }
         };
         let in_use_error = || {
+            if let Some(error) = unknown.take() {
+                return error;
+            }
             let container = user.borrow().clone().map(|container: Container| container.name);
             Error::ImageInUse { image: crate::error::shorten(image), container }
         };
@@ -86,7 +92,7 @@ impl Engine {
     }
 
     /// A container that is of the image, in whatever state.
-    fn user_of(&self, id: &Digest) -> Result<Option<Container>, Error> {
+    pub(crate) fn user_of(&self, id: &Digest) -> Result<Option<Container>, Error> {
         let id = id.to_string();
         let containers = self.list()?.into_iter().map(|(container, _)| container);
         Ok(containers.into_iter().find(|container| container.image == id))

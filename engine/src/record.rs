@@ -329,6 +329,10 @@ pub struct State {
     /// Its health, where that is checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<Health>,
+    /// Whether it is being removed with the volumes that were made for it alone: who goes on with a removal that was
+    /// interrupted has to know.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub volumes_too: bool,
 }
 
 impl Default for State {
@@ -344,6 +348,7 @@ impl Default for State {
             restart_count: 0,
             oom_killed: false,
             health: None,
+            volumes_too: false,
         }
     }
 }

@@ -23,10 +23,17 @@ pub(crate) fn remove(
     with_volumes: bool,
 ) -> Result<(), Error> {
     let state = dir.state()?;
+    let with_volumes = with_volumes || state.volumes_too;
     end(dir, &state)?;
     release(dir)?;
     if dir.path().exists() {
-        let removing = State { status: Status::Removing, pid: 0, pid_start: 0, ..state };
+        let removing = State {
+            status: Status::Removing,
+            pid: 0,
+            pid_start: 0,
+            volumes_too: with_volumes,
+            ..state
+        };
         // So that a removal that is interrupted goes on, as it does without a state. That takes no room
         // on the disk: who wants to make room must be able to.
         if dir.write_state(&removing).is_err() {
@@ -41,7 +48,19 @@ pub(crate) fn remove(
                 volumes::anonymous(container).chain(changes.anonymous()).collect();
             for name in names {
                 // Of --volumes-from: it stays for that one, as a volume with a name.
-                match volumes.remove_if(name, || !is_used(root, name, Some(dir))) {
+                let mut unknown = None;
+                let unused = || match is_had(root, name, Some(dir)) {
+                    Ok(used) => !used,
+                    Err(error) => {
+                        unknown = Some(error);
+                        false
+                    }
+                };
+                let removed = volumes.remove_if(name, unused);
+                if let Some(error) = unknown {
+                    return Err(error);
+                }
+                match removed {
                     Ok(true) => root.events().volume("destroy", name),
                     Ok(false) | Err(bindvol::Error::NoVolume { .. }) => {}
                     Err(error) => return Err(error.into()),
@@ -62,6 +81,14 @@ pub(crate) fn remove(
 
 /// Whether a container, other than that of `except`, has the volume by its record, or nobody knows.
 pub(crate) fn is_used(root: &Root, volume: &str, except: Option<&Dir>) -> bool {
+    is_had(root, volume, except).unwrap_or(true)
+}
+
+/// As [`is_used`], for who tells why nobody knows.
+///
+/// # Errors
+/// The containers cannot be listed.
+fn is_had(root: &Root, volume: &str, except: Option<&Dir>) -> Result<bool, Error> {
     let has = |other: &Dir| match other.container() {
         Ok(container) => {
             let mounts = container.iter().flat_map(|container| &container.mounts);
@@ -70,7 +97,7 @@ pub(crate) fn is_used(root: &Root, volume: &str, except: Option<&Dir>) -> bool {
         Err(_) => true,
     };
     let others = |other: &&Dir| except.is_none_or(|except| except.id() != other.id());
-    root.dirs().map_or(true, |dirs| dirs.iter().filter(others).any(has))
+    Ok(root.dirs()?.iter().filter(others).any(has))
 }
 
 /// Takes away what a container whose first process has ended has on the host: its cgroup, with other

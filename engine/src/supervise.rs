@@ -142,10 +142,13 @@ fn start(
 ) -> Result<Started, Error> {
     let created = prepared.create()?;
     let pid = created.pid();
+    let pid_start = sys::process::start_time(pid).map_err(|errno| {
+        Error::system("look at the process", format!("/proc/{}", pid.as_raw_nonzero()), errno)
+    })?;
     let state = State {
         status: Status::Running,
         pid: pid.as_raw_nonzero().get(),
-        pid_start: sys::process::start_time(pid).unwrap_or_default(),
+        pid_start: pid_start.unwrap_or_default(), // it has ended: `start` says so
         started_at: now(),
         restart_count,
         health: container.first_health(),

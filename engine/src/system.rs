@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::collections::btree_map::{BTreeMap, Entry};
 use std::path::Path;
 
-use image_store::{CheckOptions, Checked, Digest, Grade, StoredImage};
+use image_store::{CheckOptions, Checked, Digest, Grade, Repaired, StoredImage};
 use serde_json::{Value, json};
 
 use crate::usage::usage;
@@ -116,6 +116,21 @@ impl Engine {
             }
         }
         Ok(checked)
+    }
+
+    /// Looks through the store, and removes what is damaged in it and no container is of
+    /// ([`image_store::Store::repair`]). What was found is as by [`Engine::check`], from before.
+    ///
+    /// # Errors
+    /// As [`Engine::check`], and of the repair.
+    pub fn repair(&self, options: &CheckOptions) -> Result<(Checked, Repaired), Error> {
+        // Where nobody knows, nothing is removed.
+        let in_use = |id: &Digest| !matches!(self.user_of(id), Ok(None));
+        let (checked, done) = self.store.repair(options, &in_use)?;
+        for (id, names) in &done.images {
+            self.root.events().removed(id, names, true);
+        }
+        Ok((checked, done))
     }
 
     /// The bytes that a container has written, and these with its image's; `None` where it is gone.

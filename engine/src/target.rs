@@ -59,7 +59,7 @@ mod tests {
     fn a_process_is_told_from_another_with_its_number() {
         let mut child = std::process::Command::new("sleep").arg("100").spawn().unwrap();
         let pid = Pid::from_child(&child);
-        let start = sys::process::start_time(pid).unwrap();
+        let start = sys::process::start_time(pid).unwrap().unwrap();
         let state = |pid_start| State { pid: child.id() as i32, pid_start, ..State::default() };
         assert!(Target::of(&state(start + 1)).unwrap().is_none());
         let target = Target::of(&state(start)).unwrap().unwrap();

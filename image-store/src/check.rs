@@ -59,6 +59,31 @@ pub struct Finding {
     pub path: PathBuf,
     /// What is wrong, and what to do about it: the rest of a sentence that begins with the path.
     pub what: String,
+    /// What [`Store::repair`] does about it.
+    pub remedy: Remedy,
+}
+
+/// What a damage is the end of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Remedy {
+    /// Of nothing: it is left over, or it takes a look by somebody.
+    #[default]
+    None,
+    /// Of this image.
+    Image(Digest),
+    /// Of the layer with this chain id, and of each image that has it as a directory.
+    Layer(Digest),
+    /// Of the layer with this diff_id, and of each image that has it as a tar.
+    Blob(Digest),
+    /// Of this name.
+    Name(String),
+    /// Of all names: nobody knows them.
+    Names,
+    /// Of nothing: the short link of the layer with this chain id is made anew.
+    LayerLink(Digest),
+    /// Of nothing: the short link to this image's mount is made anew.
+    MountLink(Digest),
 }
 
 /// How bad a [`Finding`] is.
@@ -78,7 +103,7 @@ impl Checked {
 
     /// Adds a finding.
     pub fn add(&mut self, grade: Grade, path: PathBuf, what: impl Into<String>) {
-        self.findings.push(Finding { grade, path, what: what.into() });
+        self.findings.push(Finding { grade, path, what: what.into(), remedy: Remedy::None });
     }
 }
 
@@ -92,6 +117,11 @@ impl Store {
     /// A system call fails. What is damaged is no error but a [`Finding`].
     pub fn check(&self, options: &CheckOptions) -> Result<Checked, Error> {
         let _hold = self.hold()?;
+        self.look_through(options)
+    }
+
+    /// [`Store::check`], for who has the store locked.
+    pub(crate) fn look_through(&self, options: &CheckOptions) -> Result<Checked, Error> {
         let mut look = Look {
             store: self,
             options,
@@ -108,7 +138,7 @@ impl Store {
         for id in &images {
             if let Err(error) = look.image(id) {
                 let path = self.dirs().images.path().join(id.hex());
-                look.damage(path, format!("cannot be looked at: {error}"));
+                look.damage(Remedy::None, path, format!("cannot be looked at: {error}"));
             }
         }
         look.names(&images)?;
@@ -129,8 +159,8 @@ struct Look<'a> {
 }
 
 impl Look<'_> {
-    fn damage(&mut self, path: PathBuf, what: impl Into<String>) {
-        self.found.add(Grade::Damage, path, what);
+    fn damage(&mut self, remedy: Remedy, path: PathBuf, what: impl Into<String>) {
+        self.found.findings.push(Finding { grade: Grade::Damage, path, what: what.into(), remedy });
     }
 
     fn leftover(&mut self, path: PathBuf, what: impl Into<String>) {
@@ -142,14 +172,15 @@ impl Look<'_> {
         &mut self,
         dir: &Dir,
         name: &str,
+        remedy: Remedy,
         read: Result<Option<T>, Error>,
     ) -> Result<Option<T>, Error> {
         let path = dir.path().join(name);
         match read {
             Ok(Some(value)) => return Ok(Some(value)),
-            Ok(None) => self.damage(path, format!("is missing; {AGAIN}")),
+            Ok(None) => self.damage(remedy, path, format!("is missing; {AGAIN}")),
             Err(Error::Damaged { problem, .. }) => {
-                self.damage(path, format!("is damaged: {problem}; {AGAIN}"));
+                self.damage(remedy, path, format!("is damaged: {problem}; {AGAIN}"));
             }
             Err(error) => return Err(error),
         }
@@ -169,7 +200,8 @@ impl Look<'_> {
             match self.layer(&name, &id) {
                 Ok(record) => layers.extend(record.map(|record| (id, record))),
                 Err(error) => {
-                    self.damage(all.path().join(&name), format!("cannot be looked at: {error}"));
+                    let what = format!("cannot be looked at: {error}");
+                    self.damage(Remedy::None, all.path().join(&name), what);
                 }
             }
         }
@@ -178,7 +210,7 @@ impl Look<'_> {
         forms.dedup();
         if let [first, .., other] = forms[..] {
             let what = format!("has layers of two forms: {first}; {other}. {AGAIN}");
-            self.damage(all.path().to_owned(), what);
+            self.damage(Remedy::None, all.path().to_owned(), what);
         }
         Ok(layers)
     }
@@ -186,23 +218,26 @@ impl Look<'_> {
     fn layer(&mut self, name: &str, id: &Digest) -> Result<Option<LayerRecord>, Error> {
         let Some(dir) = self.store.dirs().layers.dir(name)? else { return Ok(None) };
         let record = dir.json::<LayerRecord>(LAYER);
-        let record = self.sound(&dir, LAYER, record)?;
+        let broken = || Remedy::Layer(*id);
+        let record = self.sound(&dir, LAYER, broken(), record)?;
         self.link(&dir, id)?;
         let Some(record) = record else { return Ok(None) };
         let made = chain_id(record.parent.as_ref(), &record.diff_id);
         if made != *id {
-            self.damage(dir.path().join(LAYER), format!("is another layer's, {made}; {AGAIN}"));
+            let what = format!("is another layer's, {made}; {AGAIN}");
+            self.damage(broken(), dir.path().join(LAYER), what);
         }
         if let (Some(content), Some(diff)) = (record.content, dir.dir("diff")?)
             && tally(&diff)? != content
         {
             self.damage(
+                broken(),
                 diff.path().to_owned(),
                 format!("has not the files that were unpacked; {AGAIN}"),
             );
         }
         if self.options.content {
-            self.content(&dir, &record)?;
+            self.content(&dir, id, &record)?;
         }
         Ok(Some(record))
     }
@@ -210,7 +245,8 @@ impl Look<'_> {
     /// That a layer's short link leads to its files.
     fn link(&mut self, dir: &Dir, id: &Digest) -> Result<(), Error> {
         if dir.dir("diff")?.is_none() {
-            self.damage(dir.path().join("diff"), format!("is missing; {AGAIN}"));
+            let what = format!("is missing; {AGAIN}");
+            self.damage(Remedy::Layer(*id), dir.path().join("diff"), what);
         }
         let links = &self.store.dirs().links;
         let name = link::name(id);
@@ -218,21 +254,23 @@ impl Look<'_> {
             Some(found) if found == link::to(id) => {}
             Some(found) => {
                 let to = link::to(id);
-                self.damage(
-                    links.path().join(name),
-                    format!("leads to {found} and not to {to}; remove it"),
-                );
+                let what = format!("leads to {found} and not to {to}; remove it");
+                self.damage(Remedy::LayerLink(*id), links.path().join(name), what);
             }
-            None => self.damage(links.path().join(name), format!("is missing; {AGAIN}")),
+            None => {
+                let what = format!("is missing; {AGAIN}");
+                self.damage(Remedy::LayerLink(*id), links.path().join(name), what);
+            }
         }
         Ok(())
     }
 
     /// Reads a layer's files, as they would be saved.
-    fn content(&mut self, dir: &Dir, record: &LayerRecord) -> Result<(), Error> {
+    fn content(&mut self, dir: &Dir, id: &Digest, record: &LayerRecord) -> Result<(), Error> {
         let Some(diff) = dir.dir("diff")? else { return Ok(()) };
         let Some(form) = whiteouts(&record.form) else {
-            self.damage(dir.path().join(LAYER), format!("has an unknown form; {AGAIN}"));
+            let what = format!("has an unknown form; {AGAIN}");
+            self.damage(Remedy::Layer(*id), dir.path().join(LAYER), what);
             return Ok(());
         };
         let mut hashed = Hashed { out: io::sink(), hasher: Hasher::new() };
@@ -240,7 +278,11 @@ impl Look<'_> {
             Ok(_) => {
                 self.found.verified += usize::from(hashed.hasher.finish() == record.diff_id);
             }
-            Err(error) => self.damage(diff.path().to_owned(), format!("cannot be read: {error}")),
+            Err(error) => {
+                // Maybe only now: nothing is removed for it.
+                let what = format!("cannot be read: {error}");
+                self.damage(Remedy::None, diff.path().to_owned(), what);
+            }
         }
         Ok(())
     }
@@ -248,31 +290,36 @@ impl Look<'_> {
     fn image(&mut self, id: &Digest) -> Result<(), Error> {
         let Some(dir) = self.store.dirs().images.dir(&id.hex())? else { return Ok(()) };
         let record = dir.json::<ImageRecord>(IMAGE);
-        let record = self.sound(&dir, IMAGE, record)?;
+        let broken = || Remedy::Image(*id);
+        let record = self.sound(&dir, IMAGE, broken(), record)?;
         // By itself: what the configuration says is not needed for it.
         let index = record.as_ref().and_then(|record| Some((record, record.index.as_ref()?)));
         if let Some((record, index)) = index {
             self.indexed(&dir, record, index)?;
         }
         let raw = dir.read(CONFIG);
-        let Some(raw) = self.sound(&dir, CONFIG, raw)? else { return Ok(()) };
+        let Some(raw) = self.sound(&dir, CONFIG, broken(), raw)? else { return Ok(()) };
         let path = dir.path().join(CONFIG);
         let found = Digest::of(&raw);
         if found != *id {
-            self.damage(path, format!("is damaged: its digest is {found}; {AGAIN}"));
+            self.damage(broken(), path, format!("is damaged: its digest is {found}; {AGAIN}"));
             return Ok(());
         }
         let config = match ImageConfiguration::from_reader(raw.as_slice()) {
             Ok(config) => config,
             Err(error) => {
-                self.damage(path, format!("is no configuration: {error}; {AGAIN}"));
+                self.damage(broken(), path, format!("is no configuration: {error}; {AGAIN}"));
                 return Ok(());
             }
         };
         let mut needed = Vec::new();
         for diff_id in config.rootfs().diff_ids() {
             let Ok(diff_id) = diff_id.parse() else {
-                self.damage(path, format!("names a layer {diff_id}, which is no digest; {AGAIN}"));
+                self.damage(
+                    broken(),
+                    path,
+                    format!("names a layer {diff_id}, which is no digest; {AGAIN}"),
+                );
                 return Ok(());
             };
             needed.push(chain_id(needed.last(), &diff_id));
@@ -284,7 +331,7 @@ impl Look<'_> {
             let recorded: Vec<Digest> = record.layers.iter().map(|layer| layer.chain_id).collect();
             if record.id != *id || recorded != needed {
                 let what = format!("is of other layers than the configuration; {AGAIN}");
-                self.damage(dir.path().join(IMAGE), what);
+                self.damage(broken(), dir.path().join(IMAGE), what);
             }
         }
         if index.is_some() {
@@ -297,7 +344,7 @@ impl Look<'_> {
                 let (number, count) = (at + 1, needed.len());
                 let path = layers.path().join(layer.hex());
                 let what = format!("is missing, layer {number} of {count} of {id}; {AGAIN}");
-                self.damage(path, what);
+                self.damage(broken(), path, what);
             }
         }
         Ok(())
@@ -309,7 +356,7 @@ impl Look<'_> {
             Ok(tags) => tags.unwrap_or_default(),
             Err(Error::Damaged { path, problem }) => {
                 let what = format!("is damaged: {problem}; remove it, and give the images names");
-                self.damage(path, what);
+                self.damage(Remedy::Names, path, what);
                 return Ok(());
             }
             Err(error) => return Err(error),
@@ -318,7 +365,7 @@ impl Look<'_> {
         for (name, id) in &tags {
             if !images.contains(id) && !self.store.dirs().images.has(&id.hex())? {
                 let what = format!("gives the name {name} to {id}, which is not there; use rmi");
-                self.damage(root.path().join(TAGS), what);
+                self.damage(Remedy::Name(name.clone()), root.path().join(TAGS), what);
             }
         }
         Ok(())

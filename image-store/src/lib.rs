@@ -81,7 +81,8 @@
 //!   them, and the last one takes the mount away. An image stays in the form that it has.
 //! * **Verified as it is read,** for who asks ([`LoadOptions::verity`]): the kernel holds what it reads of an image's
 //!   index and tars against digests (fs-verity).
-//! * **Checked.** [`Store::check`] looks through all of it, and says what is damaged and what is left over.
+//! * **Checked.** [`Store::check`] looks through all of it, and says what is damaged and what is left over;
+//!   [`Store::repair`] removes what is damaged, and no more.
 //! * **An archive is known** by its device, inode, size, mtime and ctime (a layout directory by those
 //!   of its `index.json`): loading it again reads neither manifests nor layers. A file that changed
 //!   too recently for its time to tell is not remembered.
@@ -107,6 +108,7 @@ mod pack;
 mod record;
 mod reference;
 mod remove;
+mod repair;
 mod save;
 mod source;
 mod staging;
@@ -116,7 +118,7 @@ mod trust;
 mod verity;
 mod work;
 
-pub use check::{CheckOptions, Checked, Finding, Grade};
+pub use check::{CheckOptions, Checked, Finding, Grade, Remedy};
 pub use create::NewImage;
 pub use error::{Error, Problem};
 pub use form::{LayerForm, ParseLayerFormError};
@@ -131,6 +133,7 @@ pub use pack::Pack;
 pub use record::{StoredImage, StoredIndex, StoredLayer, StoredLower};
 pub use reference::split as split_reference;
 pub use remove::Removed;
+pub use repair::Repaired;
 pub use save::{SaveFormat, SaveOptions};
 pub use source::Source;
 pub use store::{Hold, Store};

@@ -26,7 +26,7 @@ pub struct Removed {
 
 /// What images use.
 #[derive(Default)]
-struct Used {
+pub(crate) struct Used {
     /// The chain ids of their layers.
     layers: HashSet<Digest>,
     /// Of those that are directories.
@@ -83,11 +83,11 @@ impl Store {
             };
             tags.retain(|name, _| !untagged.contains(name));
             // Known before anything is changed, since another image's record may be damaged.
-            let gone = if gone { Some((id, self.used(&id)?)) } else { None };
+            let gone = if gone { Some((id, self.used(&[id])?)) } else { None };
             Ok((Removed { untagged, ..Removed::default() }, gone))
         })?;
         let Some((id, used)) = gone else { return Ok(removed) };
-        let layers = self.discard(lock, &id, &used)?;
+        let layers = self.discard(lock, &[id], &used)?;
         Ok(Removed { image: Some(id), layers, ..removed })
     }
 
@@ -106,45 +106,56 @@ impl Store {
         let lock = self.exclusive(LOCK)?;
         let gone = self.change_tags(|tags| match self.image(id, tags)? {
             Some(image) if !in_use(id) && wanted(&image) => {
-                let used = self.used(id)?;
+                let used = self.used(&[*id])?;
                 tags.retain(|_, of| of != id);
                 Ok(Some((image.tags, used)))
             }
             _ => Ok(None),
         })?;
         let Some((untagged, used)) = gone else { return Ok(Removed::default()) };
-        let layers = self.discard(lock, id, &used)?;
+        let layers = self.discard(lock, &[*id], &used)?;
         Ok(Removed { untagged, image: Some(*id), layers })
     }
 
-    /// Removes an image that has no name any more, and the layers that are not used; gives their chain ids.
-    fn discard(&self, lock: Exclusive, id: &Digest, used: &Used) -> Result<Vec<Digest>, Error> {
+    /// Removes images that have no name any more, and the layers that are not used; gives their chain ids.
+    pub(crate) fn discard(
+        &self,
+        lock: Exclusive,
+        ids: &[Digest],
+        used: &Used,
+    ) -> Result<Vec<Digest>, Error> {
         let dirs = self.dirs();
         // One that is damaged goes all the same.
-        let record = self.image_record(id).ok().flatten();
-        let trash = Staging::acquire(&dirs.staging, format!("remove-{}", id.hex()))?;
+        let records: Vec<_> =
+            ids.iter().filter_map(|id| self.image_record(id).ok().flatten()).collect();
+        let name = ids.first().map(Digest::hex).unwrap_or_default();
+        let trash = Staging::acquire(&dirs.staging, format!("remove-{name}"))?;
         crash::point();
-        dirs.images.commit(&id.hex(), trash.dir(), "image")?;
-        crash::point();
+        for id in ids {
+            dirs.images.commit(&id.hex(), trash.dir(), &format!("image-{}", id.hex()))?;
+            crash::point();
+        }
         self.discard_mounts()?;
         self.discard_blobs(used, trash.dir())?;
         let mut layers = self.discard_layers(used, trash.dir())?;
-        let indexed = record.iter().filter(|record| record.index.is_some());
+        let indexed = records.iter().filter(|record| record.index.is_some());
         let own = indexed.flat_map(|record| &record.layers).map(|layer| layer.chain_id);
         layers.extend(own.filter(|chain_id| !used.layers.contains(chain_id)));
         layers.sort_unstable();
         layers.dedup();
-        self.forget_sources(id)?;
+        for id in ids {
+            self.forget_sources(id)?;
+        }
         // Deleting the trees takes long, and concerns nobody any more.
         drop(lock);
         drop(trash);
         Ok(layers)
     }
 
-    /// What all images but `except` use.
-    fn used(&self, except: &Digest) -> Result<Used, Error> {
+    /// What all images but those of `except` use.
+    pub(crate) fn used(&self, except: &[Digest]) -> Result<Used, Error> {
         let mut used = Used::default();
-        for id in self.ids()?.iter().filter(|id| *id != except) {
+        for id in self.ids()?.iter().filter(|id| !except.contains(id)) {
             let Some(record) = self.image_record(id)? else { continue };
             used.layers.extend(record.layers.iter().map(|layer| layer.chain_id));
             if record.index.is_some() {
@@ -205,7 +216,7 @@ impl Store {
     }
 
     /// Removes what is remembered of archives that had the image.
-    fn forget_sources(&self, id: &Digest) -> Result<(), Error> {
+    pub(crate) fn forget_sources(&self, id: &Digest) -> Result<(), Error> {
         let sources = &self.dirs().sources;
         for name in sources.names()? {
             let known = Known::read(sources, &name)?;

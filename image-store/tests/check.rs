@@ -43,6 +43,15 @@ fn a_whole_store_is_whole() {
     assert_eq!(check(&again).verified, 1);
 }
 
+/// [`check`] after a repair; the images that it removed.
+fn repair(place: &Place) -> (Checked, Vec<image_store::Digest>) {
+    let options = CheckOptions { content: true };
+    let (found, done) = place.store.repair(&options, &|_| false).unwrap();
+    assert!(found.is_damaged());
+    assert_eq!(done.kept, []);
+    (check(place), done.images.into_iter().map(|(id, _)| id).collect())
+}
+
 /// Where something is damaged, and what is said of it.
 struct Damage {
     make: fn(&Place),
@@ -50,6 +59,8 @@ struct Damage {
     words: &'static str,
     /// Whether removing the image, and loading it again, is the remedy.
     again: bool,
+    /// Whether the image is gone.
+    gone: bool,
 }
 
 fn image_file(place: &Place, name: &str) -> PathBuf {
@@ -79,18 +90,21 @@ const DAMAGES: &[Damage] = &[
         path: "config.json",
         words: "its digest is sha256:",
         again: true,
+        gone: false,
     },
     Damage {
         make: |place| fs::remove_file(image_file(place, "config.json")).unwrap(),
         path: "config.json",
         words: "is missing",
         again: true,
+        gone: false,
     },
     Damage {
         make: |place| fs::write(image_file(place, "image.json"), b"").unwrap(),
         path: "image.json",
         words: "is damaged: EOF",
         again: false, // which layers the image needs, nobody knows
+        gone: false,
     },
     Damage {
         make: |place| {
@@ -101,30 +115,35 @@ const DAMAGES: &[Damage] = &[
         path: "image.json",
         words: "is of other layers than the configuration",
         again: true,
+        gone: false,
     },
     Damage {
         make: |place| fs::remove_dir_all(layer_file(place, 0, "")).unwrap(),
         path: "layers/",
         words: "is missing, layer 1 of 2 of sha256:",
         again: true,
+        gone: false,
     },
     Damage {
         make: |place| fs::remove_dir_all(layer_file(place, 1, "diff")).unwrap(),
         path: "diff",
         words: "is missing",
         again: true,
+        gone: false,
     },
     Damage {
         make: |place| fs::write(layer_file(place, 1, "diff/b"), b"").unwrap(),
         path: "diff",
         words: "has not the files that were unpacked",
         again: true,
+        gone: false,
     },
     Damage {
         make: |place| fs::write(layer_file(place, 1, "layer.json"), b"{").unwrap(),
         path: "layer.json",
         words: "is damaged: EOF",
         again: true,
+        gone: false,
     },
     Damage {
         make: |place| {
@@ -134,6 +153,7 @@ const DAMAGES: &[Damage] = &[
         path: "layer.json",
         words: "is another layer's, sha256:",
         again: true,
+        gone: false,
     },
     Damage {
         make: |place| {
@@ -142,12 +162,14 @@ const DAMAGES: &[Damage] = &[
         path: "layer.json",
         words: "has an unknown form",
         again: true,
+        gone: false,
     },
     Damage {
         make: |place| fs::remove_file(place.root().join(link(place))).unwrap(),
         path: "l/",
         words: "is missing",
         again: true,
+        gone: false,
     },
     Damage {
         make: |place| {
@@ -157,18 +179,21 @@ const DAMAGES: &[Damage] = &[
         path: "l/",
         words: "leads to /etc and not to ../layers/",
         again: false, // the link is to be removed, as is said
+        gone: false,
     },
     Damage {
         make: |place| fs::write(place.root().join("tags.json"), b"[]").unwrap(),
         path: "tags.json",
         words: "is damaged: invalid type",
         again: false,
+        gone: false,
     },
     Damage {
         make: |place| fs::remove_dir_all(image_file(place, "")).unwrap(),
         path: "tags.json",
         words: "gives the name two:1 to sha256:",
         again: false, // there is no image to remove; loading it is enough
+        gone: true,
     },
 ];
 
@@ -200,6 +225,64 @@ fn each_damage_is_found_and_its_remedy_is_one() {
             assert_eq!(check(&place).findings, [], "{} {}", damage.path, damage.words);
         }
     }
+}
+
+/// An image beside the damaged one, which shares its lower layer, stays where that layer is whole.
+#[test]
+fn a_repair_removes_what_is_damaged_and_no_more() {
+    for damage in DAMAGES {
+        let place = Place::new();
+        let path = place.archive("two.tar", &[two_layers()]);
+        load(&place.store, &path);
+        let whole = place.load(&[Image::new("whole:1", &[layer(&[("w", b"whole")])])]).remove(0);
+        let shares = Image::new("shares:1", &two_layers().layers[..1]);
+        let shares = place.load(&[shares]).remove(0);
+        (damage.make)(&place);
+        let (checked, images) = repair(&place);
+        let words = damage.words;
+        assert_eq!(checked.findings, [], "{words}");
+        assert!(!images.contains(&whole.id), "{words}");
+        let is_lower = words.contains("layer 1 of 2");
+        assert_eq!(images.contains(&shares.id), is_lower, "{words}");
+        assert_eq!(
+            place.store.ids().unwrap().len() + images.len(),
+            if damage.gone { 2 } else { 3 }
+        );
+        load(&place.store, &path);
+        let found = place.store.find("two:1").unwrap();
+        assert_eq!(fs::read(found.layers[0].path().join("a")).unwrap(), b"lower");
+        assert_eq!(fs::read(found.layers[1].path().join("b")).unwrap(), b"upper");
+        assert_eq!(check(&place).findings, [], "{words}");
+    }
+}
+
+#[test]
+fn a_repair_of_what_is_whole_changes_nothing() {
+    let place = Place::new();
+    place.load(&[two_layers()]);
+    let options = CheckOptions { content: true };
+    let (found, done) = place.store.repair(&options, &|_| false).unwrap();
+    assert_eq!((found.findings, done), (vec![], image_store::Repaired::default()));
+    place.store.find("two:1").unwrap();
+}
+
+/// What a container is of stays, and what it needs with it; other images of a broken layer go.
+#[test]
+fn a_repair_removes_nothing_that_is_in_use() {
+    let place = Place::new();
+    let path = place.archive("two.tar", &[two_layers()]);
+    load(&place.store, &path);
+    let used = place.load(&[Image::new("used:1", &two_layers().layers[..1])]).remove(0);
+    fs::write(layer_file(&place, 0, "diff/a"), b"").unwrap();
+    let options = CheckOptions::default();
+    let (_, done) = place.store.repair(&options, &|id| *id == used.id).unwrap();
+    assert_eq!((done.kept, done.images.len(), done.layers.len()), (vec![used.id], 1, 1));
+    assert!(layer_file(&place, 0, "diff").exists());
+    let (_, done) = place.store.repair(&options, &|_| false).unwrap();
+    assert_eq!(done.images, [(used.id, vec!["used:1".to_owned()])]);
+    assert!(!layer_file(&place, 0, "").exists());
+    load(&place.store, &path);
+    assert_eq!(check(&place).findings, []);
 }
 
 #[test]

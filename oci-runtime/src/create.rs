@@ -99,6 +99,7 @@ impl Making {
         let pid = created.pid();
         let path = || format!("/proc/{}/stat", pid.as_raw_nonzero());
         let start = sys::process::start_time(pid)
+            .map_err(|errno| Error::io("reading", path())(errno.into()))?
             .ok_or_else(|| Error::io("reading", path())(std::io::ErrorKind::NotFound.into()))?;
         self.container.record.pid = pid.as_raw_nonzero().get();
         self.container.record.pid_start = start;

@@ -90,7 +90,7 @@ impl Home {
         }
         let place = self.open(id)?;
         let lock = place.try_lock()?.ok_or_else(exists)?;
-        match place.has(STATE) {
+        match place.has(STATE)? {
             true => Err(exists()),
             false => Ok((place, lock)),
         }
@@ -175,8 +175,14 @@ impl Place {
         move |errno| Error::io(op, path)(errno.into())
     }
 
-    pub(crate) fn has(&self, name: &str) -> bool {
-        rustix::fs::statat(&self.dir, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
+    /// Whether there is such a file. What cannot be looked at is no file that is missing: somebody's record would be
+    /// written over.
+    pub(crate) fn has(&self, name: &str) -> Result<bool, Error> {
+        match rustix::fs::statat(&self.dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(_) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(errno) => Err(Error::io("looking at", self.path().join(name))(errno.into())),
+        }
     }
 
     /// Waits until nobody else changes the container. `None` where it was removed meanwhile.

@@ -181,7 +181,7 @@ impl Recorded {
     fn waits(&self) -> Result<bool, Error> {
         use crate::start::DOOR;
         let path = || self.place.path().join(DOOR);
-        Ok(self.place.has(DOOR)
+        Ok(self.place.has(DOOR)?
             && sys::message::listens(self.place.dir(), DOOR)
                 .map_err(|errno| Error::io("looking for who waits at", path())(errno.into()))?)
     }

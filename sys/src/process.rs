@@ -173,10 +173,19 @@ pub fn in_directory<T: Send>(
 
 /// When the process `pid` was started: field 22 of `/proc/PID/stat` (proc_pid_stat(5)), in ticks since
 /// the machine's start; `None` where there is no such process. With its number it names a process for
-/// good. Allocates; needs `/proc`.
-pub fn start_time(pid: Pid) -> Option<u64> {
-    let stat = crate::whole::read_path(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
-    stat_from(22, &stat)?.next()?.parse().ok()
+/// good. Allocates; needs `/proc`. EMFILE or EIO say nothing of the process: who took them for its end would lose it.
+pub fn start_time(pid: Pid) -> Result<Option<u64>, Errno> {
+    let stat = match crate::whole::read_path(format!("/proc/{}/stat", pid.as_raw_nonzero())) {
+        Ok(stat) => stat,
+        Err(error) => {
+            return match Errno::from_io_error(&error) {
+                // ESRCH: it went between open and read.
+                Some(Errno::NOENT | Errno::SRCH) => Ok(None),
+                other => Err(other.unwrap_or(Errno::IO)),
+            };
+        }
+    };
+    Ok(stat_from(22, &stat).and_then(|mut fields| fields.next()?.parse().ok()))
 }
 
 /// The fields of the text of a `/proc/PID/stat` from the one of this number on; the third at the least.
@@ -197,7 +206,7 @@ pub fn find(pid: Pid, start: u64) -> Result<Option<OwnedFd>, Errno> {
         Err(errno) => return Err(errno),
     };
     // The descriptor is of the process that now has the number; is that the one that was meant?
-    if start_time(pid) != Some(start) || ended(pidfd.as_fd(), Duration::ZERO)? {
+    if start_time(pid)? != Some(start) || ended(pidfd.as_fd(), Duration::ZERO)? {
         return Ok(None);
     }
     Ok(Some(pidfd))
@@ -269,6 +278,24 @@ mod tests {
         assert!(seen.unwrap().contains(shown));
         assert!(!std::fs::read_to_string("/proc/self/mountinfo").unwrap().contains(shown));
         assert!(!place.path().join("file").exists());
+    }
+
+    /// Who has no descriptor left knows nothing of a process, least of all that it has ended.
+    #[test]
+    fn what_cannot_be_looked_at_has_not_ended() {
+        let own = rustix::process::getpid();
+        let start = start_time(own).unwrap().unwrap();
+        // A filter is the thread's own, and goes with it.
+        std::thread::spawn(move || {
+            let program = crate::seccomp::answer(&[libc::SYS_openat], Errno::MFILE);
+            crate::seccomp::install(&program).unwrap();
+            assert_eq!(start_time(own), Err(Errno::MFILE));
+            assert_eq!(find(own, start).unwrap_err(), Errno::MFILE);
+        })
+        .join()
+        .unwrap();
+        assert!(find(own, start).unwrap().is_some());
+        assert!(find(own, start + 1).unwrap().is_none());
     }
 
     #[test]

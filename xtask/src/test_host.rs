@@ -13,7 +13,8 @@ use crate::{apt, sh, testvm};
 /// Run the workspace's tests on this machine
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Run each race for two minutes (RACE_SECONDS, if it says nothing else), and not for a few seconds
+    /// Run each race for two minutes (RACE_SECONDS, if it says nothing else), and not for a few seconds; try a fault at
+    /// each of its points, and not at a sample of them
     #[arg(long)]
     nightly: bool,
     /// Run a few tests that failed once more, alone; those that pass then are told as flaky, and are no failures

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use image_unpack::{Digest, Hasher, Limits, Merge};
 
-use super::{AGAIN, Look};
+use super::{AGAIN, Look, Remedy};
 use crate::dir::Dir;
 use crate::error::Problem;
 use crate::index::{BLOB, BlobRecord, Device, Devices, INDEX, IndexRecord, open_whole};
@@ -16,6 +16,12 @@ use crate::{Error, link};
 
 /// Bytes that are read at once.
 const PIECE: usize = 256 << 10;
+
+/// Bytes of a file.
+struct Range {
+    offset: u64,
+    length: u64,
+}
 
 impl Look<'_> {
     /// All blobs, each by itself.
@@ -30,7 +36,7 @@ impl Look<'_> {
             self.found.layers += 1;
             self.blobs.insert(diff_id);
             if let Err(error) = self.blob(&name, &diff_id) {
-                self.damage(path, format!("cannot be looked at: {error}"));
+                self.damage(Remedy::None, path, format!("cannot be looked at: {error}"));
             }
         }
         Ok(())
@@ -39,15 +45,17 @@ impl Look<'_> {
     fn blob(&mut self, name: &str, diff_id: &Digest) -> Result<(), Error> {
         let Some(dir) = self.store.dirs().blobs.dir(name)? else { return Ok(()) };
         let record = dir.json::<BlobRecord>(LAYER);
-        let Some(record) = self.sound(&dir, LAYER, record)? else { return Ok(()) };
+        let broken = || Remedy::Blob(*diff_id);
+        let Some(record) = self.sound(&dir, LAYER, broken(), record)? else { return Ok(()) };
         if record.diff_id != *diff_id {
             let what = format!("is another layer's, {}; {AGAIN}", record.diff_id);
-            self.damage(dir.path().join(LAYER), what);
+            self.damage(broken(), dir.path().join(LAYER), what);
         }
         let file = open_whole(&dir, BLOB, record.tar).map(Some);
-        let Some(file) = self.sound(&dir, BLOB, file)? else { return Ok(()) };
+        let Some(file) = self.sound(&dir, BLOB, broken(), file)? else { return Ok(()) };
         if self.options.content {
-            self.digest(&file, 0, record.tar, diff_id, dir.path().join(BLOB))?;
+            let all = Range { offset: 0, length: record.tar };
+            self.digest(&file, all, diff_id, broken(), dir.path().join(BLOB))?;
         }
         Ok(())
     }
@@ -56,9 +64,9 @@ impl Look<'_> {
     fn digest(
         &mut self,
         file: &std::fs::File,
-        offset: u64,
-        length: u64,
+        Range { offset, length }: Range,
         wanted: &Digest,
+        remedy: Remedy,
         path: PathBuf,
     ) -> Result<(), Error> {
         let (mut hasher, mut buffer, mut at) = (Hasher::new(), vec![0; PIECE], 0);
@@ -76,7 +84,9 @@ impl Look<'_> {
         }
         match hasher.finish() {
             found if found == *wanted => self.found.verified += 1,
-            found => self.damage(path, format!("is damaged: its digest is {found}; {AGAIN}")),
+            found => {
+                self.damage(remedy, path, format!("is damaged: its digest is {found}; {AGAIN}"));
+            }
         }
         Ok(())
     }
@@ -88,10 +98,11 @@ impl Look<'_> {
         record: &ImageRecord,
         index: &IndexRecord,
     ) -> Result<(), Error> {
+        let broken = || Remedy::Image(record.id);
         self.used_blobs.extend(record.layers.iter().map(|layer| layer.diff_id));
         if index.layers.len() != record.layers.len() {
             let what = format!("has an index of other layers; {AGAIN}");
-            self.damage(dir.path().join(crate::record::IMAGE), what);
+            self.damage(broken(), dir.path().join(crate::record::IMAGE), what);
             return Ok(());
         }
         self.mount_link(&record.id)?;
@@ -105,22 +116,26 @@ impl Look<'_> {
                 (Err(error @ Error::Archive { .. }), _) => {
                     whole = false;
                     let path = index.archive.as_ref().map(|archive| archive.path.clone());
-                    self.damage(path.unwrap_or_default(), format!("is not what it was: {error}"));
+                    // It may be back with the next mount of its disk: nothing is removed for it.
+                    let what = format!("is not what it was: {error}");
+                    self.damage(Remedy::None, path.unwrap_or_default(), what);
                 }
                 // A blob that is there and not whole was found as such.
                 (Err(Error::Damaged { path, problem }), Device::Blob(diff_id)) => {
                     whole = false;
                     if !self.blobs.contains(&diff_id) {
-                        self.damage(path, format!("is missing, a layer of {}; {AGAIN}", record.id));
+                        let what = format!("is missing, a layer of {}; {AGAIN}", record.id);
+                        self.damage(broken(), path, what);
                     } else if let Problem::Verity(_) = problem {
-                        self.damage(path, format!("is damaged: {problem}; {AGAIN}"));
+                        let what = format!("is damaged: {problem}; {AGAIN}");
+                        self.damage(Remedy::Blob(diff_id), path, what);
                     }
                 }
                 (Err(error), _) => return Err(error),
             }
         }
         let file = self.store.index_file(dir, index).map(Some);
-        let Some(mut file) = self.sound(dir, INDEX, file)? else { return Ok(()) };
+        let Some(mut file) = self.sound(dir, INDEX, broken(), file)? else { return Ok(()) };
         if whole && self.options.content {
             let mut found = Vec::new();
             let read = file.read_to_end(&mut found);
@@ -131,7 +146,7 @@ impl Look<'_> {
             })?;
             if self.index_of(record, index)? != found {
                 let what = format!("is not the index of the image's layers; {AGAIN}");
-                self.damage(dir.path().join(INDEX), what);
+                self.damage(broken(), dir.path().join(INDEX), what);
             }
         }
         Ok(())
@@ -145,9 +160,12 @@ impl Look<'_> {
             Some(found) if found == to => {}
             Some(found) => {
                 let what = format!("leads to {found} and not to {to}; remove it");
-                self.damage(dirs.links.path().join(name), what);
+                self.damage(Remedy::MountLink(*id), dirs.links.path().join(name), what);
             }
-            None => self.damage(dirs.links.path().join(name), format!("is missing; {AGAIN}")),
+            None => {
+                let what = format!("is missing; {AGAIN}");
+                self.damage(Remedy::MountLink(*id), dirs.links.path().join(name), what);
+            }
         }
         Ok(())
     }
@@ -162,7 +180,9 @@ impl Look<'_> {
         let path = index.archive.as_ref().map(|archive| archive.path.clone()).unwrap_or_default();
         for (name, layer) in record.layers.iter().zip(&index.layers) {
             if let Some(at) = layer.at {
-                self.digest(file, at, layer.tar, &name.diff_id, path.clone())?;
+                let own = Range { offset: at, length: layer.tar };
+                let broken = Remedy::Image(record.id);
+                self.digest(file, own, &name.diff_id, broken, path.clone())?;
             }
         }
         Ok(())

@@ -35,6 +35,21 @@ pub(crate) fn busybox_layer() -> Vec<u8> {
     member(&image("busybox", "docker-legacy"), |name| name.ends_with("/layer.tar"))
 }
 
+/// busybox itself, which needs no other file.
+pub(crate) fn busybox_program() -> Vec<u8> {
+    let layer = busybox_layer();
+    let mut tar = tar::Archive::new(&layer[..]);
+    for entry in tar.entries().unwrap() {
+        let mut entry = entry.unwrap();
+        if entry.path().unwrap().starts_with("bin") && entry.size() > 1_000_000 {
+            let mut bytes = Vec::new();
+            entry.read_to_end(&mut bytes).unwrap();
+            return bytes;
+        }
+    }
+    panic!("the image busybox has another form than this knows");
+}
+
 /// A layer in the making.
 pub(crate) struct Layer(Builder<Vec<u8>>);
 

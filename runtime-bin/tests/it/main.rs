@@ -4,6 +4,7 @@
 
 mod attack;
 mod clients;
+mod fault;
 mod harness;
 mod host;
 mod image;
@@ -26,12 +27,16 @@ mod clients_docker;
 mod clients_podman;
 mod compat;
 mod copy_more;
+mod crowd;
 mod day;
 mod end;
 mod escape;
 mod events;
 mod exec;
 mod explained;
+mod fault_bin;
+mod fault_disk;
+mod fault_oci;
 mod files;
 mod formats;
 mod health;

@@ -78,6 +78,36 @@ fn damage(form: &str, layers: &str, lacks: &str) {
     assert_eq!(root.ok(["check"]), "Images: 1, layers: 1, names: 1, damaged: 0");
 }
 
+/// What is damaged goes with `--repair`, is said, and comes back by the next load; what a container is of stays.
+#[test]
+fn a_repair_removes_what_is_damaged_until_a_load_brings_it_back() {
+    for form in crate::attack::forms() {
+        let root = Root::new();
+        let archive = busybox();
+        let load = ["load", "-q", form, "-i", arg(&archive)];
+        root.ok(load);
+        assert_eq!(root.ok(["check", "--repair"]), "Images: 1, layers: 1, names: 1, damaged: 0");
+        root.ok(["create", "--name", "box", arg(&busybox()), "true"]);
+        let images = root.store().join("images");
+        let image = std::fs::read_dir(&images).unwrap().next().unwrap().unwrap().path();
+        std::fs::write(image.join("config.json"), "{}").unwrap();
+        let out = root.call(["check", "--repair"]);
+        assert_eq!(out.code, 1, "{out:?}");
+        assert!(out.stdout.contains("kept: image sha256:"), "{out:?}");
+        assert!(image.join("image.json").exists());
+        root.ok(["rm", "box"]);
+        let out = root.call(["check", "--repair"]);
+        assert_eq!(out.code, 0, "{out:?}");
+        for words in ["damaged: /", "removed: image sha256:", "busybox", "removed: layer sha256:"] {
+            assert!(out.stdout.contains(words), "no {words:?} in {out:?}");
+        }
+        assert!(out.stdout.ends_with("Images: 0, layers: 0, names: 0, damaged: 0\n"), "{out:?}");
+        root.ok(load);
+        assert_eq!(root.ok(["check", "--repair", "-q"]), "");
+        root.ok(["run", "--rm", "busybox", "true"]);
+    }
+}
+
 /// The system calls of a command, by strace with these options.
 fn traced(root: &Root, options: &[&str], args: &[&str]) -> String {
     let file = root.dir().join("trace");
