@@ -1,6 +1,7 @@
 //! A systemd of a test's own: the machine's program as the first process of namespaces, with cgroups that only it has.
 
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -232,7 +233,7 @@ impl Drop for Systemd {
         let _ = self.unshare.kill();
         let _ = self.unshare.wait();
         if std::thread::panicking() {
-            eprintln!("systemd's log:\n{}", self.log());
+            let _ = writeln!(std::io::stderr(), "systemd's log:\n{}", self.log());
         }
         for group in &self.groups {
             let removed = || remove_tree(group).is_ok();
