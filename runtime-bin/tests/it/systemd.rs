@@ -1,7 +1,7 @@
 //! A systemd of a test's own: the machine's program as the first process of namespaces, with cgroups that only it has.
 
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

@@ -135,6 +135,8 @@ fn mount_the_rest(plan: &Plan) -> anyhow::Result<()> {
         ("/proc/self/fd/0", "stdin"),
         ("/proc/self/fd/1", "stdout"),
         ("/proc/self/fd/2", "stderr"),
+        // systemd, which tests start, would make it.
+        ("/proc/kcore", "core"),
     ] {
         let link = format!("/dev/{target}");
         symlink(source, &link).with_context(|| format!("linking {link}"))?;
