@@ -82,14 +82,18 @@ impl Home {
         builder.recursive(false);
         let exists = || Error::ContainerExists { id: id.to_owned() };
         let path = self.path.join(id);
-        match builder.create(&path) {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-                return Err(Error::io("making the container's directory", path)(error));
-            }
-            _ => {}
+        let made = match builder.create(&path) {
+            Ok(()) => true,
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => false,
+            Err(error) => return Err(Error::io("making the container's directory", path)(error)),
+        };
+        let locked = self.open(id).and_then(|place| Ok((place.try_lock()?, place)));
+        if made && locked.is_err() {
+            // What somebody else has put something into meanwhile is not removed by this.
+            let _ = std::fs::remove_dir(&path);
         }
-        let place = self.open(id)?;
-        let lock = place.try_lock()?.ok_or_else(exists)?;
+        let (lock, place) = locked?;
+        let lock = lock.ok_or_else(exists)?;
         match place.has(STATE)? {
             true => Err(exists()),
             false => Ok((place, lock)),
