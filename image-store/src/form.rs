@@ -63,7 +63,14 @@ impl Store {
                 .step("opening the root")?;
             sys::mount::attach(tree, root).step("attaching EROFS")?;
             let stacked = overlay().map(drop);
-            stacked.map_err(|_| sys::Failure::new("stacking an overlay on EROFS", Errno::INVAL))
+            stacked.map_err(|error| {
+                let errno = match error {
+                    overlay::Error::Layer { errno, .. } => errno,
+                    overlay::Error::Mount { report, .. } => report.errno,
+                    _ => Errno::INVAL,
+                };
+                sys::Failure::new("stacking an overlay on EROFS", errno)
+            })
         });
         done.step("making a mount namespace")?
     }

@@ -135,6 +135,23 @@ pub(crate) struct Place {
     pub(crate) store: Store,
 }
 
+impl Drop for Place {
+    /// While a test beside this one forks, its child holds this process's locks too until it executes, and what they are of
+    /// counts as used: the store leaves it mounted for the next command.
+    fn drop(&mut self) {
+        let root = self.root();
+        let is_mounted = || {
+            let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+            mounts.contains(&*root.to_string_lossy())
+        };
+        let begin = std::time::Instant::now();
+        while is_mounted() && begin.elapsed() < std::time::Duration::from_secs(30) {
+            let _ = self.store.unmount_all_unused();
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+    }
+}
+
 impl Place {
     pub(crate) fn new() -> Place {
         let temp = tempfile::tempdir().unwrap();
