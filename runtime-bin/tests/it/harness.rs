@@ -1,8 +1,11 @@
 //! A store of its own for each test, and the program run on it.
 
 use std::collections::BTreeSet;
-use std::ffi::OsStr;
+use std::ffi::{CString, OsStr};
+use std::fs::File;
 use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
@@ -338,6 +341,12 @@ impl Root {
 impl Drop for Root {
     fn drop(&mut self) {
         let left = self.clean();
+        // Trees may be deeper than a process has descriptors, and std::fs takes one for each directory.
+        let place = self.dir();
+        if let (Some(parent), Some(name)) = (place.parent(), place.file_name()) {
+            let name = CString::new(name.as_bytes()).unwrap();
+            let _ = File::open(parent).map(|parent| sys::erase::erase(parent.as_fd(), &name));
+        }
         assert!(left.is_empty() || std::thread::panicking(), "left behind: {left:#?}");
     }
 }
