@@ -1,5 +1,6 @@
 //! Runs a command in a scope of its own, in system.slice, as root on a machine with systemd:
-//! `cargo run -p systemd --example scope -- cat /proc/self/cgroup`
+//! `cargo run -p systemd --example scope -- cat /proc/self/cgroup`. Without a command it says where that cgroup would lie,
+//! which needs neither.
 #![forbid(unsafe_code)]
 
 use std::io::Write;
@@ -10,6 +11,10 @@ use systemd::{Manager, Unit};
 
 fn run(command: &[String]) -> Result<ExitStatus, Box<dyn std::error::Error>> {
     let unit = Unit::parse(&format!(":example:{}", std::process::id()), "", false)?;
+    if command.is_empty() {
+        writeln!(std::io::stdout(), "{}", unit.path())?;
+        return Ok(ExitStatus::default());
+    }
     let mut systemd = Manager::connect(false)?;
     // Waits until it is in the scope.
     let mut child = Command::new("sh")
