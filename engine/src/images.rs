@@ -91,11 +91,24 @@ impl Engine {
         Ok(RemovedImage { untagged: removed.untagged, deleted })
     }
 
-    /// A container that is of the image, in whatever state.
-    pub(crate) fn user_of(&self, id: &Digest) -> Result<Option<Container>, Error> {
+    /// The newest container that is of the image, in whatever state. Asked with the store locked: nothing is tidied up
+    /// meanwhile, which may take long.
+    fn user_of(&self, id: &Digest) -> Result<Option<Container>, Error> {
         let id = id.to_string();
-        let containers = self.list()?.into_iter().map(|(container, _)| container);
-        Ok(containers.into_iter().find(|container| container.image == id))
+        let mut newest: Option<Container> = None;
+        for dir in self.root.dirs()? {
+            let Some(container) = dir.container()? else { continue };
+            let is_newer = newest.as_ref().is_none_or(|other| container.created > other.created);
+            if container.image == id && is_newer {
+                newest = Some(container);
+            }
+        }
+        Ok(newest)
+    }
+
+    /// Whether a container is of the image, or nobody knows: nothing is removed then.
+    pub(crate) fn may_have_user(&self, id: &Digest) -> bool {
+        !matches!(self.user_of(id), Ok(None))
     }
 
     /// How an image was made, the last step first.

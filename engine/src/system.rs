@@ -124,9 +124,7 @@ impl Engine {
     /// # Errors
     /// As [`Engine::check`], and of the repair.
     pub fn repair(&self, options: &CheckOptions) -> Result<(Checked, Repaired), Error> {
-        // Where nobody knows, nothing is removed.
-        let in_use = |id: &Digest| !matches!(self.user_of(id), Ok(None));
-        let (checked, done) = self.store.repair(options, &in_use)?;
+        let (checked, done) = self.store.repair(options, &|id| self.may_have_user(id))?;
         for (id, names) in &done.images {
             self.root.events().removed(id, names, true);
         }
@@ -184,13 +182,7 @@ impl Engine {
                 sizes.insert(layer.chain_id, self.store.layer_size(layer)?.unwrap_or(0));
             }
             // With the store locked: a container that is just being made has written down its image.
-            let in_use = |id: &Digest| {
-                let id = id.to_string();
-                // Where nobody knows, nothing is removed.
-                let users = |all: Vec<(Container, State)>| all.iter().any(|(of, _)| of.image == id);
-                self.list().map_or(true, users)
-            };
-            match self.store.prune(&image.id, &chosen, &in_use) {
+            match self.store.prune(&image.id, &chosen, &|id| self.may_have_user(id)) {
                 Ok(removed) => {
                     let is_gone = removed.image.is_some();
                     self.root.events().removed(&image.id, &removed.untagged, is_gone);
