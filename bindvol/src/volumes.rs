@@ -1,9 +1,10 @@
 //! Named volumes: directories `DIR/NAME/_data`, shared by many processes.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsString};
 use std::fs::{DirBuilder, File};
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -76,14 +77,18 @@ impl Volumes {
     /// Opens `dir`; makes it (mode 0700, and its parents) where it is missing, and removes what a
     /// removal that was cut off has left.
     pub fn open(dir: &Path) -> Result<Self, Error> {
-        let make = || {
-            DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-            std::fs::canonicalize(dir)
-        };
-        let path = make().map_err(Error::io("making the directory of volumes", dir))?;
-        let dir = rustix::fs::open(&path, DIRECTORY, Mode::empty())
-            .map_err(Error::io("opening the directory of volumes", &path))?;
-        let volumes = Self { path, dir };
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(dir)
+            .map_err(Error::io("making the directory of volumes", dir))?;
+        let opened = rustix::fs::open(dir, DIRECTORY - OFlags::NOFOLLOW, Mode::empty())
+            .map_err(Error::io("opening the directory of volumes", dir))?;
+        // Without links, since it is shown and written down.
+        let path = rustix::fs::readlink(sys::process::proc_path(&opened), Vec::new())
+            .map_err(Error::io("finding the path of", dir))?;
+        let path = PathBuf::from(OsString::from_vec(path.into_bytes()));
+        let volumes = Self { path, dir: opened };
         for name in volumes.names()? {
             if !name.starts_with(REMOVED) {
                 continue;

@@ -47,6 +47,18 @@ fn a_volume_is_made_found_listed_and_removed() {
 }
 
 #[test]
+fn paths_of_volumes_have_no_links() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().canonicalize().unwrap();
+    fs::create_dir(root.join("disk")).unwrap();
+    symlink("disk", root.join("link")).unwrap();
+    symlink("link/volumes", root.join("volumes")).unwrap();
+    fs::create_dir(root.join("disk/volumes")).unwrap();
+    let volumes = Volumes::open(&root.join("volumes")).unwrap();
+    assert_eq!(volumes.ensure("data").unwrap().path, root.join("disk/volumes/data/_data"));
+}
+
+#[test]
 fn what_is_wrong_is_said() {
     let dir = tempfile::tempdir().unwrap();
     let volumes = Volumes::open(dir.path()).unwrap();
