@@ -61,6 +61,10 @@ fn read<T: DeserializeOwned>(
     understand: impl FnOnce(&mut Value, &mut Vec<String>),
 ) -> Result<(T, Vec<String>), Error> {
     let bytes = std::fs::read(&path).map_err(Error::io("reading", &path))?;
+    // Nearly always there is nothing to say and nothing to mend.
+    if let Ok(read) = serde_json::from_slice(&bytes) {
+        return Ok((read, Vec::new()));
+    }
     let mut document: Value = match serde_json::from_slice(&bytes) {
         Ok(document) => document,
         Err(source) => {

@@ -74,13 +74,20 @@ impl Prepared {
         version::check(spec)?;
         supported::check(spec)?;
         let root = spec.root().as_ref().ok_or_else(|| Error::field("root", "it is missing"))?;
-        let linux = spec.linux().clone().unwrap_or_default();
-        let namespaces = OwnNamespaces::prepare(&linux)?;
+        let none;
+        let linux = match spec.linux() {
+            Some(linux) => linux,
+            None => {
+                none = oci::Linux::default();
+                &none
+            }
+        };
+        let namespaces = OwnNamespaces::prepare(linux)?;
         let in_user = namespaces.kinds().contains(Namespaces::USER);
-        let mut warnings = version::warnings(&linux);
-        supported::one_domain_name(spec, &linux)?;
+        let mut warnings = version::warnings(linux);
+        supported::one_domain_name(spec, linux)?;
         let mut root = Root::prepare(&dir.join(root.path()), root, spec, &namespaces)?;
-        let mut mounts = Mounts::new(dir, &namespaces, &linux, &mut warnings);
+        let mut mounts = Mounts::new(dir, &namespaces, linux, &mut warnings);
         let mounts = mounts.prepare(spec, root.fd())?;
         let process = match spec.process() {
             Some(process) => {
@@ -104,7 +111,7 @@ impl Prepared {
         Ok(Self {
             mounts,
             devices: match root.makes_devices() {
-                true => devices::prepare(spec, &linux, &namespaces)?,
+                true => devices::prepare(spec, linux, &namespaces)?,
                 false => None,
             },
             masks: Masks::prepare(
@@ -116,10 +123,10 @@ impl Prepared {
             domainname: namespaces.name("domainname", spec.domainname())?,
             process,
             hooks,
-            net_devices: NetDevices::prepare(&linux, &namespaces)?,
+            net_devices: NetDevices::prepare(linux, &namespaces)?,
             root,
             namespaces,
-            group: OwnGroup::prepare(&linux)?,
+            group: OwnGroup::prepare(linux)?,
             door: None,
             keyring: true,
             warnings,

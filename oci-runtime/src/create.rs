@@ -6,6 +6,7 @@ use std::path::Path;
 use cgroup::{Hierarchies, Location};
 
 use crate::home::Lock;
+use crate::hooks::Hooks;
 use crate::record::Record;
 use crate::{CgroupDriver, Created, Error, Home, Recorded, Scope, group, spec};
 
@@ -59,6 +60,7 @@ impl Making {
             uid: rustix::process::geteuid().as_raw(),
             cgroup: location.to_string(),
             unit: scope.as_ref().map(Scope::known),
+            poststop: Hooks::has_poststop(spec),
         };
         let (place, lock) = home.make(id)?;
         if let Err(error) = refuse_others_group(&hierarchies, &location) {

@@ -66,15 +66,18 @@ impl Recorded {
             }
         }
         container.end()?;
-        // A container that never came to be has no configuration, and no hooks.
-        let hooks = container
-            .config()
-            .and_then(|config| Hooks::prepare(&config, container.id(), container.bundle()));
+        let hooks = container.record.poststop.then(|| {
+            let config = container.config()?;
+            Hooks::prepare(&config, container.id(), container.bundle())
+        });
         // With what the first process left behind: other processes, and groups made in the container.
         let unit = container.end_group()?;
         container.place.remove(lock)?;
-        let mut warnings =
-            hooks.map_or_else(|error| vec![error.to_string()], |hooks| hooks.poststop());
+        let mut warnings = match hooks {
+            Some(Ok(hooks)) => hooks.poststop(),
+            Some(Err(error)) => vec![error.to_string()],
+            None => Vec::new(),
+        };
         warnings.extend(unit.map(|error| error.to_string()));
         Ok(warnings)
     }

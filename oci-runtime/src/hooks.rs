@@ -116,6 +116,12 @@ impl Hooks {
         Ok(Self { spec: Some(spec.clone()), all, id, bundle, outputs })
     }
 
+    /// Whether a configuration has hooks for a container's end.
+    pub(crate) fn has_poststop(spec: &oci::Spec) -> bool {
+        let hooks = spec.hooks().as_ref().and_then(|hooks| hooks.poststop().as_ref());
+        hooks.is_some_and(|hooks| !hooks.is_empty())
+    }
+
     pub(crate) fn set_id(&mut self, id: &str) {
         id.clone_into(&mut self.id);
     }

@@ -34,6 +34,14 @@ pub(crate) struct Record {
     /// The unit by which systemd made it, where systemd did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) unit: Option<Known>,
+    /// Whether its configuration has `poststop` hooks: who removes it need not read it otherwise.
+    #[serde(default = "perhaps")]
+    pub(crate) poststop: bool,
+}
+
+/// Records of earlier versions do not say it.
+fn perhaps() -> bool {
+    true
 }
 
 /// How far a container is.

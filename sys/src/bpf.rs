@@ -80,13 +80,17 @@ struct Instruction {
 
 // Operations (linux/bpf.h, linux/bpf_common.h).
 const LOAD_WORD: u8 = 0x61; // BPF_LDX | BPF_MEM | BPF_W
+const LOAD_LONG: u8 = 0x18; // BPF_LD | BPF_IMM | BPF_DW, of two instructions
 const AND: u8 = 0x57; // BPF_ALU64 | BPF_AND | BPF_K
 const COPY: u8 = 0xbf; // BPF_ALU64 | BPF_MOV | BPF_X
+const OR: u8 = 0x4f; // BPF_ALU64 | BPF_OR | BPF_X
+const SHIFT_LEFT: u8 = 0x67; // BPF_ALU64 | BPF_LSH | BPF_K
 const SHIFT_RIGHT: u8 = 0x77; // BPF_ALU64 | BPF_RSH | BPF_K
 const SET: u8 = 0xb7; // BPF_ALU64 | BPF_MOV | BPF_K
 const SKIP: u8 = 0x05; // BPF_JMP | BPF_JA
 const SKIP_IF_BITS: u8 = 0x45; // BPF_JMP | BPF_JSET | BPF_K
 const SKIP_UNLESS: u8 = 0x55; // BPF_JMP | BPF_JNE | BPF_K
+const SKIP_UNLESS_SAME: u8 = 0x5d; // BPF_JMP | BPF_JNE | BPF_X
 const EXIT: u8 = 0x95; // BPF_JMP | BPF_EXIT
 
 // Registers of the program.
@@ -95,11 +99,22 @@ const CONTEXT: u8 = 1;
 /// The kinds of access that are asked for and not allowed yet.
 const WANTED: u8 = 2;
 const KIND: u8 = 3;
-const MAJOR: u8 = 4;
-const MINOR: u8 = 5;
+/// The kind and the major number.
+const DRIVER: u8 = 4;
+/// The kind and both numbers.
+const DEVICE: u8 = 5;
+const MINOR: u8 = 6;
+const CONSTANT: u8 = 7;
+
+// A device number of the kernel (`dev_t`, linux/kdev_t.h): 12 and 20 bits.
+const MAJOR_BITS: u8 = 12;
+const MINOR_BITS: u8 = 20;
 
 /// Each kind of access is decided by the last rule that matches it, and denied where there is none: so
 /// the rules are looked at from the last to the first.
+///
+/// A rule compares once where it can: the verifier follows each comparison both ways, and what of a state it has not
+/// forgotten makes it go over the rest again. One comparison for each number takes it three times as long.
 fn program(rules: &[DeviceRule]) -> Vec<Instruction> {
     let op = |code, to: u8, from: u8, offset, operand| {
         let registers = to | from << 4;
@@ -109,10 +124,16 @@ fn program(rules: &[DeviceRule]) -> Vec<Instruction> {
     // struct bpf_cgroup_dev_ctx: access << 16 | kind, major, minor.
     let mut code = vec![
         op(LOAD_WORD, WANTED, CONTEXT, 0, 0),
-        op(LOAD_WORD, MAJOR, CONTEXT, 4, 0),
+        op(LOAD_WORD, CONSTANT, CONTEXT, 4, 0),
         op(LOAD_WORD, MINOR, CONTEXT, 8, 0),
         op(COPY, KIND, WANTED, 0, 0),
         op(AND, KIND, 0, 0, 0xffff),
+        op(COPY, DRIVER, KIND, 0, 0),
+        op(SHIFT_LEFT, DRIVER, 0, 0, MAJOR_BITS.into()),
+        op(OR, DRIVER, CONSTANT, 0, 0),
+        op(COPY, DEVICE, DRIVER, 0, 0),
+        op(SHIFT_LEFT, DEVICE, 0, 0, MINOR_BITS.into()),
+        op(OR, DEVICE, MINOR, 0, 0),
         op(SHIFT_RIGHT, WANTED, 0, 0, 16),
         op(SKIP_UNLESS, WANTED, 0, 2, 0),
     ];
@@ -140,16 +161,36 @@ fn program(rules: &[DeviceRule]) -> Vec<Instruction> {
             DeviceKind::Char => Some(2),
         };
         let (major, minor) = rule.numbers();
-        let mut conditions: Vec<(u8, i32)> = kind.map(|kind| (KIND, kind)).into_iter().collect();
-        conditions.extend(major.map(|number| (MAJOR, number as i32)));
-        conditions.extend(minor.map(|number| (MINOR, number as i32)));
-        let count = conditions.len();
-        for (at, (register, value)) in conditions.into_iter().enumerate() {
-            let rest = (count - at - 1 + body.len()) as i16;
-            code.push(op(SKIP_UNLESS, register, 0, rest, value));
+        let fits = |number: Option<u32>, bits| number.is_none_or(|number| number >> bits == 0);
+        if !fits(major, MAJOR_BITS) || !fits(minor, MINOR_BITS) {
+            continue; // no device has such a number
         }
+        // How many instructions are left to skip, with the rule's own.
+        let rest = |more: i16| more + body.len() as i16;
+        match (kind, major, minor) {
+            (None, ..) => {}
+            (Some(kind), None, None) => code.push(op(SKIP_UNLESS, KIND, 0, rest(0), kind)),
+            (Some(kind), None, Some(minor)) => code.extend([
+                op(SKIP_UNLESS, KIND, 0, rest(1), kind),
+                op(SKIP_UNLESS, MINOR, 0, rest(0), minor as i32),
+            ]),
+            (Some(kind), Some(major), None) => {
+                let driver = kind << MAJOR_BITS | major as i32;
+                code.push(op(SKIP_UNLESS, DRIVER, 0, rest(0), driver));
+            }
+            (Some(kind), Some(major), Some(minor)) => {
+                let driver = i64::from(kind) << MAJOR_BITS | i64::from(major);
+                let device = driver << MINOR_BITS | i64::from(minor);
+                code.extend([
+                    op(LOAD_LONG, CONSTANT, 0, 0, device as i32),
+                    op(0, 0, 0, 0, (device >> 32) as i32),
+                    op(SKIP_UNLESS_SAME, DEVICE, CONSTANT, rest(0), 0),
+                ]);
+            }
+        }
+        let always = kind.is_none();
         code.extend(body);
-        if count == 0 && every {
+        if always && every {
             return code; // the verifier takes no code that cannot be reached
         }
     }
@@ -350,13 +391,18 @@ mod tests {
         let dir = std::fs::File::open(&group.0).unwrap();
         let rule = |allow, access| DeviceRule { allow, access, ..DeviceRule::char(1, Some(3)) };
         let all = DeviceRule::all;
-        let sets: [(&[DeviceRule], [bool; 3]); 6] = [
+        let sets: [(&[DeviceRule], [bool; 3]); 10] = [
             (&[], [false, false, false]),
             (&[all(true, Access::all())], [true, true, true]),
             (&[all(true, Access::all()), rule(false, Access::WRITE)], [true, false, false]),
             (&[all(false, Access::all()), rule(true, Access::READ)], [true, false, false]),
             (&[rule(true, Access::READ), rule(true, Access::WRITE)], [true, true, true]),
             (&[rule(true, Access::all()), all(false, Access::READ)], [false, true, false]),
+            // Numbers that no device has, of which only a part would be compared.
+            (&[DeviceRule::char(1, Some(3 + (1 << 20)))], [false, false, false]),
+            (&[DeviceRule::char((1 << 12) + 1, Some(3))], [false, false, false]),
+            (&[DeviceRule { major: None, ..DeviceRule::char(0, Some(3)) }], [true, true, true]),
+            (&[DeviceRule { major: None, ..DeviceRule::char(0, Some(4)) }], [false, false, false]),
         ];
         for (rules, expected) in sets {
             restrict_devices(dir.as_fd(), rules).unwrap();

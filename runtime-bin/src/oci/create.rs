@@ -13,7 +13,7 @@ use crate::{Context, descriptors, files, moment};
 /// Makes a container whose program waits for `start`, without this process.
 pub(crate) fn create(context: &Context, args: CreateArgs, preserved: u32) -> anyhow::Result<u8> {
     let (bundle, spec) = configuration(context, &args, true)?;
-    let (mut making, prepared) = begin(context, &args, &bundle, &spec, preserved)?;
+    let (mut making, prepared) = begin(context, &args, &bundle, spec, preserved)?;
     let made = prepared
         .and_then(|prepared| prepared.wait_in(making.dir()))
         .and_then(Prepared::create)
@@ -35,7 +35,7 @@ pub(crate) fn create(context: &Context, args: CreateArgs, preserved: u32) -> any
 pub(crate) fn run(context: &Context, args: RunArgs, preserved: u32) -> anyhow::Result<u8> {
     let RunArgs { create: args, detach, keep, .. } = args;
     let (bundle, spec) = configuration(context, &args, detach)?;
-    let (mut making, prepared) = begin(context, &args, &bundle, &spec, preserved)?;
+    let (mut making, prepared) = begin(context, &args, &bundle, spec, preserved)?;
     let started = prepared
         .and_then(Prepared::create)
         .map_err(anyhow::Error::from)
@@ -80,15 +80,14 @@ fn configuration(
         ),
         _ => {}
     }
-    if let Some(mut process) = spec.process().clone() {
+    if let Some(process) = spec.process_mut() {
         if !detached {
-            oci_runtime::set_size(&mut process, &[std::io::stdin().as_fd()]);
+            oci_runtime::set_size(process, &[std::io::stdin().as_fd()]);
         }
         let env = descriptors::listen_env();
         if !env.is_empty() {
-            process.set_env(Some([process.env().clone().unwrap_or_default(), env].concat()));
+            process.env_mut().get_or_insert_default().extend(env);
         }
-        spec.set_process(Some(process));
     }
     Ok((bundle, spec))
 }
@@ -98,7 +97,7 @@ fn begin(
     context: &Context,
     args: &CreateArgs,
     bundle: &Path,
-    spec: &Spec,
+    mut spec: Spec,
     preserved: u32,
 ) -> anyhow::Result<(Making, Result<Prepared, oci_runtime::Error>)> {
     // The first words of these lines are runc's names of the same stages, which are looked for in logs.
@@ -106,10 +105,12 @@ fn begin(
     context
         .log
         .debug(&format!("nsexec container setup: making container {} of {bundle_shown}", args.id));
-    let ahead = Ahead::of(spec);
+    let ahead = Ahead::of(&spec);
     let mut making =
-        Making::begin(&context.home, &args.id, bundle, spec, moment::now(), context.driver())?;
-    let spec = &with_home(bundle, spec.clone());
+        Making::begin(&context.home, &args.id, bundle, &spec, moment::now(), context.driver())?;
+    // The record has none, for `exec` may have another user.
+    add_home(bundle, &mut spec);
+    let spec = &spec;
     let terminal = spec.process().as_ref().and_then(|process| process.terminal()).unwrap_or(false);
     let stdio = if terminal { Stdio::null() } else { Stdio::inherit() };
     let prepared = stdio.and_then(|stdio| {
@@ -138,16 +139,15 @@ fn begin(
     Ok((making, prepared))
 }
 
-/// The configuration with its process's HOME; the record has none, for `exec` may have another user.
-fn with_home(bundle: &Path, mut spec: Spec) -> Spec {
-    if let (Some(mut process), Some(root)) = (spec.process().clone(), spec.root())
+/// Gives the configuration's process its HOME.
+fn add_home(bundle: &Path, spec: &mut Spec) {
+    let root = spec.root().as_ref().map(|root| bundle.join(root.path()));
+    if let Some(process) = spec.process_mut()
         // A root that is not there is told of when it is needed.
-        && let Ok(root) = std::fs::File::open(bundle.join(root.path()))
+        && let Some(Ok(root)) = root.map(std::fs::File::open)
     {
-        oci_runtime::set_home(&mut process, root.as_fd());
-        spec.set_process(Some(process));
+        oci_runtime::set_home(process, root.as_fd());
     }
-    spec
 }
 
 /// The container, once its process is told of; of which nobody knows is ended.
