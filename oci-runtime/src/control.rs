@@ -6,13 +6,24 @@ use rustix::process::{Pid, Signal};
 use crate::{Error, Home, Recorded, Status};
 
 impl Recorded {
+    /// The caller's hierarchies, looked for once.
+    pub(crate) fn hierarchies(&self) -> Result<&Hierarchies, Error> {
+        match self.hierarchies.get() {
+            Some(found) => Ok(found),
+            None => {
+                let found = Hierarchies::find()?;
+                Ok(self.hierarchies.get_or_init(|| found))
+            }
+        }
+    }
+
     /// Its group, as far as it is there.
     pub(crate) fn group(&self) -> Result<Option<Group>, Error> {
         if self.record.cgroup.is_empty() {
             return Ok(None);
         }
         let location: Location = self.record.cgroup.parse()?;
-        match Hierarchies::find()?.open(&location) {
+        match self.hierarchies()?.open(&location) {
             Ok(group) => Ok(Some(group)),
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error.into()),
@@ -64,7 +75,7 @@ impl Recorded {
             }
         }
         let location: Location = lines.join("\n").parse()?;
-        let group = match Hierarchies::find()?.open(&location) {
+        let group = match self.hierarchies()?.open(&location) {
             Err(error) if error.is_not_found() => None,
             group => Some(group?),
         };
@@ -164,7 +175,7 @@ impl Recorded {
                 Err(container.refuse("container not running", status))
             }
             _ => match (&container.record.unit, container.own_group()?) {
-                (Some(unit), group) => unit.update(&Hierarchies::find()?, &group, limits),
+                (Some(unit), group) => unit.update(container.hierarchies()?, &group, limits),
                 (None, group) => Ok(group.apply(limits)?),
             },
         }

@@ -68,7 +68,8 @@ impl Making {
         }
         let failed = Error::io("writing the configuration of", place.path());
         let config = serde_json::to_vec(spec).map_err(|error| failed(error.into()))?;
-        let container = Recorded { place, record };
+        let mut container = Recorded::new(place, record);
+        container.hierarchies = hierarchies.clone().into();
         let making = Self { container, lock, hierarchies, location, scope };
         // The record last: what has none is of no use to anybody.
         match making.container.place.write_config(&config).and_then(|()| making.container.write()) {

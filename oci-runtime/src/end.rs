@@ -46,18 +46,28 @@ impl Recorded {
     /// [`Error::NoSuchContainer`]; it runs ([`Error::Refused`]); its process does not end.
     pub fn delete(home: &Home, id: &str, force: bool) -> Result<Vec<String>, Error> {
         match Self::open(home, id) {
-            // Before the lock, which its creator may have for long.
-            Ok(container) if force => container.end()?,
+            Ok(container) => container.remove(home, force),
             Err(Error::NoSuchContainer { .. }) if force => {
-                return remove_rest(home, id).map(|()| Vec::new());
+                remove_rest(home, id).map(|()| Vec::new())
             }
-            Ok(_) => {}
-            Err(error) => return Err(error),
+            Err(error) => Err(error),
         }
-        let (container, lock) = match Self::open_locked(home, id) {
+    }
+
+    /// As [`Recorded::delete`], of a container that the caller has at hand.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn remove(self, home: &Home, force: bool) -> Result<Vec<String>, Error> {
+        if force {
+            // Before the lock, which its creator may have for long.
+            self.end()?;
+        }
+        let (mut container, lock) = match Self::open_locked(home, self.id()) {
             Err(Error::NoSuchContainer { .. }) if force => return Ok(Vec::new()),
             locked => locked?,
         };
+        container.hierarchies = self.hierarchies;
         match container.status_locked(&lock)? {
             Status::Stopped | Status::Created => {}
             _ if force => {}

@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
+use cgroup::Hierarchies;
 use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 
@@ -103,9 +105,15 @@ pub struct State {
 pub struct Recorded {
     pub(crate) place: Place,
     pub(crate) record: Record,
+    /// The caller's, once they were looked for.
+    pub(crate) hierarchies: OnceLock<Hierarchies>,
 }
 
 impl Recorded {
+    pub(crate) fn new(place: Place, record: Record) -> Self {
+        Self { place, record, hierarchies: OnceLock::new() }
+    }
+
     /// The container `id` of `home`.
     ///
     /// # Errors
@@ -113,7 +121,7 @@ impl Recorded {
     pub fn open(home: &Home, id: &str) -> Result<Self, Error> {
         let place = home.open(id)?;
         match read(&place)? {
-            Some(record) => Ok(Self { place, record }),
+            Some(record) => Ok(Self::new(place, record)),
             None => Err(home.no_such(id)),
         }
     }
@@ -123,7 +131,7 @@ impl Recorded {
         let place = home.open(id)?;
         let lock = place.lock()?.ok_or_else(|| home.no_such(id))?;
         match read(&place)? {
-            Some(record) => Ok((Self { place, record }, lock)),
+            Some(record) => Ok((Self::new(place, record), lock)),
             // The rest of one that is gone, or came to nothing.
             None => place.remove(lock).and_then(|()| Err(home.no_such(id))),
         }

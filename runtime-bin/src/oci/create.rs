@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::bail;
 use oci_runtime::spec::Spec;
-use oci_runtime::{Ahead, Created, Making, Prepared, Recorded, Stdio};
+use oci_runtime::{Ahead, Created, Making, Prepared, Stdio};
 
 use crate::cli::{CreateArgs, RunArgs};
 use crate::{Context, descriptors, files, moment};
@@ -54,7 +54,7 @@ pub(crate) fn run(context: &Context, args: RunArgs, preserved: u32) -> anyhow::R
     }
     let exit = oci_runtime::wait_in_foreground(running);
     if !keep {
-        context.log.warnings(&Recorded::delete(&context.home, container.id(), true)?);
+        context.log.warnings(&container.remove(&context.home, true)?);
     }
     // 128 and more than 255 is no status, which no signal's number leads to.
     Ok(u8::try_from(exit?.code()).unwrap_or(u8::MAX))

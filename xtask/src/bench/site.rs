@@ -141,7 +141,7 @@ impl<'a> Site<'a> {
 
     /// Looks which runtimes there are: this workspace's first, then those that are installed.
     fn find_runtimes(&self) -> Vec<Runtime> {
-        let root = |name: &str| text_of(&self.options.scratch.join(format!("state-{name}")));
+        let root = |name: &str| text_of(&self.options.states.join(name));
         let runtime = |name: &'static str, program: &Path, no_cgroup| Runtime {
             name,
             program: text_of(program),
