@@ -108,6 +108,8 @@ struct Terminal {
     before: Option<Termios>,
     /// Read from the caller, not yet taken by the process.
     pending: Vec<u8>,
+    /// What is copied at once. Not on the stack, of which who has no terminal would touch as much.
+    buffer: Vec<u8>,
     input_ended: bool,
     output_ended: bool,
 }
@@ -117,8 +119,9 @@ impl Terminal {
         rustix::io::ioctl_fionbio(&master, true).map_err(failed("opening the terminal of"))?;
         let stdin = rustix::stdio::stdin();
         let before = rustix::termios::tcgetattr(stdin).ok();
+        let (pending, buffer) = (Vec::new(), vec![0; CHUNK]);
         let terminal =
-            Self { master, before, pending: Vec::new(), input_ended: false, output_ended: false };
+            Self { master, before, pending, buffer, input_ended: false, output_ended: false };
         if let Some(before) = &terminal.before {
             let mut raw = before.clone();
             raw.make_raw();
@@ -163,11 +166,10 @@ impl Terminal {
             }
         }
         if ready.next().is_some_and(|found| !found.is_empty()) {
-            let mut bytes = [0; CHUNK];
-            match rustix::io::read(rustix::stdio::stdin(), &mut bytes) {
+            match rustix::io::read(rustix::stdio::stdin(), &mut self.buffer) {
                 Ok(0) | Err(Errno::IO) => self.input_ended = true,
                 Ok(count) => {
-                    self.pending.extend_from_slice(&bytes[..count]);
+                    self.pending.extend_from_slice(&self.buffer[..count]);
                     self.input()?;
                 }
                 Err(Errno::AGAIN | Errno::INTR) => {}
@@ -193,15 +195,14 @@ impl Terminal {
 
     /// Copies a piece of the output; `false` where there is none now.
     fn output(&mut self) -> Result<bool, Error> {
-        let mut bytes = [0; CHUNK];
-        match rustix::io::read(&self.master, &mut bytes) {
+        match rustix::io::read(&self.master, &mut self.buffer) {
             // EIO: nobody has the terminal open any more.
             Ok(0) | Err(Errno::IO) => {
                 self.output_ended = true;
                 Ok(false)
             }
             Ok(count) => {
-                write_all(rustix::stdio::stdout(), &bytes[..count])?;
+                write_all(rustix::stdio::stdout(), &self.buffer[..count])?;
                 Ok(true)
             }
             Err(Errno::AGAIN | Errno::INTR) => Ok(false),
