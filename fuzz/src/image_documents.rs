@@ -1,7 +1,7 @@
 //! `image-unpack`: an archive's manifests, indexes, configurations and compressed layers.
 //!
 //! The input is up to eight documents. The first one is `manifest.json`, `index.json`, or what a registry has under a
-//! name; the others are its blobs. They name each other as [`crate::parts`] has it.
+//! name; the others are its blobs. They name each other as in src/parts.rs.
 
 use std::io;
 use std::io::Read;
