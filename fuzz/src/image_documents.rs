@@ -1,8 +1,7 @@
 //! `image-unpack`: an archive's manifests, indexes, configurations and compressed layers.
 //!
 //! The input is up to eight documents. The first one is `manifest.json`, `index.json`, or what a registry has under a
-//! name; the others are its blobs. In a document `$dN`, `$hN` and `$sN` stand for the digest, its hexadecimal digits,
-//! and the size of a later document N, so that what is changed is not refused for its digest alone.
+//! name; the others are its blobs. They name each other as in src/parts.rs.
 
 use std::io;
 use std::io::Read;
@@ -12,11 +11,8 @@ use image_unpack::{
     Archive, BlobDocument, Blobs, Digest, Image, Keep, Limits, Platform, Reference, Root,
 };
 
-use crate::memory;
 use crate::tar::Tar;
-
-/// Between two documents.
-const SEPARATOR: &[u8] = b"\n--\n";
+use crate::{memory, parts};
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -27,7 +23,7 @@ const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 /// The crate does; or gives an image whose parts are not what they are named by.
 pub fn run(bytes: &[u8]) {
     let Some((form, rest)) = bytes.split_first() else { return };
-    let documents = documents(rest);
+    let documents = parts::filled(&parts::split(rest, 8), |document| document);
     let name = match form {
         b'd' => "manifest.json",
         b'i' => "index.json",
@@ -50,50 +46,8 @@ pub fn run(bytes: &[u8]) {
     }
 }
 
-/// The documents, with what stands for others put in.
-fn documents(bytes: &[u8]) -> Vec<Vec<u8>> {
-    let mut parts = vec![bytes];
-    while parts.len() < 8 {
-        let last = parts[parts.len() - 1];
-        let Some(at) = last.windows(SEPARATOR.len()).position(|part| part == SEPARATOR) else {
-            break;
-        };
-        parts.pop();
-        parts.extend([&last[..at], &last[at + SEPARATOR.len()..]]);
-    }
-    let mut whole: Vec<Vec<u8>> = vec![Vec::new(); parts.len()];
-    for (number, part) in parts.iter().enumerate().rev() {
-        whole[number] = filled(part, number, &whole);
-    }
-    whole
-}
-
-fn filled(part: &[u8], own: usize, whole: &[Vec<u8>]) -> Vec<u8> {
-    let mut out = Vec::new();
-    let mut rest = part;
-    while let Some(at) = rest.iter().position(|byte| *byte == b'$') {
-        out.extend(&rest[..at]);
-        rest = &rest[at..];
-        let number = rest.get(2).filter(|digit| digit.is_ascii_digit()).map(|digit| digit - b'0');
-        let of = number.map(usize::from).filter(|number| *number > own && *number < whole.len());
-        let value = of.and_then(|number| match rest[1] {
-            b'd' => Some(Digest::of(&whole[number]).to_string()),
-            b'h' => Some(Digest::of(&whole[number]).hex()),
-            b's' => Some(whole[number].len().to_string()),
-            _ => None,
-        });
-        let length = if value.is_some() { 3 } else { 1 };
-        match value {
-            Some(value) => out.extend(value.bytes()),
-            None => out.push(b'$'),
-        }
-        rest = &rest[length..];
-    }
-    out.extend(rest);
-    out
-}
-
-fn check(archive: &Archive) {
+/// What an archive gives is what names it.
+pub(crate) fn check(archive: &Archive) {
     for platform in ["linux/amd64", "linux/arm/v7"] {
         let platform: Platform = platform.parse().expect("a platform");
         match archive.images(&platform) {
@@ -106,7 +60,7 @@ fn check(archive: &Archive) {
     }
 }
 
-fn limits() -> Limits {
+pub(crate) fn limits() -> Limits {
     Limits { bytes: 1 << 20, memory: 1 << 20, ..Limits::default() }
 }
 

@@ -12,6 +12,8 @@ mod more;
 pub mod mountinfo;
 pub mod oci_config;
 pub mod option_syntax;
+mod parts;
+pub mod registry_answers;
 pub mod seccomp_filter;
 pub mod tar_reader;
 
@@ -50,6 +52,7 @@ pub struct Target {
 pub const TARGETS: &[Target] = &[
     Target { name: "tar_reader", run: tar_reader::run },
     Target { name: "image_documents", run: image_documents::run },
+    Target { name: "registry_answers", run: registry_answers::run },
     Target { name: "layer_stack", run: layer_stack::run },
     Target { name: "index_writer", run: index_writer::run },
     Target { name: "oci_config", run: oci_config::run },

@@ -147,7 +147,8 @@ impl Auth {
             _ => {
                 let login = secret.and_then(Credentials::basic);
                 let query = service.into_iter().chain([("scope", scope)]);
-                http.get(&server, &with_query(realm, query), &[], login.as_deref())
+                let answer = http.get(&server, &with_query(realm, query), &[], login.as_deref());
+                answer.map(|answer| answer.response)
             }
         }?;
         let (status, wait) = (response.status(), wait_of(&response));

@@ -36,6 +36,15 @@ pub(crate) struct Http {
     no_roots: Option<String>,
 }
 
+/// What came of a request that was followed to its end.
+pub(crate) struct Answer {
+    pub(crate) response: Response<Body>,
+    /// Where it is from, without its query, which may be what lets one in there.
+    pub(crate) from: String,
+    /// Whether the server is the one that was asked: what another one wants is not for a registry's login.
+    pub(crate) is_own: bool,
+}
+
 impl Http {
     /// `direct`: the server is on this machine, where no proxy leads.
     pub(crate) fn new(registry: &str, direct: bool, options: &PullOptions) -> Http {
@@ -77,11 +86,12 @@ impl Http {
         url: &str,
         headers: &[(&str, &str)],
         authorization: Option<&str>,
-    ) -> Result<Response<Body>, Error> {
+    ) -> Result<Answer, Error> {
         let origin = origin(url).to_owned();
         let mut url = url.to_owned();
         for _ in 0..REDIRECTS {
-            let authorization = authorization.filter(|_| self::origin(&url) == origin);
+            let is_own = self::origin(&url) == origin;
+            let authorization = authorization.filter(|_| is_own);
             let response = self.send(server, &|agent| {
                 let headers = headers.iter().copied();
                 let all = headers.chain(authorization.map(|value| ("authorization", value)));
@@ -89,7 +99,8 @@ impl Http {
                     .call()
             })?;
             if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
-                return Ok(response);
+                let from = url.split(['?', '#']).next().unwrap_or_default().to_owned();
+                return Ok(Answer { response, from, is_own });
             }
             let location = response.headers().get("location").and_then(|to| to.to_str().ok());
             let why = || format!("it redirects {url} to {:?}", location.unwrap_or("nowhere"));

@@ -17,7 +17,7 @@ use std::sync::Arc;
 pub use credentials::Credentials;
 pub use error::Error;
 pub use image_store::Reference;
-use image_store::{Digest, Progress, Source, Store, StoredImage};
+use image_store::{Blobs, Digest, Progress, Source, Store, StoredImage};
 pub use options::{Notify, PullOptions};
 pub use retry::Retries;
 
@@ -51,10 +51,8 @@ pub fn pull(
 ) -> Result<Pulled, Error> {
     let name = reference.familiar();
     let before = store.find(&name).ok().map(|image| image.id);
-    let registry = Registry::connect(reference, options);
-    let root = manifest::root(&registry, options.load.options.limits.json)?;
-    let digest = root.root.digest;
-    let blobs = Arc::new(RegistryBlobs::new(registry, root));
+    let blobs = open(reference, options)?;
+    let digest = blobs.root().digest;
     let images = store.load(&Source::Blobs(blobs), &options.load, progress)?;
     // One manifest was asked for, and the store has given an error if it led to no image.
     let image = match images.into_iter().next() {
@@ -62,4 +60,15 @@ pub fn pull(
         None => store.find(&name)?,
     };
     Ok(Pulled { newer: before != Some(image.id), image, digest })
+}
+
+/// The image of a name as its registry has it, for who reads it without a store. Its manifest or index has been fetched,
+/// and has the digest that it was asked for by; what that names is fetched when it is asked for, and is the reader's to check.
+///
+/// # Errors
+/// The registry cannot be reached, has no such image, or gives it to others only.
+pub fn open(reference: &Reference, options: &PullOptions) -> Result<Arc<dyn Blobs>, Error> {
+    let registry = Registry::connect(reference, options);
+    let root = manifest::root(&registry, options.load.options.limits.json)?;
+    Ok(Arc::new(RegistryBlobs::new(registry, root)))
 }

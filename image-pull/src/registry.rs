@@ -10,7 +10,7 @@ use ureq::http::{Response, StatusCode};
 use crate::auth::Auth;
 use crate::challenge;
 use crate::error::Error;
-use crate::http::{Http, wait_of, words};
+use crate::http::{Answer, Http, wait_of, words};
 use crate::options::PullOptions;
 
 /// Where the registry of the name `docker.io` is.
@@ -61,30 +61,36 @@ impl Registry {
             let range = format!("bytes={from}-");
             let headers = [("accept", accept), ("range", range.as_str())];
             let headers = if from > 0 { &headers[..] } else { &headers[..1] };
-            let response = self.http.get(self.name(), &url, headers, authorization.as_deref())?;
+            let answer = self.http.get(self.name(), &url, headers, authorization.as_deref())?;
+            let status = answer.response.status();
             // A token may end in the middle: one that was good is replaced once.
-            if response.status() == StatusCode::UNAUTHORIZED && refused < 2 {
+            if status == StatusCode::UNAUTHORIZED && answer.is_own && refused < 2 {
                 refused += 1;
-                let headers = response.headers().get_all("www-authenticate").iter();
+                let headers = answer.response.headers().get_all("www-authenticate").iter();
                 let offers: Vec<_> =
                     headers.filter_map(|h| h.to_str().ok()).flat_map(challenge::parse).collect();
                 if self.auth.answer(&self.http, &offers, authorization.as_deref())? {
                     continue;
                 }
             }
-            if response.status().is_success() {
-                return Ok(response);
+            if status.is_success() {
+                return Ok(answer.response);
             }
-            return Err(self.refusal(path, url, response));
+            return Err(self.refusal(path, answer));
         }
     }
 
     /// What an answer other than success means.
-    fn refusal(&self, path: &str, url: String, response: Response<Body>) -> Error {
+    fn refusal(&self, path: &str, answer: Answer) -> Error {
         let registry = self.name().to_owned();
+        let Answer { response, from: url, is_own } = answer;
         let (status, wait) = (response.status().as_u16(), wait_of(&response));
         let answer = words(response);
         match status {
+            401 | 403 if !is_own => {
+                let server = format!("the server that {registry} leads to");
+                Error::Answer { server, url, answer }
+            }
             401 | 403 => Error::Denied {
                 registry,
                 repository: self.reference.familiar_name(),

@@ -1,11 +1,13 @@
 //! The child's way into its namespaces: system calls only.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
-use sys::process::last_errno;
+use rustix::thread::{
+    ThreadNameSpaceType, UnshareFlags, move_into_thread_name_spaces, unshare_unsafe,
+};
 use sys::{Failure, Step};
 
 use crate::Namespaces;
@@ -37,11 +39,8 @@ pub(crate) fn set_ns(fd: BorrowedFd<'_>, kinds: Namespaces) -> Result<(), Errno>
     if kinds.is_empty() {
         return Ok(());
     }
-    // SAFETY: setns takes no memory; which resources the thread names afterwards is the purpose.
-    match unsafe { libc::setns(fd.as_raw_fd(), kinds.bits() as libc::c_int) } {
-        0 => Ok(()),
-        _ => Err(last_errno()),
-    }
+    // A namespace's own file is taken by the same call.
+    move_into_thread_name_spaces(fd, ThreadNameSpaceType::from_bits_retain(kinds.flags()?))
 }
 
 /// unshare(2) of `kinds`; a cgroup namespace is rooted at the group that the process is in.
@@ -49,11 +48,10 @@ pub(crate) fn new_namespaces(kinds: Namespaces) -> Result<(), Errno> {
     if kinds.is_empty() {
         return Ok(());
     }
-    // SAFETY: unshare takes no memory, and namespaces are no resource that other threads hold.
-    match unsafe { libc::unshare(kinds.bits() as libc::c_int) } {
-        0 => Ok(()),
-        _ => Err(last_errno()),
-    }
+    let kinds = UnshareFlags::from_bits_retain(kinds.flags()?);
+    // SAFETY: namespaces alone become the thread's own (and, with mounts, its directories): `flags` lets
+    // nothing else pass, least of all CLONE_FILES, so that no descriptor is another thread's alone.
+    unsafe { unshare_unsafe(kinds) }
 }
 
 /// Runs `work` in a new cgroup namespace, rooted at the group that the process is in, and goes back to the one

@@ -1,5 +1,7 @@
 //! The kinds of namespaces.
 
+use rustix::io::Errno;
+
 bitflags::bitflags! {
     /// Kinds of namespaces (namespaces(7)), as the CLONE_NEW… flags.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -35,4 +37,13 @@ impl Namespaces {
         (Self::CGROUP, "cgroup"),
         (Self::TIME, "time"),
     ];
+
+    /// As flags of clone(2), unshare(2) and setns(2). EINVAL for bits that are no kind of namespace (they can be
+    /// put into any set of flags): there they would mean that memory or descriptors are shared.
+    pub(crate) fn flags(self) -> Result<u32, Errno> {
+        match Self::all().contains(self) {
+            true => Ok(self.bits()),
+            false => Err(Errno::INVAL),
+        }
+    }
 }

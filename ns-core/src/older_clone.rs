@@ -1,11 +1,12 @@
 //! clone(2), where clone3(2) is not to be had: Docker's seccomp profile answers ENOSYS for it, since a
 //! filter cannot see its arguments, and allows clone.
 
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
 use rustix::process::Pid;
-use sys::process::last_errno;
+
+use crate::spawn::cloned;
 
 /// As clone3 with these flags and a pidfd; `None` in the child. ENOSYS for flags that clone does not
 /// have: those above 32 bits, and those in the place of its signal (CLONE_NEWTIME).
@@ -24,14 +25,6 @@ pub(crate) fn clone(flags: u64, exit_signal: libc::c_int) -> Result<Option<(Pid,
     // may do is restricted by the contract of `Spawn::spawn`.
     let result =
         unsafe { libc::syscall(libc::SYS_clone, first, second, &raw mut pidfd, none, none) };
-    match result {
-        -1 => Err(last_errno()),
-        0 => Ok(None),
-        pid => {
-            // SAFETY: the kernel stored a new descriptor of the parent there (CLONE_PIDFD).
-            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-            let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(Errno::CHILD)?;
-            Ok(Some((pid, pidfd)))
-        }
-    }
+    // SAFETY: the call was clone's, with CLONE_PIDFD and this place.
+    unsafe { cloned(result, pidfd) }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use rustix::io::Errno;
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal, WaitOptions};
 use sys::process::last_errno;
 use sys::{Failure, Step};
 
@@ -130,7 +130,7 @@ impl<'fd> Spawn<'fd> {
         let pid_joins = self.join_pid()?;
         let cloned = self.clone_process();
         let cloned = match cloned {
-            Ok(None) => self.in_child(&parent, &child, body),
+            Ok(None) => self.in_child(parent, child, body),
             Ok(Some(cloned)) => Ok(cloned),
             Err(errno) => Err(Error::System { op: CLONE, errno }),
         };
@@ -210,6 +210,7 @@ impl<'fd> Spawn<'fd> {
     }
 
     fn check(&self) -> Result<(), Error> {
+        (self.namespaces | self.joined()).flags().map_err(Error::system(CLONE))?;
         let maps = !self.uid_map.is_empty() || !self.gid_map.is_empty();
         if maps && !self.namespaces.contains(Namespaces::USER) {
             return Err(Error::MapsWithoutUser);
@@ -259,17 +260,15 @@ impl<'fd> Spawn<'fd> {
     }
 
     /// The child's whole life up to its exec. Never returns.
-    fn in_child<T>(
+    fn in_child(
         &self,
-        parent: &OwnedFd,
-        child: &OwnedFd,
+        parent: OwnedFd,
+        child: OwnedFd,
         body: impl FnOnce(Gate<'_>) -> Result<Infallible, Failure>,
-    ) -> T {
+    ) -> ! {
         let _guard = ExitGuard(101);
         // The copy of the parent's end would keep the channel open after the parent's death.
-        // SAFETY: the descriptor belongs to the parent; the owner's copy in this process is never
-        // used or dropped again, since this function does not return.
-        unsafe { libc::close(parent.as_raw_fd()) };
+        drop(parent);
         let gate = Gate::on(child.as_fd());
         let run = || {
             if let Some(First(first)) = self.first {
@@ -379,19 +378,39 @@ fn clone3(
     let result = unsafe {
         libc::syscall(libc::SYS_clone3, &raw const arguments, size_of::<libc::clone_args>())
     };
-    match result {
-        -1 => match last_errno() {
-            // It may be hidden by a seccomp filter that allows clone.
-            Errno::NOSYS if cgroup.is_none() => older_clone::clone(flags, exit_signal),
-            errno => Err(errno),
-        },
-        0 => Ok(None),
-        pid => {
-            // SAFETY: the kernel stored a new descriptor of the parent there (CLONE_PIDFD).
-            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-            let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(Errno::CHILD)?;
-            Ok(Some((pid, pidfd)))
+    // SAFETY: the call was clone3's, with CLONE_PIDFD and this place.
+    match unsafe { cloned(result, pidfd) } {
+        // It may be hidden by a seccomp filter that allows clone.
+        Err(Errno::NOSYS) if cgroup.is_none() => older_clone::clone(flags, exit_signal),
+        result => result,
+    }
+}
+
+/// What a clone has given: the child's number, and a descriptor of it; `None` in the child.
+///
+/// # Safety
+/// `result` is what clone(2) or clone3(2) with CLONE_PIDFD has just given, and `pidfd` the place for the
+/// descriptor, -1 before.
+pub(crate) unsafe fn cloned(
+    result: libc::c_long,
+    pidfd: libc::c_int,
+) -> Result<Option<(Pid, OwnedFd)>, Errno> {
+    match libc::c_int::try_from(result) {
+        Ok(0) => Ok(None),
+        Ok(pid @ 1..) => {
+            let pid = Pid::from_raw(pid).ok_or(Errno::CHILD)?;
+            if pidfd < 0 {
+                // The kernel does not know the flag: clone before Linux 5.2 ignores it. The number is this child's
+                // until it was waited for; who is killed already is no error.
+                let _ = rustix::process::kill_process(pid, Signal::KILL);
+                let _ = rustix::process::waitpid(Some(pid), WaitOptions::empty());
+                return Err(Errno::NOSYS);
+            }
+            // SAFETY: by this function's contract the kernel stored a new descriptor there, and nobody else
+            // knows it.
+            Ok(Some((pid, unsafe { OwnedFd::from_raw_fd(pidfd) })))
         }
+        _ => Err(last_errno()),
     }
 }
 
@@ -408,4 +427,19 @@ impl Drop for ExitGuard {
 pub(crate) fn exit_now(status: u8) -> ! {
     // SAFETY: _exit has no precondition and does not return.
     unsafe { libc::_exit(libc::c_int::from(status)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_without_a_descriptor_is_not_left_behind() {
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let number = libc::c_long::from(child.id());
+        // SAFETY: a clone has given this number, and no descriptor.
+        assert_eq!(unsafe { cloned(number, -1) }.unwrap_err(), Errno::NOSYS);
+        // It was waited for.
+        assert_eq!(child.wait().unwrap_err().raw_os_error(), Some(libc::ECHILD));
+    }
 }

@@ -238,9 +238,14 @@ mod tests {
 
     #[test]
     fn a_change_of_the_tables_changes_their_version() {
+        // Miri has no hour for it.
+        let (each, expected) = match cfg!(miri) {
+            true => (128, "25b3a897f3aead9f"),
+            false => (1, "ee16d71563164c64"),
+        };
         let mut hash = Sha256::new();
         for arch in Arch::ALL.iter().filter(|arch| arch.has_table()) {
-            for name in crate::arch::names_of_all() {
+            for name in crate::arch::names_of_all().into_iter().step_by(each) {
                 if let Some(number) = arch.number(name) {
                     hash.update(format!("{arch} {name} {number}\n"));
                 }
@@ -250,7 +255,7 @@ mod tests {
             hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(
             (TABLES, &digest[..]),
-            ("syscalls 0.8.1", "ee16d71563164c64"),
+            ("syscalls 0.8.1", expected),
             "the tables of the crate syscalls changed: change TABLES, and the numbers here",
         );
     }

@@ -219,8 +219,10 @@ struct Attach {
     flags: u32,
 }
 
-/// `union bpf_attr` of BPF_PROG_QUERY.
+/// `union bpf_attr` of BPF_PROG_QUERY, up to the last field that a kernel writes to: Linux 6.17 to 7.1 write
+/// `revision` however short the structure is said to be. Older ones take more than they know where it is zero.
 #[repr(C)]
+#[derive(Default)]
 struct Query {
     target: u32,
     kind: u32,
@@ -229,6 +231,10 @@ struct Query {
     ids: u64,
     count: u32,
     padding: u32,
+    attach_flags_of_each: u64,
+    links: u64,
+    attach_flags_of_links: u64,
+    revision: u64,
 }
 
 /// `union bpf_attr` of BPF_PROG_GET_FD_BY_ID.
@@ -252,7 +258,8 @@ const ALLOW_MULTI: u32 = 2;
 const MOST: usize = 64;
 
 /// # Safety
-/// `T` is what the command reads and writes, and what it points to lives over the call.
+/// `T` is what the command reads, and has room for all that any kernel writes, which does not always look at
+/// the size that it is told; what it points to lives over the call.
 unsafe fn bpf<T>(command: libc::c_int, attributes: &mut T) -> Result<i32, Errno> {
     // SAFETY: by this function's contract; the size is that of the structure.
     let result = unsafe {
@@ -311,13 +318,12 @@ fn programs(group: BorrowedFd<'_>) -> Result<Vec<OwnedFd>, Errno> {
     let mut query = Query {
         target: group.as_raw_fd() as u32,
         kind: CGROUP_DEVICE,
-        query_flags: 0,
-        attach_flags: 0,
         ids: ids.as_mut_ptr() as u64,
         count: MOST as u32,
-        padding: 0,
+        ..Query::default()
     };
-    // SAFETY: `query` is of the command's form; `ids` has room for the count that it names.
+    // SAFETY: `query` is of the command's form, with room for all that any kernel writes; `ids` has room for
+    // the count that it names.
     unsafe { bpf(PROG_QUERY, &mut query) }?;
     let found = ids.get(..query.count as usize).unwrap_or(&ids);
     let open = |id: &u32| {
@@ -411,6 +417,14 @@ mod tests {
             assert_eq!(can, expected, "{rules:?}");
             assert_eq!(programs(dir.as_fd()).unwrap().len(), 1);
         }
+    }
+
+    /// The kernel reads the sizes, and writes behind a structure that is too short for it.
+    #[test]
+    fn the_structures_are_the_kernels() {
+        assert_eq!((size_of::<Load>(), size_of::<Attach>()), (48, 16));
+        assert_eq!((size_of::<Query>(), size_of::<ById>()), (64, 12));
+        assert_eq!(std::mem::offset_of!(Query, revision), 56);
     }
 
     #[test]

@@ -23,8 +23,9 @@ const MOST: usize = 16;
 ///
 /// # Errors
 /// Then all is as before, or the mappings alone are new, which changes nothing:
-/// [`io::ErrorKind::Unsupported`] where the process has threads, or `file` is another file; what the kernel
-/// says (EINVAL: built without CONFIG_CHECKPOINT_RESTORE; EBUSY: the program is mapped elsewhere, too).
+/// [`io::ErrorKind::Unsupported`] where the process has threads, `file` is another file, or what was executed
+/// is not this program but the loader that was told to run it; what the kernel says (EINVAL: built without
+/// CONFIG_CHECKPOINT_RESTORE; EBUSY: the program is mapped elsewhere, too).
 pub fn run_from(file: BorrowedFd<'_>) -> io::Result<()> {
     let same = rustix::fs::fstat(file)?;
     let own = rustix::fs::stat(c"/proc/self/exe")?;
@@ -37,7 +38,7 @@ pub fn run_from(file: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: `add` has the signature that dl_iterate_phdr(3) calls, and gets the value that it expects,
     // which outlives the call.
     unsafe { libc::dl_iterate_phdr(Some(add), (&raw mut parts).cast()) };
-    if parts.failed || parts.count == 0 {
+    if parts.failed || !parts.contain(fields.code[0]) {
         return Err(io::ErrorKind::Unsupported.into());
     }
     for part in &parts.all[..parts.count] {
@@ -64,6 +65,52 @@ struct Parts {
 }
 
 impl Parts {
+    /// The segments of an object that lies at `base`.
+    fn of(base: usize, headers: &[libc::Elf64_Phdr], page: usize) -> Parts {
+        let (down, up) = (|at: usize| at & !(page - 1), |at: usize| (at + page - 1) & !(page - 1));
+        let at = |header: &libc::Elf64_Phdr| base + header.p_vaddr as usize;
+        let relro = headers.iter().find(|header| header.p_type == libc::PT_GNU_RELRO);
+        let relro = relro.map_or(0..0, |header| {
+            // As the C library protects it: whole pages only.
+            down(at(header))..down(at(header) + header.p_memsz as usize)
+        });
+        let mut parts = Parts::default();
+        for header in headers.iter().filter(|header| header.p_type == libc::PT_LOAD) {
+            let first = at(header);
+            let (start, end) = (down(first), up(first + header.p_filesz as usize));
+            let protection = [
+                (libc::PF_R, libc::PROT_READ),
+                (libc::PF_W, libc::PROT_WRITE),
+                (libc::PF_X, libc::PROT_EXEC),
+            ];
+            let protection = protection
+                .iter()
+                .filter(|(flag, _)| header.p_flags & flag != 0)
+                .fold(0, |all, (_, protection)| all | protection);
+            if header.p_flags & libc::PF_W == 0 {
+                let offset = Some(down(header.p_offset as usize));
+                parts.push(Part { start, length: end - start, protection, offset });
+                continue;
+            }
+            // No linker puts it elsewhere than at a segment's beginning.
+            parts.failed |= start < relro.start && relro.start < end;
+            let middle = match relro.contains(&start) {
+                true => relro.end.min(end),
+                false => start,
+            };
+            let read = libc::PROT_READ;
+            parts.push(Part { start, length: middle - start, protection: read, offset: None });
+            parts.push(Part { start: middle, length: end - middle, protection, offset: None });
+        }
+        parts
+    }
+
+    /// Whether the address is in one of them.
+    fn contain(&self, address: u64) -> bool {
+        let range = |part: &Part| part.start as u64..(part.start + part.length) as u64;
+        self.all[..self.count].iter().any(|part| range(part).contains(&address))
+    }
+
     fn push(&mut self, part: Part) {
         // A range that begins before the last one's end shares a page with it.
         let end = self.all[..self.count].last().map_or(0, |last| last.start + last.length);
@@ -82,49 +129,22 @@ impl Parts {
 
 /// Takes down the segments of the first object, which is the program (dl_iterate_phdr(3)): `data` is a
 /// [`Parts`].
+///
+/// # Safety
+/// It is called by dl_iterate_phdr(3), with a pointer to a [`Parts`] that nobody else uses meanwhile.
 unsafe extern "C" fn add(info: *mut libc::dl_phdr_info, _size: usize, data: *mut c_void) -> c_int {
-    // SAFETY: dl_iterate_phdr(3) passes on what it was given, and nobody else has it now.
+    // SAFETY: by this function's contract.
     let parts = unsafe { &mut *data.cast::<Parts>() };
     // SAFETY: the C library's own description of a loaded object, valid during the call.
     let info = unsafe { &*info };
     if info.dlpi_phdr.is_null() {
         return 1;
     }
-    // SAFETY: as above; there are that many headers.
+    // SAFETY: as above; there are that many headers, in memory of the object that is only read.
     let headers = unsafe { std::slice::from_raw_parts(info.dlpi_phdr, info.dlpi_phnum.into()) };
     // SAFETY: sysconf(3) has no memory to do with.
     let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
-    let (down, up) = (|at: usize| at & !(page - 1), |at: usize| (at + page - 1) & !(page - 1));
-    let base = info.dlpi_addr as usize;
-    let at = |header: &libc::Elf64_Phdr| base + header.p_vaddr as usize;
-    let relro = headers.iter().find(|header| header.p_type == libc::PT_GNU_RELRO);
-    let relro = relro.map_or(0..0, |header| {
-        // As the C library protects it: whole pages only.
-        down(at(header))..down(at(header) + header.p_memsz as usize)
-    });
-    for header in headers.iter().filter(|header| header.p_type == libc::PT_LOAD) {
-        let first = at(header);
-        let (start, end) = (down(first), up(first + header.p_filesz as usize));
-        let protection = [
-            (libc::PF_R, libc::PROT_READ),
-            (libc::PF_W, libc::PROT_WRITE),
-            (libc::PF_X, libc::PROT_EXEC),
-        ];
-        let protection = protection
-            .iter()
-            .filter(|(flag, _)| header.p_flags & flag != 0)
-            .fold(0, |all, (_, protection)| all | protection);
-        if header.p_flags & libc::PF_W == 0 {
-            let offset = Some(down(header.p_offset as usize));
-            parts.push(Part { start, length: end - start, protection, offset });
-            continue;
-        }
-        let middle = relro.end.clamp(start, end);
-        let middle = if relro.contains(&start) { middle } else { start };
-        let read = libc::PROT_READ;
-        parts.push(Part { start, length: middle - start, protection: read, offset: None });
-        parts.push(Part { start: middle, length: end - middle, protection, offset: None });
-    }
+    *parts = Parts::of(info.dlpi_addr as usize, headers, page);
     1
 }
 
@@ -136,8 +156,10 @@ impl Part {
             let flags = private | libc::MAP_FIXED;
             let (start, fd) = (self.start as *mut c_void, file.as_raw_fd());
             // SAFETY: the range is of this program's code or constants, unchanged since the kernel mapped
-            // it, and gets the same bytes of the same file (`run_from` compared them) at once: whoever
-            // reads or executes it sees no difference.
+            // it, and gets the same bytes of the same file at once: whoever reads or executes it sees no
+            // difference. (`run_from` compared `file` with what was executed, and that with this program.)
+            // A kernel that takes the range away, and has no memory for the new one, ends the process
+            // here: nothing goes on with other bytes.
             let mapped = unsafe {
                 libc::mmap(start, self.length, self.protection, flags, fd, offset as libc::off_t)
             };
@@ -211,9 +233,10 @@ impl Fields {
     }
 
     fn set(&self, file: BorrowedFd<'_>) -> io::Result<()> {
+        const NONE: libc::c_ulong = 0; // a variadic function reads as many bytes
         // SAFETY: an address that is none asks for the present end alone (brk(2), "C library/kernel
         // differences").
-        let brk = unsafe { libc::syscall(libc::SYS_brk, 0) } as u64;
+        let brk = unsafe { libc::syscall(libc::SYS_brk, NONE) } as u64;
         let map = Map {
             code: self.code,
             data: self.data,
@@ -228,7 +251,8 @@ impl Fields {
         // SAFETY: the kernel reads the structure, of the size that it is told; all that it sets is what
         // is set, but the link to the file.
         let result = unsafe {
-            libc::prctl(libc::PR_SET_MM, libc::PR_SET_MM_MAP, &raw const map, size_of::<Map>(), 0)
+            let map_option = libc::PR_SET_MM_MAP as libc::c_ulong;
+            libc::prctl(libc::PR_SET_MM, map_option, &raw const map, size_of::<Map>(), NONE)
         };
         if result == 0 { Ok(()) } else { Err(last_errno().into()) }
     }
@@ -237,6 +261,65 @@ impl Fields {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const PAGE: usize = 0x1000;
+
+    fn header(p_type: u32, p_flags: u32, at: u64, p_filesz: u64) -> libc::Elf64_Phdr {
+        libc::Elf64_Phdr {
+            p_type,
+            p_flags,
+            p_offset: at,
+            p_vaddr: at,
+            p_paddr: at,
+            p_filesz,
+            p_memsz: p_filesz,
+            p_align: PAGE as u64,
+        }
+    }
+
+    #[test]
+    fn segments_become_parts_of_whole_pages() {
+        let (r, w, x) = (libc::PF_R, libc::PF_W, libc::PF_X);
+        let headers = [
+            header(libc::PT_LOAD, r, 0, 0x1800),
+            header(libc::PT_LOAD, r | x, 0x2800, 0x100),
+            header(libc::PT_LOAD, r | w, 0x3e00, 0x3000),
+            header(libc::PT_GNU_RELRO, r, 0x3e00, 0x1200),
+        ];
+        let parts = Parts::of(0x40_0000, &headers, PAGE);
+        let (read, write, execute) = (libc::PROT_READ, libc::PROT_WRITE, libc::PROT_EXEC);
+        let found: Vec<_> = parts.all[..parts.count]
+            .iter()
+            .map(|part| (part.start - 0x40_0000, part.length, part.protection, part.offset))
+            .collect();
+        let expected = [
+            (0, 0x2000, read, Some(0)),
+            (0x2000, 0x1000, read | execute, Some(0x2000)),
+            (0x3000, 0x2000, read, None),
+            (0x5000, 0x2000, read | write, None),
+        ];
+        assert!(!parts.failed);
+        assert_eq!(found, expected);
+        // Where the kernel says that the code is which it executed.
+        assert!(parts.contain(0x40_2800));
+        for elsewhere in [0, 0x3f_ffff, 0x40_7000, 0x7f00_0000_1000] {
+            assert!(!parts.contain(elsewhere), "{elsewhere:x}");
+        }
+    }
+
+    #[test]
+    fn a_program_of_another_make_is_left_alone() {
+        let (r, w) = (libc::PF_R, libc::PF_W);
+        // What becomes read-only begins in the middle of what is written to.
+        let load = header(libc::PT_LOAD, r | w, 0x3000, 0x3000);
+        assert!(Parts::of(0, &[load, header(libc::PT_GNU_RELRO, r, 0x4000, 0x1000)], PAGE).failed);
+        // Two segments share a page.
+        assert!(Parts::of(0, &[load, header(libc::PT_LOAD, r, 0x5800, 0x100)], PAGE).failed);
+        let page = |number| header(libc::PT_LOAD, r, number * 0x1000, 0x10);
+        let many: Vec<_> = (0..=MOST as u64).map(page).collect();
+        assert!(Parts::of(0, &many, PAGE).failed);
+        assert!(!Parts::of(0, &many[1..], PAGE).failed);
+    }
 
     #[test]
     fn fields_of_proc_stat() {

@@ -14,10 +14,8 @@ use crate::mount::{Change, Propagation};
 /// The errno that the last libc call of this thread left: for who makes calls that neither this crate
 /// nor rustix has.
 pub fn last_errno() -> Errno {
-    // SAFETY: the location is this thread's own and always valid.
-    let location = unsafe { libc::__errno_location() };
-    // SAFETY: as above; nothing else writes it meanwhile.
-    Errno::from_raw_os_error(unsafe { *location })
+    // A call that failed has left one; what makes an error of it does not allocate.
+    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
 }
 
 /// Marks every descriptor from `first` on close-on-exec (close_range(2) with
@@ -31,7 +29,8 @@ pub fn cloexec_from(first: u32) -> Result<(), Errno> {
 
 /// Puts `/dev/null` in the place of every descriptor from 3 on that is not close-on-exec. A program whose
 /// own ones all are has those from whoever started it (a pipe, a lock), and must not keep them open when
-/// it goes on in the background. Allocates; needs `/proc`.
+/// it goes on in the background. Allocates; needs `/proc`. For a process with one thread: what another one puts
+/// in the place of a descriptor between the look at it and its replacement would be replaced.
 pub fn drop_inherited() -> Result<(), Errno> {
     let null = rustix::fs::open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
     let mut all = Vec::new();

@@ -41,9 +41,10 @@ struct SchedAttr {
 pub fn set_attributes(attributes: &Attributes) -> Result<(), Errno> {
     let &Attributes { policy, flags, nice, priority, runtime, deadline, period } = attributes;
     let size = size_of::<SchedAttr>() as u32;
-    let attr = SchedAttr { size, policy, flags, nice, priority, runtime, deadline, period };
-    // SAFETY: the kernel reads as many bytes as `size` says, which is the structure's own.
-    let result = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attr, 0) };
+    let mut attr = SchedAttr { size, policy, flags, nice, priority, runtime, deadline, period };
+    // SAFETY: the kernel reads as many bytes as `size` says, which is the structure's own, and writes to `size`
+    // alone (where it knows no such size). The structure lives over the call.
+    let result = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw mut attr, 0) };
     if result == 0 { Ok(()) } else { Err(last_errno()) }
 }
 

@@ -13,8 +13,9 @@ pub const REALTIME_MAX: i32 = 64;
 /// A real-time signal is meant for another process: the C library of this one may have a use for it.
 pub fn from_number(number: i32) -> Option<Signal> {
     if (REALTIME_MIN..=REALTIME_MAX).contains(&number) {
-        // SAFETY: the number is one of a real-time signal, so valid and not zero, and not one of
-        // those that this program's C library keeps for itself (glibc: 32 and 33).
+        // SAFETY: the number is one of a real-time signal, so valid and not zero. Who sends, takes or blocks
+        // one that this program's C library keeps for itself would disturb that one: glibc keeps 32 and 33,
+        // and musl 34 as well, which by this function's documentation is not sent to this process.
         return Some(unsafe { Signal::from_raw_unchecked(number) });
     }
     Signal::from_named_raw(number)

@@ -51,7 +51,16 @@ const EDGES: &[(&str, &[&str])] = &[
     ("runtime-bin", &["engine", "oci-runtime"]),
     (
         "fuzz",
-        &["engine", "oci-runtime", "image-unpack", "erofs-index", "bindvol", "seccomp-oci", "sys"],
+        &[
+            "engine",
+            "oci-runtime",
+            "image-pull",
+            "image-unpack",
+            "erofs-index",
+            "bindvol",
+            "seccomp-oci",
+            "sys",
+        ],
     ),
     ("xtask", &[]),
 ];

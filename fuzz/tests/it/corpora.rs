@@ -85,6 +85,11 @@ fn image_documents() {
 }
 
 #[test]
+fn registry_answers() {
+    replay("registry_answers", 1000);
+}
+
+#[test]
 fn layer_stack() {
     replay("layer_stack", 200);
 }

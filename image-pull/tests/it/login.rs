@@ -163,3 +163,38 @@ fn a_login_does_not_follow_a_redirect_to_another_server() {
     assert_eq!(seen.len(), 2);
     assert!(seen.iter().all(|request| request.authorization.is_none()), "{seen:?}");
 }
+
+/// A server that the registry leads to can ask for a login as well as any: it is not the one that a password is for.
+#[test]
+fn who_is_redirected_to_is_given_no_login() {
+    for offer in ["Bearer realm=\"http://HOST/token\",service=\"s\"", "Basic realm=\"r\""] {
+        let elsewhere = Server::start(content(), move |request| {
+            if request.path.starts_with("/token") {
+                return Some(Reply::new(200, br#"{"token":"t"}"#));
+            }
+            let offer = offer.replace("HOST", &request.host);
+            Some(Reply::new(401, b"").header("WWW-Authenticate", &offer))
+        });
+        let target = elsewhere.host.clone();
+        let server = Server::start(content(), move |request| {
+            request.path.contains("/blobs/").then(|| {
+                let to = format!("http://{target}{}", request.path);
+                Reply::new(307, b"").header("Location", &to)
+            })
+        });
+        for credentials in [
+            Credentials::Password { user: "u".into(), password: "p".into() },
+            Credentials::IdentityToken("secret".into()),
+        ] {
+            let mut puller = Puller::new();
+            puller.options.credentials = Some(credentials);
+            let error = puller.refuse(&server.name("a:1"));
+            assert!(error.contains("401"), "{error}");
+        }
+        assert!(!elsewhere.seen("/blobs/").is_empty());
+        assert_eq!(elsewhere.seen("/token").len(), 0, "{offer}");
+        let bare = |request: &Request| request.authorization.is_none();
+        assert!(elsewhere.seen("").iter().all(bare), "{offer}");
+        assert!(server.seen("").iter().all(bare), "{offer}");
+    }
+}

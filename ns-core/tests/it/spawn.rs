@@ -211,3 +211,18 @@ fn without_clone3_a_child_is_made_by_clone() {
     };
     std::thread::spawn(filtered).join().unwrap();
 }
+
+/// Flags of clone(2) that are no namespaces share what a child must have a copy of: memory (CLONE_VM),
+/// descriptors (CLONE_FILES). They cannot come by the way of a set's bits.
+#[test]
+fn what_is_no_kind_of_namespace_reaches_no_system_call() {
+    let _turn = turn();
+    for flag in [libc::CLONE_FILES, libc::CLONE_FS, libc::CLONE_VM] {
+        let kinds = Namespaces::UTS | Namespaces::from_bits_retain(flag as u32);
+        let error = Spawn::new().namespaces(kinds).spawn(|_| done()).unwrap_err();
+        assert!(error.to_string().contains("Invalid argument"), "{error}");
+        let own = std::fs::File::open("/proc/self/ns/uts").unwrap();
+        let error = Spawn::new().join(own.as_fd(), kinds).spawn(|_| done()).unwrap_err();
+        assert!(error.to_string().contains("Invalid argument"), "{error}");
+    }
+}

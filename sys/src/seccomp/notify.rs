@@ -25,10 +25,12 @@ pub struct Notification {
 /// Waits for a call. ENOENT when the caller was killed meanwhile.
 pub fn receive(listener: impl AsFd) -> Result<Notification, Errno> {
     const RECEIVE: Opcode = opcode::read_write::<libc::seccomp_notif>(b'!', 0);
-    // SAFETY: all zeros is a value of this plain structure, and the one that the kernel asks for.
-    let mut notification: libc::seccomp_notif = unsafe { std::mem::zeroed() };
+    // The kernel takes all zeros only.
+    let data = libc::seccomp_data { nr: 0, arch: 0, instruction_pointer: 0, args: [0; 6] };
+    let mut notification = libc::seccomp_notif { id: 0, pid: 0, flags: 0, data };
     let fd = listener.as_fd().as_raw_fd();
-    // SAFETY: the kernel writes one such structure there, which lives over the call.
+    // SAFETY: the kernel writes one such structure there, whose size is part of the request's number, and
+    // which lives over the call.
     if unsafe { libc::ioctl(fd, RECEIVE as _, &raw mut notification) } != 0 {
         return Err(last_errno());
     }
