@@ -118,6 +118,7 @@ pub use ns_core::Exit;
 pub use record::{Recorded, State, Status};
 pub use resources::given as limits;
 pub use running::Running;
+pub use scheduling::use_all_processors;
 pub use scope::{CgroupDriver, Scope};
 pub use shield::{own_path, shield};
 pub use signal::signal;

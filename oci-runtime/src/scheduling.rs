@@ -119,6 +119,20 @@ pub(crate) fn personality(personality: &oci::LinuxPersonality) -> Result<u32, Er
     })
 }
 
+/// Lets the calling thread, and the processes that it starts from now on, run on all processors of their cgroups, whatever
+/// the caller's caller was kept to (taskset(1), systemd's `CPUAffinity=`). From Linux 6.2 on a process that joins a cgroup
+/// stays on those that were asked for last, where they are among the cgroup's; before that it got all of them.
+///
+/// # Errors
+/// The kernel refuses it.
+pub fn use_all_processors() -> Result<(), Error> {
+    let mut all = CpuSet::new();
+    (0..CpuSet::MAX_CPU).for_each(|cpu| all.set(cpu));
+    rustix::thread::sched_setaffinity(None, &all).map_err(|errno| {
+        Error::io("allowing all processors to", "the starting thread")(errno.into())
+    })
+}
+
 /// `process.execCPUAffinity`: the processors of a process that joins a container.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Affinity {

@@ -134,6 +134,10 @@ fn no_such_verb(usage: &clap::Error) -> Option<String> {
 fn act(context: &Context, verb: Verb, preserved: u32) -> anyhow::Result<u8> {
     if let Verb::Create(_) | Verb::Run(_) | Verb::Exec(_) = verb {
         oci_runtime::shield()?;
+        // As runc: an engine's own processors are not the container's.
+        if let Err(error) = oci_runtime::use_all_processors() {
+            context.log.warnings(&[sentence(&error.into())]);
+        }
     }
     let Context { home, log, .. } = context;
     match verb {

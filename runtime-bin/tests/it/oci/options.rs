@@ -151,3 +151,24 @@ fn the_version_and_a_first_configuration_are_printed() {
         assert!(help.contains(&format!("  {verb}")), "{verb}: {help}");
     }
 }
+
+#[test]
+fn the_callers_processors_are_not_the_containers() {
+    let oci = Oci::new(&["grep", "Cpus_allowed_list", "/proc/self/status"]);
+    let kept_to_one = |args: &[&str]| {
+        let inner = oci.command(args);
+        let mut command = std::process::Command::new("taskset");
+        command.args(["--cpu-list", "0"]).arg(inner.get_program()).args(inner.get_args());
+        command.current_dir(oci.bundle());
+        let out = Started::new(command, None).wait();
+        assert_eq!(out.code, 0, "{}", out.stderr);
+        out.stdout
+    };
+    let all = std::fs::read_to_string("/sys/devices/system/cpu/online").unwrap();
+    let all = format!("Cpus_allowed_list:\t{all}");
+    assert_eq!(kept_to_one(&["run", "a"]), all);
+    oci.configure(|_| {}, &super::WAITS);
+    oci.create(&["b"]);
+    oci.ok(&["start", "b"]);
+    assert_eq!(kept_to_one(&["exec", "b", "grep", "Cpus_allowed_list", "/proc/self/status"]), all);
+}
