@@ -155,7 +155,10 @@ impl Prepared {
     /// A step or a hook failed; nothing of the container is left, and its `poststop` hooks were run.
     pub fn create(mut self) -> Result<Created, Error> {
         let mut group = self.group.make()?;
-        let made = self.settle().and_then(|()| self.create_in(group.as_ref()));
+        let made = self
+            .show(group.as_ref())
+            .and_then(|()| self.settle())
+            .and_then(|()| self.create_in(group.as_ref()));
         let made = made.and_then(|made| match group.as_mut().map_or(Ok(()), Made::has_process) {
             Ok(()) => Ok(made),
             Err(error) => {
@@ -170,6 +173,12 @@ impl Prepared {
                 Err(self.after_failure(error))
             }
         }
+    }
+
+    /// Lets the container see the group where it is to see a cgroup.
+    fn show(&mut self, group: Option<&Made>) -> Result<(), Error> {
+        let Some(group) = group else { return Ok(()) };
+        self.mounts.iter_mut().try_for_each(|mount| mount.show_group(|| group.paths()))
     }
 
     fn create_in(&self, group: Option<&Made>) -> Result<(Child, Option<OwnedFd>), Error> {

@@ -83,6 +83,7 @@ mod scheduling;
 mod scope;
 mod seccomp;
 mod shield;
+mod shown_group;
 mod signal;
 mod start;
 mod stdio;
