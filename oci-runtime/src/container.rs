@@ -287,8 +287,9 @@ impl Prepared {
         let Some(process) = &self.process else {
             // There is nothing to start; whoever tries is told so by its starter.
             let nothing = Failure::new("starting a process", rustix::io::Errno::CANCELED);
+            let door = self.door.as_ref().map(Door::attend).transpose()?;
             gate.wait(Phase::Created as u8)?;
-            return self.door.as_ref().map_or(Err(nothing), |door| door.pass(|_| Err(nothing)));
+            return door.map_or(Err(nothing), |door| door.pass(|_| Err(nothing)));
         };
         process.become_user(root, gate)?;
         if self.door.is_some() {
@@ -299,6 +300,7 @@ impl Prepared {
             gate.wait(Phase::Created as u8)?;
             return process.execute();
         };
+        let door = door.attend()?;
         // The creator writes down who waits here before it lets it wait alone.
         gate.wait(Phase::Created as u8)?;
         door.pass(|_| process.execute())

@@ -125,3 +125,4 @@ pub use shield::{own_path, shield};
 pub use signal::signal;
 pub use stdio::Stdio;
 pub use user_home::set_home;
+pub use version::MAX as SPEC_VERSION;

@@ -9,6 +9,7 @@
 mod causes;
 mod cli;
 mod create;
+mod delete;
 mod description;
 mod descriptors;
 mod events;
@@ -167,11 +168,7 @@ fn act(context: &Context, verb: Verb, preserved: u32) -> anyhow::Result<u8> {
             }
             Ok(0)
         }
-        Verb::Delete(args) => {
-            log.warnings(&Recorded::delete(home, &args.id, args.force)?);
-            log.debug(&format!("deleted container {}", args.id));
-            Ok(0)
-        }
+        Verb::Delete(args) => delete::delete(context, &args),
         Verb::List(args) => list::list(context, &args),
         Verb::Ps(args) => ps::ps(home, &args),
         Verb::Pause(args) => {
@@ -219,7 +216,7 @@ fn print_version(asked: bool) -> anyhow::Result<u8> {
     files::print(&format!(
         "runtime-oci version {}\nspec: {}\n",
         env!("CARGO_PKG_VERSION"),
-        oci_runtime::spec::VERSION
+        oci_runtime::SPEC_VERSION
     ))?;
     Ok(0)
 }
