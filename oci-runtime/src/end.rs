@@ -35,11 +35,14 @@ impl Recorded {
     /// It has stopped ([`Error::Refused`]); the signal may not be sent.
     pub fn kill(&self, signal: Signal) -> Result<(), Error> {
         let stopped = || self.refuse("container not running", Status::Stopped);
-        if signal == Signal::KILL && self.shares_processes()? {
-            match self.group()? {
-                Some(group) if group.is_populated()? => return Ok(group.kill_all()?),
-                _ => {}
-            }
+        let had_process = self.record.pid != 0;
+        if had_process
+            && signal == Signal::KILL
+            && self.shares_processes()?
+            && let Some(group) = self.group()?
+            && group.is_populated()?
+        {
+            return Ok(group.kill_all()?);
         }
         let (_, pidfd) = self.process()?.ok_or_else(stopped)?;
         match send(pidfd.as_fd(), signal)? {

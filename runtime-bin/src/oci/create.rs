@@ -129,7 +129,7 @@ fn begin(
         if context.is_rootless() {
             prepared = prepared.rootless();
         }
-        if args.console_socket.is_none() && !std::io::stdout().is_terminal() {
+        if terminal && args.console_socket.is_none() && !std::io::stdout().is_terminal() {
             prepared = prepared.plain_line_ends();
         }
         if args.no_new_keyring {

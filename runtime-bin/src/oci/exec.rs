@@ -47,7 +47,7 @@ pub(crate) fn exec(context: &Context, args: ExecArgs, preserved: u32) -> anyhow:
     }
     let stdio = if terminal { Stdio::null()? } else { Stdio::inherit()? };
     let mut prepared = PreparedExec::new(pidfd, pid, &process, stdio)?.preserve(preserved);
-    if args.console_socket.is_none() && !std::io::stdout().is_terminal() {
+    if terminal && args.console_socket.is_none() && !std::io::stdout().is_terminal() {
         prepared = prepared.plain_line_ends();
     }
     if let Some(personality) =
