@@ -5,9 +5,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
+use rustix::process::Signal;
+use sys::process::SignalFd;
 use sys::{Failure, Step, message};
 
 use crate::channel::{self, OPEN};
+use crate::spawn::exit_now;
 use crate::{Error, Event, Gate};
 
 /// The child's side, made before the clone. The connection that lets it go on is from then on its
@@ -16,7 +19,7 @@ use crate::{Error, Event, Gate};
 /// ```text
 /// creator                         child                       starter
 /// ───────                         ─────                       ───────
-/// Door::listen, Spawn::spawn ──►  Door::pass
+/// Door::listen, Spawn::spawn ──►  Door::attend, Attended::pass
 /// (ends)                              ◄── connection ───────  Knock::new
 ///                                     ◄── byte ─────────────  Knock::proceed
 ///                                 … exec ── end ───────────►  Knock::next: Executed
@@ -39,13 +42,46 @@ impl Door {
         Ok(Self { listener })
     }
 
+    /// Child side. From now on a signal that ends programs ends the child, also as the first process of a PID namespace,
+    /// which the kernel lets ignore what it has no handler for (pid_namespaces(7)): before anybody is told that it
+    /// waits, so that none is lost.
+    ///
+    /// # Errors
+    /// No descriptor for the signals.
+    pub fn attend(&self) -> Result<Attended<'_>, Failure> {
+        let signals = SignalFd::new(&ENDING).step("blocking signals before the start")?;
+        Ok(Attended { door: self, signals })
+    }
+}
+
+/// The signals that end a program which does not handle them, and which others send to end it.
+const ENDING: [Signal; 4] = [Signal::HUP, Signal::INT, Signal::QUIT, Signal::TERM];
+
+/// A [`Door`] at which the child may begin to wait.
+#[derive(Debug)]
+pub struct Attended<'a> {
+    door: &'a Door,
+    signals: SignalFd,
+}
+
+impl Attended<'_> {
     /// Waits for a [`Knock`] that says go on, and gives its connection.
     fn wait(&self) -> Result<OwnedFd, Failure> {
         const OP: &str = "waiting for the start";
+        let listener = &self.door.listener;
         loop {
-            let mut listener = [PollFd::from_borrowed_fd(self.listener.as_fd(), PollFlags::IN)];
-            rustix::io::retry_on_intr(|| rustix::event::poll(&mut listener, None)).step(OP)?;
-            let connection = match message::accept(&self.listener) {
+            let mut both = [
+                PollFd::from_borrowed_fd(listener.as_fd(), PollFlags::IN),
+                PollFd::from_borrowed_fd(self.signals.as_fd(), PollFlags::IN),
+            ];
+            rustix::io::retry_on_intr(|| rustix::event::poll(&mut both, None)).step(OP)?;
+            if !both[1].revents().is_empty()
+                && let Some(signal) = self.signals.next().step(OP)?
+            {
+                // As a shell says it of a program that a signal has ended.
+                exit_now(128 + signal as u8);
+            }
+            let connection = match message::accept(listener) {
                 Ok(connection) => connection,
                 // It went before it was accepted.
                 Err(Errno::AGAIN | Errno::CONNABORTED) => continue,
@@ -64,6 +100,7 @@ impl Door {
     /// alone, to see whether the child waits) changes nothing. Does not allocate.
     pub fn pass<T>(&self, body: impl FnOnce(Gate<'_>) -> Result<T, Failure>) -> Result<T, Failure> {
         let connection = self.wait()?;
+        sys::process::unblock(&ENDING).step("unblocking signals for the start")?;
         let gate = Gate::on(connection.as_fd());
         body(gate).inspect_err(|failure| gate.fail(failure))
     }

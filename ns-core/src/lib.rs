@@ -61,7 +61,7 @@ mod split;
 pub use ahead::NetworkAhead;
 pub use channel::Gate;
 pub use child::{Child, Event, Exit};
-pub use door::{Door, Knock};
+pub use door::{Attended, Door, Knock};
 pub use enter::in_cgroup_namespace;
 pub use error::Error;
 pub use idmap::IdMap;

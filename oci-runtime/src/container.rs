@@ -155,7 +155,10 @@ impl Prepared {
     /// A step or a hook failed; nothing of the container is left, and its `poststop` hooks were run.
     pub fn create(mut self) -> Result<Created, Error> {
         let mut group = self.group.make()?;
-        let made = self.settle().and_then(|()| self.create_in(group.as_ref()));
+        let made = self
+            .show(group.as_ref())
+            .and_then(|()| self.settle())
+            .and_then(|()| self.create_in(group.as_ref()));
         let made = made.and_then(|made| match group.as_mut().map_or(Ok(()), Made::has_process) {
             Ok(()) => Ok(made),
             Err(error) => {
@@ -170,6 +173,12 @@ impl Prepared {
                 Err(self.after_failure(error))
             }
         }
+    }
+
+    /// Lets the container see the group where it is to see a cgroup.
+    fn show(&mut self, group: Option<&Made>) -> Result<(), Error> {
+        let Some(group) = group else { return Ok(()) };
+        self.mounts.iter_mut().try_for_each(|mount| mount.show_group(|| group.paths()))
     }
 
     fn create_in(&self, group: Option<&Made>) -> Result<(Child, Option<OwnedFd>), Error> {
@@ -278,8 +287,9 @@ impl Prepared {
         let Some(process) = &self.process else {
             // There is nothing to start; whoever tries is told so by its starter.
             let nothing = Failure::new("starting a process", rustix::io::Errno::CANCELED);
+            let door = self.door.as_ref().map(Door::attend).transpose()?;
             gate.wait(Phase::Created as u8)?;
-            return self.door.as_ref().map_or(Err(nothing), |door| door.pass(|_| Err(nothing)));
+            return door.map_or(Err(nothing), |door| door.pass(|_| Err(nothing)));
         };
         process.become_user(root, gate)?;
         if self.door.is_some() {
@@ -290,6 +300,7 @@ impl Prepared {
             gate.wait(Phase::Created as u8)?;
             return process.execute();
         };
+        let door = door.attend()?;
         // The creator writes down who waits here before it lets it wait alone.
         gate.wait(Phase::Created as u8)?;
         door.pass(|_| process.execute())

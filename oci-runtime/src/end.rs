@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
+use oci_spec::runtime::LinuxNamespaceType;
 use rustix::io::Errno;
 use rustix::process::Signal;
 
@@ -12,6 +13,8 @@ use crate::{Error, Home, Recorded, Status};
 
 /// How long a process that was killed may take to end: it may wait for a disk.
 const ENDING: Duration = Duration::from_secs(10);
+/// How long `delete` waits for a process that runs: who has seen a program's last word calls it while that one still exits.
+const LAST_MOMENTS: Duration = Duration::from_millis(500);
 
 impl Recorded {
     /// Whether its first process is there: signal 0 of kill(2).
@@ -25,12 +28,22 @@ impl Recorded {
         }
     }
 
-    /// Sends its first process a signal.
+    /// Sends its first process a signal. Without a PID namespace of its own that process is no init whose end is that of
+    /// all: SIGKILL is sent to each of its processes then, also when the first one has ended (as runc 1.2).
     ///
     /// # Errors
     /// It has stopped ([`Error::Refused`]); the signal may not be sent.
     pub fn kill(&self, signal: Signal) -> Result<(), Error> {
         let stopped = || self.refuse("container not running", Status::Stopped);
+        let had_process = self.record.pid != 0;
+        if had_process
+            && signal == Signal::KILL
+            && self.shares_processes()?
+            && let Some(group) = self.group()?
+            && group.is_populated()?
+        {
+            return Ok(group.kill_all()?);
+        }
         let (_, pidfd) = self.process()?.ok_or_else(stopped)?;
         match send(pidfd.as_fd(), signal)? {
             true => Ok(()),
@@ -38,12 +51,21 @@ impl Recorded {
         }
     }
 
+    /// Whether it has no PID namespace that was made for it.
+    fn shares_processes(&self) -> Result<bool, Error> {
+        let config = self.config()?;
+        let namespaces = config.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
+        Ok(!namespaces.into_iter().flatten().any(|namespace| {
+            namespace.typ() == LinuxNamespaceType::Pid && namespace.path().is_none()
+        }))
+    }
+
     /// Removes the container `id` of `home` and all that belongs to it. `force` ends what runs, and does
     /// not mind one that is not there. Its `poststop` hooks are run then; what failed of them, or of
     /// systemd's part, is a sentence in what it returns.
     ///
     /// # Errors
-    /// [`Error::NoSuchContainer`]; it runs ([`Error::Refused`]); its process does not end.
+    /// [`Error::NoSuchContainer`]; it runs and goes on ([`Error::Refused`]); its process does not end.
     pub fn delete(home: &Home, id: &str, force: bool) -> Result<Vec<String>, Error> {
         match Self::open(home, id) {
             Ok(container) => container.remove(home, force),
@@ -71,6 +93,7 @@ impl Recorded {
         match container.status_locked(&lock)? {
             Status::Stopped | Status::Created => {}
             _ if force => {}
+            Status::Running if container.ends_by_itself()? => {}
             status => {
                 return Err(container.refuse("cannot delete container that is not stopped", status));
             }
@@ -90,6 +113,14 @@ impl Recorded {
         };
         warnings.extend(unit.map(|error| error.to_string()));
         Ok(warnings)
+    }
+
+    /// Whether its first process is about to end.
+    fn ends_by_itself(&self) -> Result<bool, Error> {
+        let Some((_, pidfd)) = self.process()? else { return Ok(true) };
+        sys::process::ended(pidfd.as_fd(), LAST_MOMENTS).map_err(|errno| {
+            Error::io("waiting for the process of", self.place.path())(errno.into())
+        })
     }
 
     /// Ends its first process, if it has not ended.

@@ -105,6 +105,13 @@ impl PreparedExec {
         self
     }
 
+    /// Leaves line ends of a new terminal as they are, as [`Prepared::plain_line_ends`](crate::Prepared::plain_line_ends).
+    #[must_use]
+    pub fn plain_line_ends(mut self) -> Self {
+        self.process.plain_line_ends();
+        self
+    }
+
     /// Gives it the seccomp filter of the container, whose configuration is `spec`, of the bundle
     /// `dir`; `cache` as for [`Prepared::with_cache`](crate::Prepared::with_cache).
     ///

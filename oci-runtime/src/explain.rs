@@ -57,7 +57,7 @@ fn not_found(
                 };
                 let kind = if head.is_script() { "interpreter" } else { "loader" };
                 format!(
-                    "no such file or directory: {} is there, and the {kind} {interpreter:?} that it \
+                    "exec {}: no such file or directory: the {kind} {interpreter:?} that it \
                      asks for is not in the image{carriage}",
                     path.to_string_lossy()
                 )

@@ -1,5 +1,7 @@
 //! A container's cgroup, from the configuration to its process in it.
 
+use std::path::PathBuf;
+
 use cgroup::{Group, Hierarchies, Join, Limits, Location};
 use oci_spec::runtime as oci;
 use sys::Failure;
@@ -173,6 +175,11 @@ pub(crate) struct Made {
 }
 
 impl Made {
+    /// Its directories on the host, by their controllers, v2's under the empty name.
+    pub(crate) fn paths(&self) -> Vec<(String, PathBuf)> {
+        self.group.paths()
+    }
+
     /// Does what waits for the process to be in it.
     pub(crate) fn has_process(&mut self) -> Result<(), Error> {
         match (self.holder.take(), &self.unit) {

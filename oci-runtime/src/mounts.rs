@@ -17,7 +17,7 @@ use sys::{Failure, below};
 use crate::idmap::{self, IdMaps};
 use crate::namespaces::{OwnNamespaces, id_map};
 use crate::symlink::Symlink;
-use crate::{Error, labels};
+use crate::{Error, labels, shown_group};
 
 /// File systems that a user namespace may have only with a namespace of its own of the kind that they
 /// show; without it the host's is bound, as crun does.
@@ -44,16 +44,21 @@ pub(crate) struct Mount {
 }
 
 #[derive(Debug)]
-enum Kind {
+pub(crate) enum Kind {
     Filesystem(Filesystem),
     /// A file system that was filled in the parent.
     Filled(Filesystem, OwnedFd),
     Cgroups(Box<Cgroups>),
     /// The cgroups from the process's own down, in the caller's cgroup namespace.
     OwnCgroups(Box<Cgroups>),
+    /// Those that the kernel may refuse it, then the host's; with the mount's words, for what takes the host's place
+    /// once the container has a group ([`Mount::show_group`]).
+    ForeignCgroups(Box<Kind>, Vec<String>),
     Bind(Bind),
     /// The first of two that the kernel permits.
-    Either(Box<Kind>, Bind),
+    Either(Box<Kind>, Box<Kind>),
+    /// In this order.
+    Several(Vec<Kind>),
     Remount(Remount),
     Symlink(Symlink),
 }
@@ -171,7 +176,10 @@ impl<'a> Mounts<'a> {
             return Ok(match (lacks, self.in_user()) {
                 (false, _) => Kind::Cgroups(cgroups),
                 (true, false) => Kind::OwnCgroups(cgroups),
-                (true, true) => or_the_hosts(Kind::Cgroups(cgroups), CGROUPS, target, &words),
+                (true, true) => Kind::ForeignCgroups(
+                    Box::new(or_the_hosts(Kind::Cgroups(cgroups), CGROUPS, target, &words)),
+                    options,
+                ),
             });
         }
         if let Some(label) = self.label.as_ref().filter(|_| !UNLABELLED.contains(&fstype)) {
@@ -319,7 +327,7 @@ fn or_the_hosts(own: Kind, host: &str, target: &str, words: &MountWords) -> Kind
         ..Attributes::default()
     };
     match Bind::prepare(Path::new(host), target, true, &attributes) {
-        Ok(bind) => Kind::Either(Box::new(own), bind),
+        Ok(bind) => Kind::Either(Box::new(own), Box::new(Kind::Bind(bind))),
         Err(_) => own,
     }
 }
@@ -406,6 +414,26 @@ fn covered(target: &str, before: &[Mount], root: BorrowedFd<'_>) -> Result<Optio
 }
 
 impl Mount {
+    /// Shows the container's group, whose directories `paths` has, where cgroups are to be seen that the container may
+    /// not mount: those of the whole host would be seen otherwise.
+    ///
+    /// # Errors
+    /// A directory cannot be opened.
+    pub(crate) fn show_group(
+        &mut self,
+        paths: impl FnOnce() -> Vec<(String, PathBuf)>,
+    ) -> Result<(), Error> {
+        let Kind::ForeignCgroups(own, options) = &mut self.kind else { return Ok(()) };
+        let shown = shown_group::kinds(&self.target, options, &paths())?;
+        let shown = Box::new(Kind::Several(shown));
+        let own = match std::mem::replace(&mut **own, Kind::Several(Vec::new())) {
+            Kind::Either(own, _) => own,
+            own => Box::new(own),
+        };
+        self.kind = Kind::Either(own, shown);
+        Ok(())
+    }
+
     /// Child side.
     pub(crate) fn apply(&self, root: BorrowedFd<'_>) -> Result<(), Failure> {
         self.kind.apply(root)
@@ -429,11 +457,15 @@ impl Kind {
             Self::Filled(filesystem, tree) => filesystem.attach(root, tree.as_fd()),
             Self::Cgroups(cgroups) => cgroups.apply(root),
             Self::OwnCgroups(cgroups) => ns_core::in_cgroup_namespace(|| cgroups.apply(root)),
+            Self::ForeignCgroups(kind, _) => kind.apply(root),
             Self::Bind(bind) => bind.apply(root),
-            Self::Either(own, bind) => match own.apply(root) {
-                Err(failure) if failure.errno == Errno::PERM => bind.apply(root),
+            Self::Either(own, other) => match own.apply(root) {
+                Err(failure) if failure.errno == Errno::PERM => other.apply(root),
                 result => result,
             },
+            Self::Several(all) => all.iter().enumerate().try_for_each(|(index, kind)| {
+                kind.apply(root).map_err(|failure| failure.of(0, index as u32))
+            }),
             Self::Remount(remount) => remount.apply(root),
             Self::Symlink(symlink) => symlink.apply(root),
         }
@@ -443,8 +475,12 @@ impl Kind {
         match self {
             Self::Filesystem(filesystem) | Self::Filled(filesystem, _) => filesystem.describe(),
             Self::Cgroups(cgroups) | Self::OwnCgroups(cgroups) => cgroups.describe(index),
+            Self::ForeignCgroups(kind, _) => kind.describe(index),
             Self::Bind(bind) => bind.describe(),
             Self::Either(own, _) => own.describe(index),
+            Self::Several(all) => {
+                all.get(index as usize).map_or_else(String::new, |kind| kind.describe(0))
+            }
             Self::Remount(remount) => remount.describe(),
             Self::Symlink(symlink) => symlink.describe(),
         }

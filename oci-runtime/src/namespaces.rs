@@ -279,18 +279,15 @@ fn open(path: &Path, kind: Namespaces, field: &str) -> Result<OwnedFd, Error> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let file = rustix::fs::open(path, flags, Mode::empty())
         .map_err(|errno| Error::io("opening the namespace", path)(errno.into()))?;
-    let name = name(kind);
-    // A namespace's file reads as a link to `net:[4026531840]` (namespaces(7)).
-    let link =
-        std::fs::read_link(sys::process::proc_path(&file)).map_err(Error::io("reading", path))?;
-    let is_kind = link
-        .to_str()
-        .and_then(|link| link.strip_prefix(name)?.strip_prefix(":["))
-        .is_some_and(|rest| rest.ends_with(']'));
-    if is_kind {
-        return Ok(file);
-    }
-    let reason = format!("{} is no {name} namespace but {}", path.display(), link.display());
+    // Not by its name: a namespace that is mounted over a file, as Podman, CNI and `ip netns` keep them, has the file's.
+    let found = sys::namespace::kind(file.as_fd())
+        .map_err(|errno| Error::io("looking at the namespace", path)(errno.into()))?;
+    let other = match found.map(Namespaces::from_bits_retain) {
+        Some(found) if found == kind => return Ok(file),
+        Some(found) => format!("of the kind {}", name(found)),
+        None => "none of any kind".to_owned(),
+    };
+    let reason = format!("{} is no {} namespace but {other}", path.display(), name(kind));
     Err(Error::field(field, reason))
 }
 

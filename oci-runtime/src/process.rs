@@ -9,7 +9,7 @@ use oci_spec::runtime as oci;
 use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Gid, Pid, Uid};
-use rustix::termios::Winsize;
+use rustix::termios::{OptionalActions, OutputModes, Winsize};
 use rustix::thread::CapabilitySet;
 use sys::exec::Program;
 use sys::{Failure, Report, Step, below};
@@ -53,6 +53,7 @@ pub(crate) struct Process {
     no_new_privileges: bool,
     pub(crate) terminal: bool,
     size: Option<Winsize>,
+    plain_line_ends: bool,
     stdio: Stdio,
     /// The first descriptor that the program does not get.
     first_closed: u32,
@@ -108,6 +109,7 @@ impl Process {
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
             terminal: process.terminal().unwrap_or(false),
             size: process.console_size().map(size),
+            plain_line_ends: false,
             stdio,
             seccomp: None,
             first_closed: 3,
@@ -149,11 +151,23 @@ impl Process {
         if let Some(size) = self.size {
             rustix::termios::tcsetwinsize(&pty.slave, size).step("setting the terminal's size")?;
         }
+        if self.plain_line_ends {
+            let mut modes =
+                rustix::termios::tcgetattr(&pty.slave).step("reading the terminal's modes")?;
+            modes.output_modes.remove(OutputModes::ONLCR);
+            rustix::termios::tcsetattr(&pty.slave, OptionalActions::Now, &modes)
+                .step("setting the terminal's modes")?;
+        }
         rustix::fs::fchown(&pty.slave, Some(self.uid), None)
             .step("giving the user the terminal")?;
         rustix::process::ioctl_tiocsctty(&pty.slave).step("taking the controlling terminal")?;
         put(&pty.slave, &pty.slave, &pty.slave)?;
         gate.tell(Phase::Terminal as u8, Some(pty.master.as_fd()))
+    }
+
+    /// Leaves line ends as the program writes them, where it has a terminal: what shows them is none.
+    pub(crate) fn plain_line_ends(&mut self) {
+        self.plain_line_ends = true;
     }
 
     /// Child side, while the root can be written. Makes the working directory where it is missing, as

@@ -7,6 +7,9 @@ use sys::{Failure, Step};
 
 use crate::Error;
 
+/// SCHED_DEADLINE of linux/sched.h.
+const DEADLINE: u32 = 6;
+
 /// What to tell the kernel before the privileges for it are given up.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Scheduling {
@@ -40,9 +43,14 @@ impl Scheduling {
     /// Child side, while it has the runtime's capabilities.
     pub(crate) fn apply(&self) -> Result<(), Failure> {
         if let Some(attributes) = &self.scheduler {
-            sched::set_attributes(attributes).step(
-                "setting process.scheduler (real-time policies and a lower nice need CAP_SYS_NICE)",
-            )?;
+            sched::set_attributes(attributes).step(match attributes.policy {
+                // As runc says it; sched_setattr(2), EPERM.
+                DEADLINE => {
+                    "setting process.scheduler (needs CAP_SYS_NICE; this process scheduler can't be used \
+                     together with AllowedCPUs, cpu.cpus)"
+                }
+                _ => "setting process.scheduler (real-time policies and a lower nice need CAP_SYS_NICE)",
+            })?;
         }
         if let Some((class, level)) = self.io_priority {
             sched::set_io_priority(class, level)
@@ -62,7 +70,7 @@ fn attributes(scheduler: &oci::Scheduler) -> Result<Attributes, Error> {
         Policy::SchedBatch => 3,
         Policy::SchedIso => 4,
         Policy::SchedIdle => 5,
-        Policy::SchedDeadline => 6,
+        Policy::SchedDeadline => DEADLINE,
     };
     let field =
         |name: &str, reason: String| Error::field(format!("process.scheduler.{name}"), reason);
@@ -116,6 +124,20 @@ pub(crate) fn personality(personality: &oci::LinuxPersonality) -> Result<u32, Er
     Ok(match personality.domain() {
         oci::LinuxPersonalityDomain::PerLinux => sched::PER_LINUX,
         oci::LinuxPersonalityDomain::PerLinux32 => sched::PER_LINUX32,
+    })
+}
+
+/// Lets the calling thread, and the processes that it starts from now on, run on all processors of their cgroups, whatever
+/// the caller's caller was kept to (taskset(1), systemd's `CPUAffinity=`). From Linux 6.2 on a process that joins a cgroup
+/// stays on those that were asked for last, where they are among the cgroup's; before that it got all of them.
+///
+/// # Errors
+/// The kernel refuses it.
+pub fn use_all_processors() -> Result<(), Error> {
+    let mut all = CpuSet::new();
+    (0..CpuSet::MAX_CPU).for_each(|cpu| all.set(cpu));
+    rustix::thread::sched_setaffinity(None, &all).map_err(|errno| {
+        Error::io("allowing all processors to", "the starting thread")(errno.into())
     })
 }
 

@@ -81,17 +81,20 @@ impl Seccomp {
         };
         let Compiled { program, unknown, without_table } =
             compiled.map_err(|error| Error::Seccomp(error.below(FIELD)))?;
-        let unknown = unknown.iter().map(|name| {
-            format!(
-                "{FIELD}.syscalls: {name:?} is no system call here; what is said of it is skipped"
-            )
+        // Profiles are made for all architectures, Podman's own as well, and `podman build` shows warnings at each step:
+        // calls that others have are no news.
+        let names = unknown.iter().filter(|name| !Arch::any_knows(name));
+        let names: Vec<String> = names.map(|name| format!("{name:?}")).collect();
+        let unknown = (!names.is_empty()).then(|| {
+            let names = names.join(", ");
+            format!("{FIELD}.syscalls: no system calls here, and what is said of them is skipped: {names}")
         });
         let without_table = without_table.iter().map(|arch| {
             format!(
                 "{FIELD}.architectures: the calls of {arch} are not known by name; they are killed"
             )
         });
-        warnings.extend(unknown.chain(without_table));
+        warnings.extend(unknown.into_iter().chain(without_table));
         let agent = filter.notifies().then(|| Agent::new(dir, spec, &filter));
         Ok(Some(Self { program, agent }))
     }

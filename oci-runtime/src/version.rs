@@ -6,8 +6,8 @@ use crate::Error;
 
 /// The first version that is understood.
 pub(crate) const MIN: &str = "1.0.0";
-/// The last one whose every field is known here.
-pub(crate) const MAX: &str = "1.2.1";
+/// The last version of the specification whose every field is known here.
+pub const MAX: &str = "1.2.1";
 /// The last minor version that is taken: what it adds is left out, with a warning.
 const LAST_MINOR: u32 = 3;
 

@@ -138,6 +138,12 @@ impl Arch {
         }
     }
 
+    /// Whether some architecture has a call of this name: one of whom filters are right to speak that are made for many.
+    #[must_use]
+    pub fn any_knows(name: &str) -> bool {
+        Self::ALL.iter().any(|arch| arch.number(name).is_some())
+    }
+
     /// Whether its calls have names here. Calls of one that has none are answered as those of an
     /// architecture that the filter does not name.
     #[must_use]

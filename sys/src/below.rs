@@ -273,7 +273,14 @@ fn make_entry(dir: &OwnedFd, name: &CStr, kind: Kind, mode: Mode) -> Result<(), 
         // By descriptor: where a container can write, the name may be a symbolic link by now.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         match rustix::fs::openat(dir, name, flags, Mode::empty()) {
-            Ok(made) => rustix::fs::fchmod(made, mode)?,
+            Ok(made) => {
+                // A directory above may pass its group on, and the bit for it (inode(7), "S_ISGID").
+                let own = Mode::from_raw_mode(rustix::fs::fstat(&made)?.st_mode & 0o7777);
+                let mode = mode | (own & Mode::SGID);
+                if own != mode {
+                    rustix::fs::fchmod(made, mode)?;
+                }
+            }
             // Swapped or removed meanwhile; what is there is looked at next.
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
             Err(errno) => return Err(errno),
@@ -295,6 +302,19 @@ mod tests {
     }
 
     const MODE: Mode = Mode::from_raw_mode(0o755);
+
+    #[test]
+    fn a_group_that_is_passed_on_is_passed_on_to_what_is_made() {
+        let (dir, fd) = root();
+        let shared = dir.path().join("root/shared");
+        std::fs::create_dir(&shared).unwrap();
+        std::fs::set_permissions(&shared, PermissionsExt::from_mode(0o7755)).unwrap();
+        make(&fd, c"shared/a/b", Kind::Directory, MODE).unwrap();
+        for made in ["a", "a/b"] {
+            let made = std::fs::metadata(shared.join(made)).unwrap();
+            assert_eq!(made.permissions().mode() & 0o7777, 0o2755);
+        }
+    }
 
     #[test]
     fn missing_parents_are_made() {

@@ -24,6 +24,7 @@
 //! | [`bpf`] | the devices that a cgroup may use (allocates) |
 //! | [`keyring`] | a session keyring of its own |
 //! | [`loop_device`] | a file as a block device (allocates) |
+//! | [`namespace`] | which kind of namespace a file stands for |
 //! | [`net`] | the loopback device |
 //! | [`netlink`] | network devices and their addresses |
 //! | [`sched`] | scheduling, priority of input and output, personality |
@@ -53,6 +54,7 @@ pub mod loop_device;
 pub mod message;
 pub mod mount;
 pub mod mountinfo;
+pub mod namespace;
 pub mod net;
 pub mod netlink;
 pub mod placement;

@@ -106,6 +106,11 @@ fn set_mask(how: libc::c_int, signals: &[Signal]) -> Result<(), Errno> {
     }
 }
 
+/// Takes back that `signals` are blocked for the calling thread; those that are pending are delivered.
+pub fn unblock(signals: &[Signal]) -> Result<(), Errno> {
+    set_mask(libc::SIG_UNBLOCK, signals)
+}
+
 /// Signals as a descriptor to read (signalfd(2)); they are blocked for the calling thread, and for
 /// threads that it starts later.
 #[derive(Debug)]

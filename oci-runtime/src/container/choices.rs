@@ -58,6 +58,14 @@ impl Prepared {
         self
     }
 
+    /// Lets a new terminal leave line ends as the program writes them, without a carriage return: for who shows its
+    /// output where no terminal is, as in a file (as runc).
+    #[must_use]
+    pub fn plain_line_ends(mut self) -> Self {
+        self.process.iter_mut().for_each(Process::plain_line_ends);
+        self
+    }
+
     /// The container's id, which its hooks are told, and an agent of `linux.seccomp.listenerPath`; the
     /// name of the bundle's directory otherwise.
     #[must_use]

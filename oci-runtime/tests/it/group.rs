@@ -113,3 +113,30 @@ fn limits_without_a_group_are_refused() {
     let error = run(config).unwrap_err().to_string();
     assert!(error.starts_with("linux.cgroupsPath "), "{error}");
 }
+
+/// The kernel lets it mount none, since its cgroup namespace is the host's.
+#[test]
+fn in_a_user_namespace_its_own_group_is_shown_and_no_other() {
+    let path = path("mapped");
+    let script = "cd /sys/fs/cgroup; cat pids.max pids/pids.max 2>/dev/null; \
+                  find . -mindepth 2 -type d; touch x 2>/dev/null && echo writable; \
+                  cat /proc/self/cgroup";
+    let mut config = limited(self::script(script), &path, json!({"pids": {"limit": 77}}));
+    let map = json!([{"containerID": 0, "hostID": 700_000, "size": 65536}]);
+    config["linux"]["uidMappings"] = map.clone();
+    config["linux"]["gidMappings"] = map;
+    let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
+    namespaces.retain(|namespace| namespace["type"] != "cgroup");
+    namespaces.push(json!({"type": "user"}));
+    let mounts = config["mounts"].as_array_mut().unwrap();
+    mounts.push(json!({"destination": "/sys", "type": "sysfs", "options": ["ro"]}));
+    mounts.push(json!(
+        {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["ro"]}
+    ));
+    let (printed, exit) = run(config).unwrap();
+    let group = Ended(group(&path).unwrap());
+    let (groups, shown): (Vec<_>, Vec<_>) = printed.lines().partition(|line| line.contains(':'));
+    assert_eq!((shown, exit), (vec!["77"], Exit::Status(0)), "{printed}");
+    assert!(groups.iter().any(|line| line.ends_with(&path)), "no namespace hides it: {printed}");
+    drop(group);
+}

@@ -135,11 +135,14 @@ fn wrong_filters_are_told_by_field_and_unknown_calls_are_warnings() {
     let error = refusal(under(config(&["true"]), "SCMP_ACT_NOTIFY", &[]));
     assert!(error.contains("linux.seccomp.defaultAction"), "{error}");
 
-    let rules = [rule("frobnicate", "SCMP_ACT_ERRNO"), rule("mkdir", "SCMP_ACT_ERRNO")];
+    let rules =
+        ["frobnicate", "swapcontext", "mkdir", "twiddle"].map(|name| rule(name, "SCMP_ACT_ERRNO"));
     let config = spec(under(config(&["true"]), "SCMP_ACT_ALLOW", &rules));
     let prepared = Prepared::new(Path::new("/"), &config, Stdio::null().unwrap()).unwrap();
     let warnings = prepared.warnings();
-    assert!(warnings.len() == 1 && warnings[0].contains("\"frobnicate\""), "{warnings:?}");
+    // Engines show them: one line for all, and nothing of PowerPC's call.
+    let words = "skipped: \"frobnicate\", \"twiddle\"";
+    assert!(warnings.len() == 1 && warnings[0].ends_with(words), "{warnings:?}");
 }
 
 #[test]

@@ -184,6 +184,9 @@ pub(crate) struct DeleteArgs {
     /// End it first, if it runs, with SIGKILL; one that is not there is no error.
     #[arg(short, long)]
     pub(crate) force: bool,
+    /// ID is a regular expression: remove all containers whose ids have a part that it matches.
+    #[arg(short, long)]
+    pub(crate) regex: bool,
     /// The container's id.
     pub(crate) id: String,
 }

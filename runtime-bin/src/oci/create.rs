@@ -1,5 +1,6 @@
 //! `create` and `run`.
 
+use std::io::IsTerminal as _;
 use std::os::fd::AsFd as _;
 use std::path::Path;
 
@@ -127,6 +128,9 @@ fn begin(
         context.log.warnings(prepared.warnings());
         if context.is_rootless() {
             prepared = prepared.rootless();
+        }
+        if terminal && args.console_socket.is_none() && !std::io::stdout().is_terminal() {
+            prepared = prepared.plain_line_ends();
         }
         if args.no_new_keyring {
             prepared = prepared.callers_keyring();

@@ -1,5 +1,6 @@
 //! `exec`: a further program in a container.
 
+use std::io::IsTerminal as _;
 use std::os::fd::AsFd as _;
 
 use anyhow::{Context as _, bail};
@@ -46,6 +47,9 @@ pub(crate) fn exec(context: &Context, args: ExecArgs, preserved: u32) -> anyhow:
     }
     let stdio = if terminal { Stdio::null()? } else { Stdio::inherit()? };
     let mut prepared = PreparedExec::new(pidfd, pid, &process, stdio)?.preserve(preserved);
+    if terminal && args.console_socket.is_none() && !std::io::stdout().is_terminal() {
+        prepared = prepared.plain_line_ends();
+    }
     if let Some(personality) =
         config.linux().as_ref().and_then(|linux| linux.personality().as_ref())
     {

@@ -9,6 +9,7 @@
 mod causes;
 mod cli;
 mod create;
+mod delete;
 mod description;
 mod descriptors;
 mod events;
@@ -134,6 +135,10 @@ fn no_such_verb(usage: &clap::Error) -> Option<String> {
 fn act(context: &Context, verb: Verb, preserved: u32) -> anyhow::Result<u8> {
     if let Verb::Create(_) | Verb::Run(_) | Verb::Exec(_) = verb {
         oci_runtime::shield()?;
+        // As runc: an engine's own processors are not the container's.
+        if let Err(error) = oci_runtime::use_all_processors() {
+            context.log.warnings(&[sentence(&error.into())]);
+        }
     }
     let Context { home, log, .. } = context;
     match verb {
@@ -163,11 +168,7 @@ fn act(context: &Context, verb: Verb, preserved: u32) -> anyhow::Result<u8> {
             }
             Ok(0)
         }
-        Verb::Delete(args) => {
-            log.warnings(&Recorded::delete(home, &args.id, args.force)?);
-            log.debug(&format!("deleted container {}", args.id));
-            Ok(0)
-        }
+        Verb::Delete(args) => delete::delete(context, &args),
         Verb::List(args) => list::list(context, &args),
         Verb::Ps(args) => ps::ps(home, &args),
         Verb::Pause(args) => {
@@ -215,7 +216,7 @@ fn print_version(asked: bool) -> anyhow::Result<u8> {
     files::print(&format!(
         "runtime-oci version {}\nspec: {}\n",
         env!("CARGO_PKG_VERSION"),
-        oci_runtime::spec::VERSION
+        oci_runtime::SPEC_VERSION
     ))?;
     Ok(0)
 }

@@ -20,7 +20,7 @@ pub(crate) fn spec(args: &SpecArgs) -> anyhow::Result<u8> {
 fn configuration(rootless: bool) -> Value {
     let capabilities = json!(["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"]);
     let mut spec = json!({
-        "ociVersion": oci_runtime::spec::VERSION,
+        "ociVersion": oci_runtime::SPEC_VERSION,
         "process": {
             "terminal": true,
             "user": {"uid": 0, "gid": 0},

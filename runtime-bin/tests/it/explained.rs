@@ -40,8 +40,20 @@ fn a_command_that_cannot_be_executed() {
     for (command, code, words) in [
         ("no-such", 127, &["not found in $PATH", "PATH is /"][..]),
         ("/bin/no-such", 127, &["no such file or directory"]),
-        ("orphan", 127, &["/bin/orphan is there", "\"/no/such/interpreter\"", "not in the image"]),
-        ("dynamic", 127, &["/bin/dynamic is there", "loader \"/lib/ld-no-such.so.1\""]),
+        (
+            "orphan",
+            127,
+            &[
+                "exec /bin/orphan: no such file or directory",
+                "\"/no/such/interpreter\"",
+                "not in the image",
+            ],
+        ),
+        (
+            "dynamic",
+            127,
+            &["exec /bin/dynamic: no such file or directory", "loader \"/lib/ld-no-such.so.1\""],
+        ),
         ("crlf", 127, &["CR LF", "dos2unix"]),
         ("/plain", 126, &["0644", "no x bit"]),
         ("/v/program", 126, &["noexec"]),

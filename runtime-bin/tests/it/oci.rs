@@ -4,6 +4,7 @@ mod bad_input;
 mod exec;
 mod groups;
 mod lifecycle;
+mod namespaces;
 mod options;
 mod scopes;
 mod seccomp;

@@ -86,9 +86,8 @@ fn own_group(change: impl FnOnce(&mut Value), config: &mut Value, oci: &Oci) {
     change(config);
 }
 
-/// The first process is killed alone, and its container is stopped; what is left gets the signal.
-#[test]
-fn kill_all_reaches_what_the_first_process_left_behind() {
+/// A container of two processes that sees the host's.
+fn two_of_the_hosts() -> Oci {
     let oci = Oci::new(&[]);
     let shared = |config: &mut Value| {
         config["linux"]["namespaces"].as_array_mut().unwrap().retain(|ns| ns["type"] != "pid");
@@ -97,15 +96,41 @@ fn kill_all_reaches_what_the_first_process_left_behind() {
     oci.configure(|config| own_group(shared, config, &oci), &["sh", "-c", script]);
     oci.create(&["a"]);
     oci.ok(&["start", "a"]);
-    let pids = || json(&oci.ok(&["ps", "--format", "json", "a"])).as_array().unwrap().clone();
-    wait_until("both are there", || pids().len() == 2);
-    oci.ok(&["kill", "a", "KILL"]);
+    wait_until("both are there", || pids(&oci) == 2);
+    oci
+}
+
+fn pids(oci: &Oci) -> usize {
+    json(&oci.ok(&["ps", "--format", "json", "a"])).as_array().unwrap().len()
+}
+
+/// The first process is sent a signal alone, and its container is stopped; what is left gets the signal.
+#[test]
+fn kill_all_reaches_what_the_first_process_left_behind() {
+    let oci = two_of_the_hosts();
+    oci.ok(&["kill", "a", "TERM"]);
     oci.wait_for("a", "stopped");
-    assert_eq!(pids().len(), 1);
+    assert_eq!(pids(&oci), 1);
     oci.fails(1, &["container not running"], &["kill", "a", "TERM"]);
     oci.ok(&["kill", "--all", "a", "TERM"]);
-    wait_until("the other has ended", || pids().is_empty());
+    wait_until("the other has ended", || pids(&oci) == 0);
     oci.ok(&["kill", "--all", "a", "0"]);
+}
+
+/// No namespace ends with the first process: nothing is to be left of what was killed.
+#[test]
+fn kill_ends_all_that_sees_the_hosts_processes() {
+    let oci = two_of_the_hosts();
+    oci.ok(&["kill", "a", "KILL"]);
+    wait_until("both have ended", || pids(&oci) == 0);
+    oci.fails(1, &["container not running"], &["kill", "a", "KILL"]);
+    oci.ok(&["delete", "a"]);
+
+    let oci = two_of_the_hosts();
+    oci.ok(&["kill", "a", "TERM"]);
+    oci.wait_for("a", "stopped");
+    oci.ok(&["kill", "a", "KILL"]);
+    wait_until("the other has ended", || pids(&oci) == 0);
 }
 
 #[test]

@@ -58,6 +58,72 @@ fn what_waits_or_runs_is_deleted_with_its_process() {
     assert!(oci.names().is_empty());
 }
 
+/// Who has read a program's last word does not have to wait until it is gone as well.
+#[test]
+fn what_is_about_to_end_is_deleted() {
+    let oci = Oci::new(&["sh", "-c", "echo last word; sleep 0.05"]);
+    for id in ["a", "b", "c"] {
+        let output = oci.create(&[id]);
+        oci.ok(&["start", id]);
+        assert_eq!(read_soon(&output), "last word\n");
+        oci.ok(&["delete", id]);
+    }
+    assert!(oci.names().is_empty());
+}
+
+/// Also as the init of its PID namespace, to which the kernel gives no signal without a handler.
+#[test]
+fn what_waits_is_ended_by_a_signal() {
+    let oci = Oci::new(&WAITS);
+    for signal in ["TERM", "INT", "HUP", "QUIT"] {
+        oci.create(&["a"]);
+        oci.ok(&["kill", "a", signal]);
+        oci.wait_for("a", "stopped");
+        oci.fails(1, &["cannot start a container that has stopped"], &["start", "a"]);
+        oci.ok(&["delete", "a"]);
+    }
+    // The others leave it waiting; and its program gets all of them.
+    let script = "grep SigBlk /proc/self/status; trap 'exit 0' TERM; echo ready; while :; do sleep 1000 & wait $!; done";
+    oci.configure(|_| {}, &["sh", "-c", script]);
+    let output = oci.create(&["a"]);
+    oci.ok(&["kill", "a", "WINCH"]);
+    assert_eq!(oci.status("a"), "created");
+    oci.ok(&["start", "a"]);
+    wait_until("it is ready", || std::fs::read_to_string(&output).unwrap().ends_with("ready\n"));
+    assert_eq!(std::fs::read_to_string(&output).unwrap(), "SigBlk:\t0000000000000000\nready\n");
+    oci.ok(&["kill", "a", "TERM"]);
+    oci.wait_for("a", "stopped");
+}
+
+/// As crun.
+#[test]
+fn all_whose_ids_match_are_deleted() {
+    let oci = Oci::new(&WAITS);
+    oci.configure(
+        |config| drop(config["linux"].as_object_mut().unwrap().remove("cgroupsPath")),
+        &WAITS,
+    );
+    for id in ["one-a", "one-b", "two", "three"] {
+        oci.create(&[id]);
+    }
+    oci.ok(&["start", "one-b"]);
+    oci.fails(
+        1,
+        &["one-b: cannot delete container that is not stopped"],
+        &["delete", "--regex", "^one"],
+    );
+    let left = || {
+        serde_json::from_str::<Vec<serde_json::Value>>(&oci.ok(&["list", "-f", "json"])).unwrap()
+    };
+    let ids =
+        || left().iter().map(|state| state["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
+    assert_eq!(ids(), ["one-b", "three", "two"]);
+    oci.ok(&["delete", "--force", "-r", "one-|tw*"]);
+    assert!(oci.names().is_empty());
+    oci.ok(&["delete", "--regex", "one"]);
+    oci.fails(1, &["no regular expression"], &["delete", "--regex", "("]);
+}
+
 #[test]
 fn each_form_of_a_signal_arrives() {
     let script = "for s in TERM HUP USR1 USR2; do trap \"echo $s\" $s; done; echo ready; \

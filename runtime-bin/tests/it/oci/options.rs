@@ -132,15 +132,19 @@ fn a_preserved_directory_is_no_working_directory() {
 #[test]
 fn the_version_and_a_first_configuration_are_printed() {
     let oci = Oci::new(&["true"]);
+    let features: Value = serde_json::from_str(&oci.ok(&["features"])).unwrap();
+    let spec = features["ociVersionMax"].as_str().unwrap();
     for option in ["--version", "-v"] {
         let text = oci.ok(&[option]);
-        assert!(text.starts_with("runtime-oci version ") && text.contains("\nspec: 1."), "{text}");
+        assert!(text.starts_with("runtime-oci version "), "{text}");
+        assert!(text.contains(&format!("\nspec: {spec}\n")), "{text}");
     }
     oci.fails(1, &["exists"], &["spec"]);
     std::fs::remove_file(oci.bundle().join("config.json")).unwrap();
     oci.ok(&["spec"]);
     let written = std::fs::read(oci.bundle().join("config.json")).unwrap();
     let config: Value = serde_json::from_slice(&written).unwrap();
+    assert_eq!(config["ociVersion"], spec);
     assert_eq!(config["process"]["args"][0], "sh");
     let elsewhere = oci.dir.path().to_str().unwrap();
     oci.ok(&["spec", "--rootless", "--bundle", elsewhere]);
@@ -150,4 +154,25 @@ fn the_version_and_a_first_configuration_are_printed() {
     for verb in ["create", "start", "state", "kill", "delete", "run", "exec", "list", "spec"] {
         assert!(help.contains(&format!("  {verb}")), "{verb}: {help}");
     }
+}
+
+#[test]
+fn the_callers_processors_are_not_the_containers() {
+    let oci = Oci::new(&["grep", "Cpus_allowed_list", "/proc/self/status"]);
+    let kept_to_one = |args: &[&str]| {
+        let inner = oci.command(args);
+        let mut command = std::process::Command::new("taskset");
+        command.args(["--cpu-list", "0"]).arg(inner.get_program()).args(inner.get_args());
+        command.current_dir(oci.bundle());
+        let out = Started::new(command, None).wait();
+        assert_eq!(out.code, 0, "{}", out.stderr);
+        out.stdout
+    };
+    let all = std::fs::read_to_string("/sys/devices/system/cpu/online").unwrap();
+    let all = format!("Cpus_allowed_list:\t{all}");
+    assert_eq!(kept_to_one(&["run", "a"]), all);
+    oci.configure(|_| {}, &super::WAITS);
+    oci.create(&["b"]);
+    oci.ok(&["start", "b"]);
+    assert_eq!(kept_to_one(&["exec", "b", "grep", "Cpus_allowed_list", "/proc/self/status"]), all);
 }

@@ -122,3 +122,17 @@ fn a_terminal_needs_somebody_who_shows_it() {
     oci.fails(1, &["cannot use console socket"], &["create", "--console-socket", "x", "a"]);
     assert!(oci.names().is_empty());
 }
+
+/// As of a program without a terminal.
+#[test]
+fn lines_that_no_terminal_shows_end_as_they_were_written() {
+    let oci = with_terminal(&["sh", "-c", "test -t 1 && echo one; echo two"]);
+    assert_eq!(oci.ok(&["run", "a"]), "one\ntwo\n");
+    oci.configure(|_| {}, &WAITS);
+    oci.create(&["b"]);
+    oci.ok(&["start", "b"]);
+    assert_eq!(
+        oci.ok(&["exec", "--tty", "b", "sh", "-c", "test -t 1 && echo one; echo two"]),
+        "one\ntwo\n"
+    );
+}
