@@ -13,9 +13,9 @@ use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, StatxAttributes, StatxFl
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 use sys::mount::{Change, Propagation};
-use sys::{Report, Step};
+use sys::{Failure, Report, Step};
 
-use crate::dir::Dir;
+use crate::dir::{Dir, system};
 use crate::index::{Devices, INDEX};
 use crate::record::ImageRecord;
 use crate::store::Store;
@@ -84,8 +84,13 @@ impl Store {
         let path = image.path().join(INDEX);
         let name = CString::new(path.as_os_str().as_bytes()).ok();
         let name = name.filter(|name| name.as_bytes().len() <= VALUE);
-        let failed =
-            |failure| Error::Mount { image: record.id, why: Report::from(failure).to_string() };
+        let failed = |failure: Failure| match failure.errno {
+            // The machine's want is no fault of the image's.
+            errno @ (Errno::MFILE | Errno::NFILE | Errno::NOMEM) => {
+                system("mount the index", path.clone(), errno)
+            }
+            _ => Error::Mount { image: record.id, why: Report::from(failure).to_string() },
+        };
         let borrowed: Vec<BorrowedFd<'_>> = devices.iter().map(AsFd::as_fd).collect();
         let tree =
             crate::erofs::mount(source.as_fd(), name.as_deref(), &borrowed).map_err(failed)?;

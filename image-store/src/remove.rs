@@ -12,6 +12,9 @@ use crate::store::{Exclusive, LOCK, Store};
 use crate::tags::Meaning;
 use crate::{Error, StoredImage, crash, link};
 
+/// What the names of directories in `staging/` begin with to which a removal moves what it takes away.
+const TRASH: &str = "remove-";
+
 /// What [`Store::remove`] did.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -129,7 +132,7 @@ impl Store {
         let records: Vec<_> =
             ids.iter().filter_map(|id| self.image_record(id).ok().flatten()).collect();
         let name = ids.first().map(Digest::hex).unwrap_or_default();
-        let trash = Staging::acquire(&dirs.staging, format!("remove-{name}"))?;
+        let trash = Staging::acquire(&dirs.staging, format!("{TRASH}{name}"))?;
         crash::point();
         for id in ids {
             dirs.images.commit(&id.hex(), trash.dir(), &format!("image-{}", id.hex()))?;
@@ -150,6 +153,26 @@ impl Store {
         drop(lock);
         drop(trash);
         Ok(layers)
+    }
+
+    /// Goes on with a removal whose process has died, to whom the directory `name` of `staging/` belonged: what no image
+    /// uses is moved to that. `false` where somebody uses the store, and the next command is to do it.
+    pub(crate) fn finish_removal(&self, name: &str, trash: &Dir) -> Result<bool, Error> {
+        if !name.starts_with(TRASH) {
+            return Ok(true);
+        }
+        let Some(_lock) = self.try_exclusive(LOCK)? else { return Ok(false) };
+        match self.used(&[]) {
+            Ok(used) => {
+                self.discard_mounts()?;
+                self.discard_blobs(&used, trash)?;
+                self.discard_layers(&used, trash)?;
+            }
+            // What an image needs whose record is damaged nobody knows. Its own removal collects the rest.
+            Err(Error::Damaged { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(true)
     }
 
     /// What all images but those of `except` use.

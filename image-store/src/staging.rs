@@ -46,8 +46,12 @@ impl Drop for Staging<'_> {
     }
 }
 
-/// Removes the directories whose owners are dead.
-pub(crate) fn collect(parent: &Dir) -> Result<(), Error> {
+/// Removes the directories whose owners are dead. `finish` is given the name and the directory of each, to end what its
+/// owner was at; where that is `false`, it stays for the next command.
+pub(crate) fn collect(
+    parent: &Dir,
+    finish: impl Fn(&str, &Dir) -> Result<bool, Error>,
+) -> Result<(), Error> {
     for name in parent.names()? {
         let dir = match parent.dir(&name) {
             Ok(Some(dir)) => dir,
@@ -58,7 +62,7 @@ pub(crate) fn collect(parent: &Dir) -> Result<(), Error> {
             }
             Err(error) => return Err(error),
         };
-        if dir.lock(false)? && parent.is(&name, &dir)? {
+        if dir.lock(false)? && parent.is(&name, &dir)? && finish(&name, &dir)? {
             remove(parent, &name, &dir)?;
         }
     }
@@ -86,10 +90,15 @@ mod tests {
         held.dir().write("work", b"x").unwrap();
         std::fs::create_dir_all(temp.path().join("orphan/a/b")).unwrap();
         std::os::unix::fs::symlink("/", temp.path().join("stray")).unwrap();
-        collect(&parent).unwrap();
+        collect(&parent, |_, _| Ok(true)).unwrap();
         std::fs::remove_file(temp.path().join("stray")).unwrap();
         assert_eq!(parent.names().unwrap(), ["held"]);
         assert!(held.dir().has("work").unwrap());
+        std::fs::create_dir_all(temp.path().join("unfinished/a")).unwrap();
+        collect(&parent, |name, _| Ok(name != "unfinished")).unwrap();
+        assert!(parent.has("unfinished").unwrap());
+        collect(&parent, |_, _| Ok(true)).unwrap();
+        assert_eq!(parent.names().unwrap(), ["held"]);
         drop(held);
         assert_eq!(parent.names().unwrap(), Vec::<String>::new());
     }
@@ -130,10 +139,10 @@ mod tests {
                         assert!(mine.dir().has("work").unwrap(), "removed under its owner");
                     }
                 });
-                scope.spawn(|| (0..100).for_each(|_| collect(&parent).unwrap()));
+                scope.spawn(|| (0..100).for_each(|_| collect(&parent, |_, _| Ok(true)).unwrap()));
             }
         });
-        collect(&parent).unwrap();
+        collect(&parent, |_, _| Ok(true)).unwrap();
         assert_eq!(parent.names().unwrap(), Vec::<String>::new());
     }
 }

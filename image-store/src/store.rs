@@ -1,5 +1,6 @@
 //! The root directory: made, checked, opened, locked.
 
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
@@ -45,8 +46,9 @@ pub struct Hold(#[allow(dead_code, reason = "the lock is in the descriptor")] Ow
 pub(crate) struct Exclusive(#[allow(dead_code, reason = "the lock is in the descriptor")] OwnedFd);
 
 impl Store {
-    /// Opens the store below `root`, made with mode 0700 if it is not there, and removes what dead
-    /// processes left in `staging/`. A relative path counts from the working directory of now.
+    /// Opens the store below `root`, made with mode 0700 if it is not there, removes what dead
+    /// processes left in `staging/`, and goes on with what they were removing. A relative path counts from the working
+    /// directory of now.
     ///
     /// # Errors
     /// The directory is another user's ([`Error::Owner`]), has something else in it
@@ -58,7 +60,7 @@ impl Store {
             source,
         })?;
         let root = match Dir::open(&path) {
-            Err(Error::System { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+            Err(Error::System { source, .. }) if source.kind() == ErrorKind::NotFound => {
                 make_root(&path)?;
                 Dir::open(&path)?
             }
@@ -75,8 +77,9 @@ impl Store {
             staging: root.ensure("staging", 0o700)?,
             root,
         };
-        staging::collect(&dirs.staging)?;
-        Ok(Store(Arc::new(dirs)))
+        let store = Store(Arc::new(dirs));
+        staging::collect(&store.0.staging, |name, dir| store.finish_removal(name, dir))?;
+        Ok(store)
     }
 
     /// The root directory, an absolute path.
@@ -135,6 +138,14 @@ impl Store {
         self.lock(name, FlockOperation::LockExclusive).map(Exclusive)
     }
 
+    /// `None` where somebody else has it, or waits for nothing to be removed.
+    pub(crate) fn try_exclusive(&self, name: &'static str) -> Result<Option<Exclusive>, Error> {
+        match self.lock(name, FlockOperation::NonBlockingLockExclusive) {
+            Err(Error::System { source, .. }) if source.kind() == ErrorKind::WouldBlock => Ok(None),
+            lock => lock.map(|lock| Some(Exclusive(lock))),
+        }
+    }
+
     fn lock(&self, name: &'static str, operation: FlockOperation) -> Result<OwnedFd, Error> {
         let root = &self.0.root;
         let open = || {
@@ -159,7 +170,7 @@ fn make_root(path: &Path) -> Result<(), Error> {
         std::fs::DirBuilder::new().recursive(true).mode(0o755).create(parent).map_err(failed)?;
     }
     match std::fs::DirBuilder::new().mode(0o700).create(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(failed(error)),
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(failed(error)),
         _ => Ok(()),
     }
 }

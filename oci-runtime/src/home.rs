@@ -94,9 +94,15 @@ impl Home {
         }
         let (lock, place) = locked?;
         let lock = lock.ok_or_else(exists)?;
-        match place.has(STATE)? {
-            true => Err(exists()),
-            false => Ok((place, lock)),
+        match place.has(STATE) {
+            Ok(true) => Err(exists()),
+            Ok(false) => Ok((place, lock)),
+            Err(error) => {
+                if made {
+                    let _ = place.remove_if_empty(lock);
+                }
+                Err(error)
+            }
         }
     }
 
@@ -283,6 +289,19 @@ impl Place {
         self.remove_itself()
     }
 
+    /// Removes the directory if nothing is in it but the lock: it has no record, and gets none while that is held.
+    fn remove_if_empty(&self, _lock: Lock) -> Result<(), Error> {
+        let failed = |errno: Errno| Error::io("listing what is in", &self.path)(errno.into());
+        for entry in rustix::fs::Dir::read_from(&self.dir).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            if ![&b"."[..], b"..", LOCK.as_bytes()].contains(&entry.file_name().to_bytes()) {
+                return Ok(());
+            }
+        }
+        self.remove_file(LOCK)?;
+        self.remove_itself()
+    }
+
     fn remove_itself(&self) -> Result<(), Error> {
         match std::fs::remove_dir(&self.path) {
             // Somebody came for the lock since that was removed: who finds no record then removes the rest.
@@ -341,6 +360,27 @@ mod tests {
         let found = crate::Recorded::open_locked(&home, "a");
         assert!(matches!(found, Err(Error::NoSuchContainer { .. })), "{found:?}");
         assert_eq!(home.ids().unwrap(), [""; 0]);
+    }
+
+    /// A broken disk: nobody knows whether there is a record.
+    #[test]
+    fn what_cannot_be_looked_at_is_not_half_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::new(dir.path());
+        std::fs::create_dir(dir.path().join("others")).unwrap();
+        std::thread::scope(|scope| {
+            // A filter is the thread's own, and goes with it.
+            let broken = scope.spawn(|| {
+                let program = sys::seccomp::answer(&[libc::SYS_newfstatat], Errno::IO);
+                sys::seccomp::install(&program).unwrap();
+                ["own", "others"].map(|id| home.make(id).unwrap_err().to_string())
+            });
+            for said in broken.join().unwrap() {
+                assert!(said.contains("looking at") && said.contains("error 5"), "{said}");
+            }
+        });
+        assert_eq!(home.ids().unwrap(), ["others"]);
+        home.make("own").unwrap();
     }
 
     /// What an interrupted create or delete leaves.

@@ -49,8 +49,14 @@ pub fn drop_inherited() -> Result<(), Errno> {
             continue;
         }
         // SAFETY: the descriptor stays open, on another file, so that no owner is left with a dead one.
-        if unsafe { libc::dup3(null.as_raw_fd(), number, libc::O_CLOEXEC) } < 0 {
-            return Err(last_errno());
+        if unsafe { libc::dup3(null.as_raw_fd(), number, libc::O_CLOEXEC) } >= 0 {
+            continue;
+        }
+        match last_errno() {
+            // Beyond this process's RLIMIT_NOFILE (dup2(2)): from whoever had a higher one.
+            // SAFETY: nothing of this process's own can have had such a number since it has that limit.
+            Errno::BADF => drop(unsafe { libc::close(number) }),
+            errno => return Err(errno),
         }
     }
     Ok(())
