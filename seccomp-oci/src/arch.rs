@@ -244,14 +244,14 @@ mod tests {
 
     #[test]
     fn a_change_of_the_tables_changes_their_version() {
-        // Miri has no hour for it.
-        let (each, expected) = match cfg!(miri) {
-            true => (128, "25b3a897f3aead9f"),
-            false => (1, "ee16d71563164c64"),
+        // Miri has no hour for all names.
+        let (names, expected) = match cfg!(miri) {
+            true => (["clone3", "execve"].into(), "27453335d2438180"),
+            false => (crate::arch::names_of_all(), "ee16d71563164c64"),
         };
         let mut hash = Sha256::new();
         for arch in Arch::ALL.iter().filter(|arch| arch.has_table()) {
-            for name in crate::arch::names_of_all().into_iter().step_by(each) {
+            for name in &names {
                 if let Some(number) = arch.number(name) {
                     hash.update(format!("{arch} {name} {number}\n"));
                 }
