@@ -368,6 +368,16 @@ impl Dir {
         Ok(Some(container))
     }
 
+    /// Whether a power cut took the record: its name is there, and its bytes are not.
+    pub(crate) fn has_lost_its_record(&self) -> Result<bool, Error> {
+        let path = self.path.join(CONTAINER);
+        match std::fs::symlink_metadata(&path) {
+            Ok(meta) => Ok(meta.len() == 0),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(Error::system("look at", path, error)),
+        }
+    }
+
     /// Writes the record; the volumes that were added later have a file of their own.
     pub(crate) fn write_container(&self, container: &Container) -> Result<(), Error> {
         let changes = self.volume_changes()?;
@@ -423,6 +433,10 @@ impl Dir {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(Error::system("read", path, error)),
         };
+        // The power failed between its name and its bytes, which nobody waited for.
+        if bytes.is_empty() {
+            return Ok(None);
+        }
         serde_json::from_slice(&bytes).map(Some).map_err(|source| Error::Damaged { path, source })
     }
 

@@ -1,4 +1,4 @@
-//! What dead supervisors left, tidied up by the next command.
+//! What dead supervisors left, and power cuts, tidied up by the next command.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -39,7 +39,8 @@ pub(crate) fn tidied(root: &Root, dir: &Dir) -> Result<State, Error> {
 fn look_at(root: &Root, dir: &Dir) -> Result<Option<State>, Error> {
     let state = dir.state()?;
     match state.status {
-        Status::Created | Status::Exited => return Ok(Some(state)),
+        Status::Created | Status::Exited if !dir.has_lost_its_record()? => return Ok(Some(state)),
+        Status::Created | Status::Exited => {}
         // Somebody may just be between making it and locking it.
         Status::Creating => {
             root.settle()?;
@@ -66,7 +67,7 @@ pub(crate) fn abandoned(root: &Root, dir: &Dir) -> Result<(), Error> {
         dir.tell_end(container, 137, Duration::ZERO);
     }
     match (state.status, container) {
-        (Status::Created | Status::Exited, _) => Ok(()),
+        (Status::Created | Status::Exited, Some(_)) => Ok(()),
         (Status::Running | Status::Restarting, Some(container))
             if !container.host_config.auto_remove =>
         {

@@ -105,11 +105,14 @@ impl Engine {
     fn volume_view(&self, volumes: &Volumes, volume: Volume) -> Result<Option<VolumeView>, Error> {
         let Volume { name, path, .. } = volume;
         let record: Record = match volumes.note(&name)? {
-            Some(bytes) => serde_json::from_slice(&bytes).map_err(|source| Error::Damaged {
-                path: self.root.volumes().join(&name),
-                source,
-            })?,
-            None => Record::default(),
+            // Empty: the power failed before its bytes were on the disk.
+            Some(bytes) if !bytes.is_empty() => {
+                serde_json::from_slice(&bytes).map_err(|source| Error::Damaged {
+                    path: self.root.volumes().join(&name),
+                    source,
+                })?
+            }
+            _ => Record::default(),
         };
         let own = self.root.volumes().join(&name);
         let modified = std::fs::metadata(&own).and_then(|metadata| metadata.modified());

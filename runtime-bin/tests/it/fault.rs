@@ -5,7 +5,6 @@
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Barrier, Mutex, mpsc};
@@ -17,7 +16,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use sys::seccomp::notify::{self, Notification};
 use sys::seccomp::{Flags, Instruction};
 
-use crate::harness::{Out, Started};
+use crate::harness::Started;
 
 /// What is done at a point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,8 +49,8 @@ use Uses::{Above, All, Creating, With};
 /// What makes a file.
 const CREATE: u32 = (libc::O_CREAT | libc::O_TMPFILE & !libc::O_DIRECTORY) as u32;
 
-/// All that changes something that others see: files, mounts, processes, locks, messages.
-const CHANGES: &[Watched] = watched![
+/// What gives a name, or takes one away.
+const NAMES: &[Watched] = watched![
     SYS_openat: With(2, CREATE),
     SYS_openat2: Creating,
     SYS_mkdirat: All,
@@ -61,54 +60,35 @@ const CHANGES: &[Watched] = watched![
     SYS_renameat: All,
     SYS_renameat2: All,
     SYS_unlinkat: All,
+];
+
+/// The same by calls that newer architectures do not have.
+#[cfg(target_arch = "x86_64")]
+const OLD_NAMES: &[Watched] =
+    watched![SYS_mkdir: All, SYS_rename: All, SYS_unlink: All, SYS_rmdir: All,];
+#[cfg(not(target_arch = "x86_64"))]
+const OLD_NAMES: &[Watched] = &[];
+
+/// What writes.
+const WRITES: &[Watched] = watched![
     SYS_write: Above(0, 2),
     SYS_pwrite64: All,
-    SYS_ftruncate: All,
     SYS_fallocate: All,
     SYS_copy_file_range: All,
     SYS_fsync: All,
     SYS_fdatasync: All,
     SYS_syncfs: All,
-    SYS_flock: All,
-    SYS_mount: All,
-    SYS_umount2: All,
-    SYS_fsmount: All,
-    SYS_open_tree: All,
-    SYS_move_mount: All,
-    SYS_mount_setattr: All,
-    SYS_pivot_root: All,
-    SYS_clone: All,
-    SYS_clone3: All,
-    SYS_unshare: All,
-    SYS_setns: All,
-    SYS_execve: All,
-    SYS_execveat: All,
-    SYS_bpf: All,
-    SYS_kill: All,
-    SYS_pidfd_send_signal: All,
-    SYS_bind: All,
-    SYS_connect: All,
-    SYS_sendto: All,
-    SYS_sendmsg: All,
-    SYS_exit_group: All,
 ];
 
-/// What takes room on a disk.
-const ROOM: &[Watched] = watched![
-    SYS_openat: With(2, CREATE),
-    SYS_openat2: Creating,
-    SYS_mkdirat: All,
-    SYS_mknodat: All,
-    SYS_symlinkat: All,
-    SYS_linkat: All,
-    SYS_renameat: All,
-    SYS_renameat2: All,
-    SYS_write: Above(0, 2),
-    SYS_pwrite64: All,
-    SYS_fallocate: All,
-    SYS_copy_file_range: All,
-    SYS_fsync: All,
-    SYS_syncfs: All,
+/// What reads a disk.
+const READS: &[Watched] = watched![
+    SYS_openat: All,
+    SYS_openat2: All,
+    SYS_read: Above(0, 2),
+    SYS_pread64: All,
+    SYS_getdents64: All,
+    SYS_newfstatat: All,
+    SYS_readlinkat: All,
 ];
 
 /// What gives a descriptor.
@@ -131,74 +111,61 @@ const DESCRIPTORS: &[Watched] = watched![
     SYS_open_tree: All,
 ];
 
-/// What takes the kernel's memory.
-const MEMORY: &[Watched] = watched![
-    SYS_clone: All,
-    SYS_clone3: All,
-    SYS_unshare: All,
-    SYS_setns: All,
+/// What makes objects of the kernel's: mounts, processes, sockets. It changes something, and takes memory.
+const OBJECTS: &[Watched] = watched![
     SYS_mount: All,
-    SYS_fsopen: All,
-    SYS_fsconfig: All,
     SYS_fsmount: All,
     SYS_open_tree: All,
     SYS_move_mount: All,
     SYS_mount_setattr: All,
     SYS_pivot_root: All,
-    SYS_mkdirat: All,
-    SYS_mknodat: All,
-    SYS_symlinkat: All,
-    SYS_openat: With(2, CREATE),
+    SYS_clone: All,
+    SYS_clone3: All,
+    SYS_unshare: All,
+    SYS_setns: All,
+    SYS_execve: All,
+    SYS_execveat: All,
     SYS_bpf: All,
+    SYS_bind: All,
+    SYS_sendmsg: All,
+];
+
+/// What else others see: processes, locks, messages.
+const SIGNS: &[Watched] = watched![
+    SYS_ftruncate: All,
+    SYS_flock: All,
+    SYS_umount2: All,
+    SYS_kill: All,
+    SYS_pidfd_send_signal: All,
+    SYS_connect: All,
+    SYS_sendto: All,
+    SYS_exit_group: All,
+];
+
+/// What else takes the kernel's memory.
+const MEMORY: &[Watched] = watched![
+    SYS_fsopen: All,
+    SYS_fsconfig: All,
     SYS_seccomp: All,
     SYS_socketpair: All,
     SYS_socket: All,
-    SYS_bind: All,
-    SYS_sendmsg: All,
-    SYS_execve: All,
     SYS_pipe2: All,
     SYS_keyctl: All,
 ];
 
-/// What reads a disk, or writes it.
-const DISK: &[Watched] = watched![
-    SYS_openat: All,
-    SYS_openat2: All,
-    SYS_read: Above(0, 2),
-    SYS_pread64: All,
-    SYS_getdents64: All,
-    SYS_newfstatat: All,
-    SYS_readlinkat: All,
-    SYS_mkdirat: All,
-    SYS_symlinkat: All,
-    SYS_renameat: All,
-    SYS_renameat2: All,
-    SYS_unlinkat: All,
-    SYS_write: Above(0, 2),
-    SYS_pwrite64: All,
-    SYS_copy_file_range: All,
-    SYS_fsync: All,
-    SYS_syncfs: All,
-];
-
-/// Calls that newer architectures do not have, of all lists but that of descriptors.
-#[cfg(target_arch = "x86_64")]
-const OLD: &[Watched] = watched![SYS_mkdir: All, SYS_rename: All, SYS_unlink: All, SYS_rmdir: All,];
-#[cfg(not(target_arch = "x86_64"))]
-const OLD: &[Watched] = &[];
-
 impl Fault {
     /// The calls at which it can happen.
     fn watched(self) -> impl Iterator<Item = &'static Watched> {
-        let (list, old) = match self {
-            Fault::Kill => (CHANGES, OLD),
-            Fault::Errno(Errno::NOSPC) => (ROOM, OLD),
-            Fault::Errno(Errno::MFILE) => (DESCRIPTORS, &[][..]),
-            Fault::Errno(Errno::NOMEM) => (MEMORY, OLD),
-            Fault::Errno(Errno::IO) => (DISK, OLD),
+        // Of two entries for a call the first one counts.
+        let lists: &[&[Watched]] = match self {
+            Fault::Kill => &[NAMES, OLD_NAMES, WRITES, OBJECTS, SIGNS],
+            Fault::Errno(Errno::NOSPC) => &[NAMES, OLD_NAMES, WRITES],
+            Fault::Errno(Errno::MFILE) => &[DESCRIPTORS],
+            Fault::Errno(Errno::NOMEM) => &[NAMES, OLD_NAMES, OBJECTS, MEMORY],
+            Fault::Errno(Errno::IO) => &[READS, NAMES, OLD_NAMES, WRITES],
             Fault::Errno(other) => panic!("{other} has no list of calls"),
         };
-        list.iter().chain(old)
+        lists.iter().copied().flatten()
     }
 }
 
@@ -222,7 +189,7 @@ struct Seen {
 
 impl Points {
     /// How many calls there were so far.
-    fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.0.lock().unwrap().count
     }
 
@@ -233,12 +200,23 @@ impl Points {
 }
 
 /// Starts `command`, a call of the program at `program`, with `fault` at the call number `at` (from 1; none: no fault).
-/// Only that program's calls are counted, in whichever process, and none of what a container runs.
 pub(crate) fn start(
     command: Command,
     program: &Path,
     fault: Fault,
     at: Option<usize>,
+) -> (Started, Points) {
+    watch(command, program, fault, move |number| (Some(number) == at).then_some(fault))
+}
+
+/// Starts `command`, a call of the program at `program`. At each call at which `fault` could be, before it is done,
+/// `decide` is asked with its number, from 1. Only that program's calls are counted, in whichever process, and none of
+/// what a container runs.
+pub(crate) fn watch(
+    command: Command,
+    program: &Path,
+    fault: Fault,
+    mut decide: impl FnMut(usize) -> Option<Fault> + Send + 'static,
 ) -> (Started, Points) {
     let of = |path: &Path| fs::metadata(path).map(|meta| (meta.dev(), meta.ino()));
     let program = of(program).unwrap();
@@ -271,11 +249,11 @@ pub(crate) fn start(
             let point = point(fault, call)?;
             let mut seen = seen_there.lock().unwrap();
             seen.count += 1;
-            if Some(seen.count) != at {
-                return None;
+            let decided = decide(seen.count);
+            if decided.is_some() {
+                seen.hit = Some(point);
             }
-            seen.hit = Some(point);
-            Some(fault)
+            decided
         });
     });
     (launcher.join().unwrap(), Points(seen))
@@ -358,106 +336,4 @@ fn memory(pid: u32, at: u64, size: usize) -> Vec<u8> {
     let count = file.and_then(|file| file.read_at(&mut bytes, at)).unwrap_or(0);
     bytes.truncate(count);
     bytes
-}
-
-/// That a failure is told as one, with the errno's words, or was none: what failed could be done without.
-#[track_caller]
-pub(crate) fn assert_said(errno: Errno, out: &Out) {
-    let words = std::io::Error::from(errno).to_string();
-    let words = words.split(" (").next().unwrap_or_default().to_lowercase();
-    assert!(
-        out.code == 0 || out.stderr.to_lowercase().contains(&words),
-        "without {words:?}: {out:?}"
-    );
-}
-
-/// One fault at points of several steps.
-pub(crate) struct Sweep {
-    fault: Fault,
-    sample: usize,
-    tries: usize,
-    hits: usize,
-    /// Faults after which the command succeeded all the same.
-    borne: Vec<String>,
-    wrong: Vec<String>,
-}
-
-impl Sweep {
-    /// At `sample` points of each step, spread evenly; at all with RACE_SECONDS.
-    pub(crate) fn new(fault: Fault, sample: usize) -> Sweep {
-        let sample = if std::env::var_os("RACE_SECONDS").is_some() { usize::MAX } else { sample };
-        Sweep { fault, sample, tries: 0, hits: 0, borne: Vec::new(), wrong: Vec::new() }
-    }
-
-    /// Whether all points are tried.
-    pub(crate) fn is_all(&self) -> bool {
-        self.sample == usize::MAX
-    }
-
-    /// Each time a command of `program` that `prepare` gives, in a world of the same state, is run with a fault at a point;
-    /// `look` finds what is wrong with what it left. That does not end the sweep, but the world is another one from then on.
-    pub(crate) fn step<W>(
-        &mut self,
-        name: &str,
-        program: &Path,
-        new: impl Fn() -> W,
-        prepare: impl Fn(&mut W) -> Command,
-        look: impl Fn(&mut W, Out, Option<Errno>),
-    ) {
-        let mut world = new();
-        let fault = self.fault;
-        let mut count = 0;
-        // What is made once in a world is no part of the second. For a sample the first one is near enough.
-        for _ in 0..if self.is_all() { 2 } else { 1 } {
-            let (started, points) = start(prepare(&mut world), program, fault, None);
-            let out = started.wait();
-            assert_eq!(out.code, 0, "{name} fails without a fault: {out:?}");
-            count = points.count();
-            look(&mut world, out, None);
-        }
-        let sample = self.sample.min(count);
-        for number in 0..sample {
-            // In the middle of each part.
-            let at = (2 * number + 1) * count / (2 * sample) + 1;
-            let mut hit = None;
-            self.tries += 1;
-            let tried = catch_unwind(AssertUnwindSafe(|| {
-                let (started, points) = start(prepare(&mut world), program, fault, Some(at));
-                let out = started.wait();
-                hit = points.hit();
-                let code = out.code;
-                let errno = match (fault, &hit) {
-                    (Fault::Errno(errno), Some(_)) => Some(errno),
-                    _ => None,
-                };
-                look(&mut world, out, errno);
-                code
-            }));
-            let what = format!("{fault:?} of {name} at {at} of {count}, {hit:?}");
-            self.hits += usize::from(hit.is_some());
-            match tried {
-                Ok(0) if hit.is_some() => self.borne.push(what),
-                Ok(_) => {}
-                Err(why) => {
-                    let why = why.downcast_ref::<String>().cloned().unwrap_or_default();
-                    self.wrong.push(format!("{what}: {why}"));
-                    let spoiled = std::mem::replace(&mut world, new());
-                    let _ = catch_unwind(AssertUnwindSafe(|| drop(spoiled)));
-                }
-            }
-        }
-    }
-
-    /// Fails if anything was wrong, or if there were hardly any faults.
-    #[track_caller]
-    #[expect(clippy::print_stdout, reason = "a test's words to its runner")]
-    pub(crate) fn end(self) {
-        let Sweep { fault, tries, hits, borne, wrong, .. } = self;
-        println!("{fault:?}: {tries} tries, {hits} faults, {} of them borne", borne.len());
-        if std::env::var_os("FAULT_TELL").is_some() {
-            println!("borne: {borne:#?}");
-        }
-        assert!(wrong.is_empty(), "{} of {tries}: {wrong:#?}", wrong.len());
-        assert!(hits * 3 >= tries * 2, "{hits} faults in {tries} tries");
-    }
 }

@@ -6,18 +6,19 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
-use crate::fault::{self, Fault, Sweep};
+use crate::fault::Fault;
 use crate::harness::{BIN, Out, Root, arg, is_id, wait_until};
 use crate::host;
 use crate::image::{Archive, Layer, busybox_program};
 use crate::indexed::{self, INDEX};
+use crate::sweep::{self, Sweep};
 
 const IMAGE: &str = "localhost/tiny:latest";
 const DIR: &str = "--layer-form=dir";
 
 /// Where a store is before a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Before {
+pub(crate) enum Before {
     Empty,
     Loaded,
     Created,
@@ -26,15 +27,23 @@ enum Before {
 use Before::{Created, Empty, Loaded, Running};
 
 /// A command, from a place that is the same each time.
-struct Step {
-    before: Before,
+pub(crate) struct Step {
+    pub(crate) before: Before,
     /// `ARCHIVE` and `FORM` stand for what they say.
-    args: &'static [&'static str],
+    pub(crate) args: &'static [&'static str],
     /// Whether the form of the layers matters.
-    both: bool,
+    pub(crate) both: bool,
 }
 
-const STEPS: &[Step] = &[
+impl Step {
+    /// The forms of layers that matter and are possible here.
+    pub(crate) fn forms(&self) -> Vec<&'static str> {
+        let index = self.both && indexed::is_possible();
+        [Some(DIR), index.then_some(INDEX)].into_iter().flatten().collect()
+    }
+}
+
+pub(crate) const STEPS: &[Step] = &[
     Step { before: Empty, args: &["load", "-q", "FORM", "-i", "ARCHIVE"], both: true },
     Step {
         before: Empty,
@@ -67,8 +76,8 @@ const STEPS: &[Step] = &[
 ];
 
 /// A store that is brought to the same place again and again.
-struct World {
-    root: Root,
+pub(crate) struct World {
+    pub(crate) root: Root,
     archive: PathBuf,
     form: &'static str,
     /// All containers that were seen.
@@ -76,8 +85,7 @@ struct World {
 }
 
 impl World {
-    fn new(form: &'static str) -> World {
-        let root = Root::new();
+    pub(crate) fn new(root: Root, form: &'static str) -> World {
         let lower = Layer::new()
             .file("bin/busybox", 0o755, busybox_program())
             .symlink("bin/sh", "busybox")
@@ -93,7 +101,7 @@ impl World {
         World { root, archive, form, ids: BTreeSet::new() }
     }
 
-    fn args<'a>(&'a self, args: &[&'a str]) -> Vec<&'a str> {
+    pub(crate) fn args<'a>(&'a self, args: &[&'a str]) -> Vec<&'a str> {
         let one = |word: &&'a str| match *word {
             "ARCHIVE" => arg(&self.archive),
             "FORM" => self.form,
@@ -102,11 +110,11 @@ impl World {
         args.iter().map(one).collect()
     }
 
-    fn ok(&self, args: &[&str]) -> String {
+    pub(crate) fn ok(&self, args: &[&str]) -> String {
         self.root.ok(self.args(args))
     }
 
-    fn call(&self, args: &[&str]) -> Out {
+    pub(crate) fn call(&self, args: &[&str]) -> Out {
         self.root.call(self.args(args))
     }
 
@@ -114,7 +122,7 @@ impl World {
         self.call(&["inspect", "box"]).code == 0
     }
 
-    fn prepare(&self, before: Before) {
+    pub(crate) fn prepare(&self, before: Before) {
         if before == Empty {
             return;
         }
@@ -131,14 +139,14 @@ impl World {
     }
 
     /// The containers that there are by now, also half.
-    fn note_ids(&mut self) {
+    pub(crate) fn note_ids(&mut self) {
         let entries = std::fs::read_dir(self.root.store().join("containers")).into_iter().flatten();
         let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
         self.ids.extend(names.filter(|name| is_id(name)));
     }
 
     /// After a command that came to no good end, or to one.
-    fn look(&mut self, step: &Step, fault: Fault, out: &Out) {
+    pub(crate) fn look(&mut self, step: &Step, fault: Fault, out: &Out) {
         self.note_ids();
         assert!(!out.stderr.contains("panicked"), "{out:?}");
         // The next command, whatever it is, takes away what the dead have left.
@@ -217,21 +225,22 @@ impl World {
 fn sweep(fault: Fault, sample: usize) {
     let mut sweep = Sweep::new(fault, sample);
     for step in STEPS {
-        let forms = [Some(DIR), (step.both && indexed::is_possible()).then_some(INDEX)];
+        let forms = step.forms();
         // A sample of errors takes what is more to do; kills, and all, both.
         let several = sweep.is_all() || fault == Fault::Kill;
-        let skipped = if several { 0 } else { forms.iter().flatten().count() - 1 };
-        for form in forms.into_iter().flatten().skip(skipped) {
+        let skipped = if several { 0 } else { forms.len() - 1 };
+        for form in forms.into_iter().skip(skipped) {
             let name = format!("{} ({form})", step.args.join(" "));
             let prepare = |world: &mut World| {
                 world.prepare(step.before);
                 world.root.command(world.args(step.args))
             };
             let look = |world: &mut World, out: Out, errno: Option<Errno>| {
-                errno.into_iter().for_each(|errno| fault::assert_said(errno, &out));
+                errno.into_iter().for_each(|errno| sweep::assert_said(errno, &out));
                 world.look(step, fault, &out);
             };
-            sweep.step(&name, Path::new(BIN), || World::new(form), prepare, look);
+            let new = || World::new(Root::new(), form);
+            sweep.step(&name, Path::new(BIN), new, prepare, look);
         }
     }
     sweep.end();

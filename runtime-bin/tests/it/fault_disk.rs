@@ -2,61 +2,18 @@
 //! What cannot be done is said, what there was stays whole, and all works again when there is room.
 
 use std::fs::{self, File};
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::Command;
 
 use crate::attack::forms;
+use crate::disk::{Disk, run};
 use crate::harness::{Out, Root, Started, arg, busybox};
 
 const NO_ROOM: &str = "No space left on device";
 
-/// A small disk of its own, mounted where the store will be.
-struct Disk {
-    at: PathBuf,
-}
-
-fn run(program: &str, args: &[&str]) {
-    let out = Command::new(program).args(args).output().unwrap();
-    assert!(out.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&out.stderr));
-}
-
-impl Disk {
-    /// Of so many MiB, with so many inodes.
-    fn new(root: &Root, mebibytes: u64, inodes: u32) -> Disk {
-        let file = root.dir().join("disk");
-        File::create(&file).unwrap().set_len(mebibytes << 20).unwrap();
-        run(
-            "mke2fs",
-            &["-q", "-F", "-t", "ext4", "-m", "0", "-N", &inodes.to_string(), arg(&file)],
-        );
-        let at = root.store();
-        fs::create_dir(&at).unwrap();
-        run("mount", &["-o", "loop", arg(&file), arg(&at)]);
-        Disk { at }
-    }
-
-    /// Takes all room that is left, to the last byte.
-    fn fill(&self) -> PathBuf {
-        let path = self.at.join("filler");
-        let mut file = File::create(&path).unwrap();
-        for size in [1 << 20, 4096, 1] {
-            while file.write_all(&vec![b'x'; size]).is_ok() {}
-        }
-        let _ = file.sync_all();
-        path
-    }
-
-    fn remount(&self, option: &str) {
-        run("mount", &["-o", &format!("remount,{option}"), arg(&self.at)]);
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let flags = rustix::mount::UnmountFlags::DETACH;
-        let _ = rustix::mount::unmount(&self.at, flags);
-    }
+/// A disk where the store will be.
+fn disk(root: &Root, mebibytes: u64, inodes: u32) -> Disk {
+    Disk::new(&root.dir().join("disk"), &root.store(), mebibytes, inodes)
 }
 
 /// A failure that says why.
@@ -78,7 +35,7 @@ fn assert_whole(root: &Root) {
 fn a_full_disk() {
     for form in forms() {
         let root = Root::new();
-        let disk = Disk::new(&root, 24, 4096);
+        let disk = disk(&root, 24, 4096);
         let image = busybox();
         let load = ["load", "-q", form, "-i", arg(&image)];
         assert_eq!(root.ok(["images", "-q"]), "");
@@ -119,7 +76,7 @@ fn a_full_disk() {
 #[test]
 fn a_log_on_a_full_disk() {
     let root = Root::new();
-    let disk = Disk::new(&root, 24, 4096);
+    let disk = disk(&root, 24, 4096);
     root.ok(["load", "-q", "-i", arg(&busybox())]);
     let script = "echo before; while [ ! -e /go ]; do sleep 0.01; done; seq 1 2000000; touch /dev/shm/done; sleep 1000";
     root.ok(["run", "-d", "--name", "box", "busybox", "sh", "-c", script]);
@@ -141,7 +98,7 @@ fn no_inode_left() {
     for form in forms() {
         let root = Root::new();
         // A directory and a file at a time, until there is no inode for the next one.
-        let disk = Disk::new(&root, 24, 96);
+        let disk = disk(&root, 24, 96);
         let image = busybox();
         let load = ["load", "-q", form, "-i", arg(&image)];
         root.ok(["images"]);
@@ -170,7 +127,7 @@ fn no_inode_left() {
 fn a_store_that_is_read_only() {
     const READ_ONLY: &str = "Read-only file system";
     let root = Root::new();
-    let disk = Disk::new(&root, 32, 4096);
+    let disk = disk(&root, 32, 4096);
     let image = busybox();
     root.ok(["load", "-q", "-i", arg(&image)]);
     root.ok(["run", "--name", "box", "busybox", "echo", "printed"]);

@@ -6,10 +6,11 @@ use std::process::Command;
 
 use rustix::io::Errno;
 
-use crate::fault::{self, Fault, Sweep};
+use crate::fault::Fault;
 use crate::harness::{Out, wait_until};
 use crate::host;
 use crate::oci::{BIN, Oci, WAITS};
+use crate::sweep::{self, Sweep};
 
 /// A command, and those that come before it.
 struct Step {
@@ -103,7 +104,7 @@ fn sweep(fault: Fault, sample: usize) {
         };
         let checked = |oci: &mut Oci, out: Out, errno: Option<Errno>| {
             let out = out_of(oci, out.code);
-            errno.into_iter().for_each(|errno| fault::assert_said(errno, &out));
+            errno.into_iter().for_each(|errno| sweep::assert_said(errno, &out));
             look(oci, step, fault, &out);
         };
         sweep.step(&step.args.join(" "), Path::new(BIN), || Oci::new(&WAITS), prepare, checked);

@@ -135,11 +135,16 @@ pub(crate) struct Root {
 
 impl Root {
     pub(crate) fn new() -> Root {
+        Root::below(&std::env::temp_dir())
+    }
+
+    /// With all that is its own below a directory.
+    pub(crate) fn below(dir: &Path) -> Root {
         assert!(
             rustix::process::geteuid().is_root(),
             "these tests start containers: run them as root"
         );
-        Root { dir: tempfile::Builder::new().prefix("runtime-bin-test-").tempdir().unwrap() }
+        Root { dir: tempfile::Builder::new().prefix("runtime-bin-test-").tempdir_in(dir).unwrap() }
     }
 
     /// What all paths of this test begin with.

@@ -152,11 +152,15 @@ pub(crate) fn command_line(pid: i32) -> String {
 pub(crate) fn processes_of(dir: &Path) -> Vec<(i32, String)> {
     let text = dir.to_str().unwrap();
     let own = std::process::id();
+    let mounts = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
+    let hosts = mounts("self");
     let is_of = |pid: &i32| {
         let line = command_line(*pid);
+        // The host's own mounts, which are many, tell nothing of a process.
         line.contains(text)
-            || fs::read_to_string(format!("/proc/{pid}/mountinfo"))
-                .is_ok_and(|info| info.lines().any(|l| l.contains(" / / ") && l.contains(text)))
+            || mounts(&pid.to_string()) != hosts
+                && fs::read_to_string(format!("/proc/{pid}/mountinfo"))
+                    .is_ok_and(|info| info.lines().any(|l| l.contains(" / / ") && l.contains(text)))
     };
     let others = pids().into_iter().filter(|pid| u32::try_from(*pid) != Ok(own));
     others.filter(is_of).map(|pid| (pid, command_line(pid))).collect()

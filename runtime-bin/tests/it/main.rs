@@ -4,12 +4,14 @@
 
 mod attack;
 mod clients;
+mod disk;
 mod fault;
 mod harness;
 mod host;
 mod image;
 mod pty;
 mod pull;
+mod sweep;
 
 mod attach;
 mod attack_links;
@@ -59,6 +61,7 @@ mod oci;
 mod options;
 mod own_program;
 mod pipes;
+mod power;
 mod review;
 mod seccomp;
 mod shell;
