@@ -1,5 +1,8 @@
 //! Which hierarchies of cgroups the machine has, and where: unified (v2), legacy (v1), hybrid (both).
 
+use std::fs::File;
+use std::io::{self, Read};
+use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
@@ -38,34 +41,27 @@ struct Hierarchy {
 }
 
 impl Hierarchies {
-    /// Those of this machine, as the calling process sees them. Where none is mounted at all, cgroup v2 is
-    /// mounted for this value alone (needs CAP_SYS_ADMIN).
+    /// Those of this machine, as the calling process sees them. Where cgroup v2 is all that is in the usual place, a v1
+    /// hierarchy that is mounted elsewhere is left alone, as by runc and crun. Where none is mounted at all, cgroup v2
+    /// is mounted for this value alone (needs CAP_SYS_ADMIN).
     ///
     /// # Errors
     /// `/proc` is not mounted; none is mounted and none may be.
     pub fn find() -> Result<Self, Error> {
         let own = Location::of_process("self")?;
-        let mut table = None;
-        let mut all = Vec::new();
-        for Entry { controllers, path } in own.entries() {
-            let usual = Self::usual(controllers);
-            let found = match usual {
-                Some(found) => Some(found),
-                None => {
-                    let table = match &mut table {
-                        Some(table) => table,
-                        none => none.insert(mounts()?),
-                    };
-                    mounted(table, controllers)?
-                }
-            };
-            all.extend(found.map(|(root, shown)| Hierarchy {
-                controllers: controllers.clone(),
-                root,
-                shown,
-                own: path.clone(),
-            }));
+        let base = Usual::base();
+        let entries = own.entries().iter();
+        let entries = entries.filter(|entry| !base.is_unified() || entry.controllers.is_empty());
+        let mut sought: Vec<Sought<'_>> = entries
+            .map(|entry| Sought { entry, found: base.hierarchy(&entry.controllers) })
+            .collect();
+        if sought.iter().any(|one| !one.is_whole()) {
+            let path = "/proc/self/mountinfo";
+            let failed = || Error::io("reading", path);
+            let file = File::open(path).map_err(failed())?;
+            look_for(&mut sought, file)?.map_err(failed())?;
         }
+        let mut all: Vec<_> = sought.into_iter().filter_map(Sought::hierarchy).collect();
         if all.is_empty() {
             let own = own.unified().unwrap_or("/").to_owned();
             all.push(Hierarchy {
@@ -78,30 +74,6 @@ impl Hierarchies {
         // The unified one first: it is asked first.
         all.sort_by_key(|hierarchy| !hierarchy.controllers.is_empty());
         Ok(Self { all })
-    }
-
-    /// A hierarchy in its usual place, if all of it is mounted there.
-    fn usual(controllers: &str) -> Option<(Dir, String)> {
-        // Files that only the root of a whole hierarchy has, or has not (v1: linux/cgroup-v1.rst; v2:
-        // cgroup-v2.rst, "exists on non-root cgroups").
-        let (places, magic, mark, marked) = match controllers {
-            "" => {
-                let places = vec![BASE.to_owned(), format!("{BASE}/unified")];
-                (places, CGROUP2_SUPER_MAGIC, "cgroup.events", false)
-            }
-            names => {
-                let name = names.strip_prefix("name=").unwrap_or(names);
-                (vec![format!("{BASE}/{name}")], CGROUP_SUPER_MAGIC, "release_agent", true)
-            }
-        };
-        for place in places {
-            let Ok(fd) = open(Path::new(&place)) else { continue };
-            if rustix::fs::fstatfs(&fd).is_ok_and(|found| found.f_type == magic) {
-                let dir = Dir::new(fd, Path::new(&place));
-                return (dir.has(mark) == marked).then(|| (dir, "/".to_owned()));
-            }
-        }
-        None
     }
 
     /// Without the v1 hierarchies that have none of `controllers`: for who needs no group there. A group
@@ -195,35 +167,122 @@ fn open(path: &Path) -> Result<OwnedFd, Errno> {
     rustix::fs::open(path, flags, Mode::empty())
 }
 
-fn mounts() -> Result<Vec<Mount>, Error> {
-    let path = "/proc/self/mountinfo";
-    Ok(mountinfo::parse(&sys::whole::read_path(path).map_err(Error::io("reading", path))?)?)
+/// What is mounted at [`BASE`].
+enum Usual {
+    /// Cgroup v2, and this is its directory.
+    Unified(OwnedFd),
+    /// Something else, perhaps with directories for the hierarchies.
+    Directories,
 }
 
-/// The mount of a hierarchy that shows most of it.
-fn mounted(table: &[Mount], controllers: &str) -> Result<Option<(Dir, String)>, Error> {
-    let is_it = |mount: &&Mount| {
-        let options = mount.super_options.to_string_lossy();
-        match controllers {
-            "" => mount.fstype == "cgroup2",
-            names => {
-                let mut names = names.split(',');
-                mount.fstype == "cgroup"
-                    && names.all(|name| options.split(',').any(|it| it == name))
+impl Usual {
+    fn base() -> Self {
+        match open_a(CGROUP2_SUPER_MAGIC, Path::new(BASE)) {
+            Ok(Some(fd)) => Self::Unified(fd),
+            _ => Self::Directories,
+        }
+    }
+
+    fn is_unified(&self) -> bool {
+        matches!(self, Self::Unified(_))
+    }
+
+    /// A hierarchy in its usual place, if all of it is mounted there.
+    fn hierarchy(&self, controllers: &str) -> Option<(Dir, String)> {
+        // Files that only the root of a whole hierarchy has, or has not (v1: linux/cgroup-v1.rst; v2:
+        // cgroup-v2.rst, "exists on non-root cgroups").
+        let name = controllers.strip_prefix("name=").unwrap_or(controllers);
+        let (place, mark, marked) = match (self, controllers) {
+            (Self::Unified(_), "") => (BASE.to_owned(), "cgroup.events", false),
+            (Self::Directories, "") => (format!("{BASE}/unified"), "cgroup.events", false),
+            _ => (format!("{BASE}/{name}"), "release_agent", true),
+        };
+        let fd = match (self, controllers) {
+            (Self::Unified(fd), "") => fd.try_clone().ok()?,
+            _ => open_a(magic(controllers), Path::new(&place)).ok().flatten()?,
+        };
+        let dir = Dir::new(fd, Path::new(&place));
+        (dir.has(mark) == marked).then(|| (dir, "/".to_owned()))
+    }
+}
+
+/// A hierarchy, and where most of it was found so far.
+struct Sought<'a> {
+    entry: &'a Entry,
+    /// Its directory, and what of it is mounted there.
+    found: Option<(Dir, String)>,
+}
+
+impl Sought<'_> {
+    fn is_whole(&self) -> bool {
+        self.found.as_ref().is_some_and(|(_, shown)| shown == "/")
+    }
+
+    fn hierarchy(self) -> Option<Hierarchy> {
+        let Entry { controllers, path } = self.entry.clone();
+        self.found.map(|(root, shown)| Hierarchy { controllers, root, shown, own: path })
+    }
+
+    /// Takes a mount of it that shows more than what was found so far.
+    fn look_at(&mut self, mount: &Mount) -> Result<(), Error> {
+        let shown = mount.root.to_string_lossy();
+        let is_more = self.found.as_ref().is_none_or(|(_, found)| shown.len() < found.len());
+        if !is_more || !is_of(mount, &self.entry.controllers) {
+            return Ok(());
+        }
+        match open_a(magic(&self.entry.controllers), &mount.target) {
+            Ok(Some(fd)) => self.found = Some((Dir::new(fd, &mount.target), shown.into_owned())),
+            // Another mount lies over it.
+            Ok(None) | Err(Errno::NOENT | Errno::NOTDIR) => {}
+            Err(errno) => {
+                return Err(Error::io("opening the cgroup file system", &mount.target)(
+                    errno.into(),
+                ));
             }
         }
-    };
-    let shortest = |mount: &&Mount| mount.root.as_os_str().len();
-    let Some(mount) = table.iter().filter(is_it).min_by_key(shortest) else { return Ok(None) };
-    match open(&mount.target) {
-        Ok(fd) => {
-            let shown = mount.root.to_string_lossy().into_owned();
-            Ok(Some((Dir::new(fd, &mount.target), shown)))
-        }
-        // Another mount lies over it.
-        Err(Errno::NOENT) => Ok(None),
-        Err(errno) => Err(Error::io("opening the cgroup file system", &mount.target)(errno.into())),
+        Ok(())
     }
+}
+
+/// Looks for what is not whole yet in a table of mounts, no further than is needed.
+fn look_for(sought: &mut [Sought<'_>], table: impl Read) -> Result<io::Result<()>, Error> {
+    let mut failed = None;
+    let read = mountinfo::visit(table, |mount| {
+        if !matches!(&mount.fstype[..], "cgroup" | "cgroup2") {
+            return ControlFlow::Continue(());
+        }
+        if let Err(error) = sought.iter_mut().try_for_each(|one| one.look_at(&mount)) {
+            failed = Some(error);
+            return ControlFlow::Break(());
+        }
+        match sought.iter().all(Sought::is_whole) {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    });
+    failed.map_or(Ok(read), Err)
+}
+
+/// Whether it is a mount of the hierarchy with these controllers.
+fn is_of(mount: &Mount, controllers: &str) -> bool {
+    match controllers {
+        "" => mount.fstype == "cgroup2",
+        names => {
+            let options = mount.super_options.to_string_lossy();
+            let mut names = names.split(',');
+            mount.fstype == "cgroup" && names.all(|name| options.split(',').any(|it| it == name))
+        }
+    }
+}
+
+fn magic(controllers: &str) -> i64 {
+    if controllers.is_empty() { CGROUP2_SUPER_MAGIC } else { CGROUP_SUPER_MAGIC }
+}
+
+/// The directory at `path`, if it is of the file system with this number.
+fn open_a(magic: i64, path: &Path) -> Result<Option<OwnedFd>, Errno> {
+    let fd = open(path)?;
+    Ok((rustix::fs::fstatfs(&fd)?.f_type == magic).then_some(fd))
 }
 
 /// Cgroup v2, attached nowhere. Not where it is mounted already: this sets the options of all its mounts
@@ -258,20 +317,31 @@ mod tests {
     }
 
     #[test]
-    fn a_hierarchy_is_found_in_the_table_of_mounts() {
+    fn a_mount_is_of_the_hierarchy_with_all_its_controllers() {
         let table = mountinfo::parse(
-            b"30 23 0:26 /x /tmp rw - cgroup cgroup rw,cpuacct,cpu\n\
-              31 23 0:26 / / rw - cgroup cgroup rw,cpuacct,cpu\n\
-              32 23 0:27 /part /proc rw - cgroup2 cgroup2 rw,nsdelegate\n",
+            b"30 23 0:26 / /a rw - cgroup cgroup rw,cpuacct,cpu\n\
+              31 23 0:27 / /b rw - cgroup2 cgroup2 rw,nsdelegate\n\
+              32 23 0:28 / /c rw - tmpfs cpu rw,cpu\n",
         )
         .unwrap();
-        let found = |controllers| {
-            let found = mounted(&table, controllers).unwrap();
-            found.map(|(dir, shown)| (dir.path().display().to_string(), shown))
+        let of = |controllers| {
+            let found = table.iter().filter(|mount| is_of(mount, controllers));
+            found.map(|mount| mount.target.display().to_string()).collect::<Vec<_>>()
         };
-        assert_eq!(found("cpu,cpuacct"), Some(("/".into(), "/".into())));
-        assert_eq!(found(""), Some(("/proc".into(), "/part".into())));
-        assert_eq!(found("memory"), None);
-        assert_eq!(found("name=systemd"), None);
+        assert_eq!(of("cpu,cpuacct"), ["/a"]);
+        assert_eq!(of(""), ["/b"]);
+        assert_eq!(of("memory").len() + of("name=systemd").len(), 0);
+    }
+
+    #[test]
+    fn what_is_no_cgroup_file_system_is_passed_over() {
+        // Others lie over what the table tells of.
+        let table = b"30 23 0:26 / /proc rw - cgroup2 cgroup2 rw\n\
+                      31 23 0:26 / /nowhere rw - cgroup2 cgroup2 rw\n\
+                      32 23 0:26 / /proc/version rw - cgroup2 cgroup2 rw\n";
+        let own: Location = "0::/a\n".parse().unwrap();
+        let mut sought = [Sought { entry: &own.entries()[0], found: None }];
+        look_for(&mut sought, &table[..]).unwrap().unwrap();
+        assert!(sought[0].found.is_none());
     }
 }

@@ -2,6 +2,8 @@
 //! tmpfs with a mount for each hierarchy).
 
 use std::ffi::{CStr, CString};
+use std::fs::File;
+use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::fs::{Access, AtFlags};
@@ -15,6 +17,10 @@ use crate::error::c_string;
 use crate::target::{make_directory, without_umask};
 use crate::words::MountWords;
 use crate::{Error, Filesystem};
+
+/// Where a host has its cgroup file systems, and what statfs(2) says of cgroup2 (CGROUP2_SUPER_MAGIC of linux/magic.h).
+const USUAL: &str = "/sys/fs/cgroup";
+const CGROUP2: u64 = 0x6367_7270;
 
 /// The directory of the unified hierarchy beside those of v1.
 const UNIFIED: &CStr = c"unified";
@@ -48,23 +54,34 @@ struct Hierarchy {
 
 impl Cgroups {
     /// Prepares the mount on `target` (absolute) with the OCI option words `options`; reads
-    /// `/proc/self/mountinfo` and `/proc/self/cgroup` to see what the host has.
+    /// `/proc/self/mountinfo` and `/proc/self/cgroup` to see what the host has. A host that has cgroup2 itself on
+    /// `/sys/fs/cgroup` is unified, whatever else is mounted elsewhere (as for runc and crun).
     pub fn prepare<S: AsRef<str>>(target: &str, options: &[S]) -> Result<Self, Error> {
         const CGROUPS: &str = "/proc/self/cgroup";
         const MOUNTS: &str = "/proc/self/mountinfo";
         let hierarchies = sys::whole::read_path(CGROUPS).map_err(Error::io("reading", CGROUPS))?;
         let hierarchies = String::from_utf8_lossy(&hierarchies);
+        let is_unified =
+            rustix::fs::statfs(USUAL).is_ok_and(|found| found.f_type as u64 == CGROUP2);
         // One of each kind is enough; without a v1 hierarchy none is mounted.
-        let (mut unified, mut legacy) =
-            (false, hierarchies.lines().all(|line| line.starts_with("0::")));
-        let mounts = std::fs::File::open(MOUNTS).and_then(|file| {
-            mountinfo::read_until(file, |mount| {
-                unified |= mount.fstype == "cgroup2";
-                legacy |= mount.fstype == "cgroup";
-                unified && legacy
+        let none_of_v1 = is_unified || hierarchies.lines().all(|line| line.starts_with("0::"));
+        let (mut unified, mut legacy) = (None, None);
+        let mounts = File::open(MOUNTS).and_then(|file| {
+            mountinfo::visit(file, |mount| {
+                match &mount.fstype[..] {
+                    "cgroup2" => unified = unified.take().or(Some(mount)),
+                    "cgroup" if !none_of_v1 => legacy = legacy.take().or(Some(mount)),
+                    _ => {}
+                }
+                match unified.is_some() && (none_of_v1 || legacy.is_some()) {
+                    true => ControlFlow::Break(()),
+                    false => ControlFlow::Continue(()),
+                }
             })
         });
-        Self::of_host(target, options, &mounts.map_err(Error::io("reading", MOUNTS))?, &hierarchies)
+        mounts.map_err(Error::io("reading", MOUNTS))?;
+        let mounts: Vec<Mount> = unified.into_iter().chain(legacy).collect();
+        Self::of_host(target, options, &mounts, &hierarchies)
     }
 
     /// As [`Cgroups::prepare`], of a host that has `mounts` and whose `/proc/self/cgroup` holds

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, Read};
+use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
@@ -58,29 +59,23 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<Mount>, ParseError> {
         .collect()
 }
 
-/// The mounts at the front of a mountinfo file, up to the first with which `enough` is said: a host that shows a thousand
-/// containers' roots has its own mounts first.
+/// Shows `look` the mounts of a mountinfo file, one after the other, until it has seen enough. Nothing is kept: a host that
+/// shows a thousand containers' roots has a long table, and its own mounts first in it.
 ///
 /// # Errors
 /// It cannot be read, or is not of the form ([`ParseError`], [`io::ErrorKind::InvalidData`]).
-pub fn read_until(
-    file: impl Read,
-    mut enough: impl FnMut(&Mount) -> bool,
-) -> io::Result<Vec<Mount>> {
-    let mut mounts = Vec::new();
-    for line in BufReader::with_capacity(4096, file).split(b'\n') {
+pub fn visit(file: impl Read, mut look: impl FnMut(Mount) -> ControlFlow<()>) -> io::Result<()> {
+    for (number, line) in BufReader::with_capacity(4096, file).split(b'\n').enumerate() {
         let line = line?;
         let mount = parse_line(&line).ok_or_else(|| {
             let text = String::from_utf8_lossy(&line).into_owned();
-            io::Error::new(io::ErrorKind::InvalidData, ParseError { line: mounts.len() + 1, text })
+            io::Error::new(io::ErrorKind::InvalidData, ParseError { line: number + 1, text })
         })?;
-        let ends = enough(&mount);
-        mounts.push(mount);
-        if ends {
+        if look(mount).is_break() {
             break;
         }
     }
-    Ok(mounts)
+    Ok(())
 }
 
 fn parse_line(line: &[u8]) -> Option<Mount> {
@@ -167,9 +162,20 @@ mod tests {
     fn no_more_is_read_than_is_looked_for() {
         // What comes after it would be an error.
         let text = b"1 2 0:3 / / rw - ext4 x rw\n4 1 0:5 / /sys rw - cgroup2 none rw\nnonsense\n";
-        let read = |what: &str| read_until(&text[..], |mount| mount.fstype == what);
-        assert_eq!(read("cgroup2").unwrap().len(), 2);
-        assert_eq!(read("ext4").unwrap().len(), 1);
+        let read = |what: &str| {
+            let mut seen = 0;
+            visit(&text[..], |mount| {
+                seen += 1;
+                if mount.fstype == what {
+                    ControlFlow::Break(())
+                } else {
+                    ControlFlow::Continue(())
+                }
+            })
+            .map(|()| seen)
+        };
+        assert_eq!(read("cgroup2").unwrap(), 2);
+        assert_eq!(read("ext4").unwrap(), 1);
         let error = read("overlay").unwrap_err();
         assert!(error.to_string().starts_with("line 3 of a mountinfo file"), "{error}");
     }

@@ -69,6 +69,34 @@ fn v2_is_mounted_in_another_place() {
     works(&hierarchies, "another");
 }
 
+#[test]
+fn v2_in_the_usual_place_is_all_there_is() {
+    if !inside() {
+        // A hierarchy of v1 that every kernel with v1 has, without controllers.
+        let script = "umount -l -R /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup && \
+                      mount -t tmpfs none /mnt && mkdir /mnt/v1 && \
+                      mount -t cgroup -o none,name=cgroup-test none /mnt/v1";
+        return again("v2_in_the_usual_place_is_all_there_is", script);
+    }
+    let own = std::fs::read_to_string("/proc/self/cgroup").unwrap();
+    assert!(own.contains(":name=cgroup-test:"), "{own}");
+    let hierarchies = Hierarchies::find().unwrap();
+    assert_eq!(hierarchies.describe(), [(String::new(), "/sys/fs/cgroup".into())]);
+    works(&hierarchies, "usual");
+}
+
+#[test]
+fn v2_is_mounted_where_something_else_lies_over_it_and_elsewhere() {
+    if !inside() {
+        let script = "umount -l -R /sys/fs/cgroup && mount -t tmpfs none /mnt && \
+                      mkdir /mnt/a /mnt/b && mount -t cgroup2 none /mnt/a && \
+                      mount -t tmpfs none /mnt/a && mount -t cgroup2 none /mnt/b";
+        return again("v2_is_mounted_where_something_else_lies_over_it_and_elsewhere", script);
+    }
+    let hierarchies = Hierarchies::find().unwrap();
+    assert_eq!(hierarchies.describe(), [(String::new(), "/mnt/b".into())]);
+}
+
 /// As a container sees it that shares the host's cgroup namespace.
 #[test]
 fn a_part_of_v2_is_mounted() {
