@@ -1,10 +1,12 @@
-//! A container's directory below `containers/`, its records and its lock; and the names.
+//! A container's directory below `containers/`, its records and its lock.
 //!
 //! Who manages a container holds an exclusive flock(2) on its `lock`: first the process that makes it,
 //! then, with the same open file, its supervisor. The lock dies with its holder, whatever killed it.
 //! A directory is made and locked under the root's own lock, and its last two steps of removal, the
 //! lock file's and its own, are under it too: so that nobody sees one without the other, unless
 //! somebody was killed in between, and nobody locks a file that another has removed.
+
+mod names;
 
 use std::ffi::CString;
 use std::fs::{DirBuilder, File};
@@ -147,71 +149,6 @@ impl Root {
     /// Waits until nobody is between making a directory and locking it.
     pub(crate) fn settle(&self) -> Result<(), Error> {
         self.lock().map(drop)
-    }
-
-    /// Gives `name` to the container `id`; the id of the one that has it, if it is taken.
-    pub(crate) fn take_name(&self, name: &str, id: &str) -> Result<Option<String>, Error> {
-        let link = self.link(name);
-        let failed = |error| Error::system("make the name", &link, error);
-        let _held = self.lock()?;
-        loop {
-            match std::os::unix::fs::symlink(id, &link) {
-                Ok(()) => return Ok(None),
-                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(failed(error)),
-            }
-            match self.named(name)? {
-                Some(owner) if self.dir(&owner).path.exists() => return Ok(Some(owner)),
-                // Its container is gone: somebody was killed between the two.
-                _ => unlink(&link).map_err(failed)?,
-            }
-        }
-    }
-
-    fn link(&self, name: &str) -> PathBuf {
-        self.path.join("names").join(name)
-    }
-
-    /// The id of the container that has `name`.
-    pub(crate) fn named(&self, name: &str) -> Result<Option<String>, Error> {
-        let link = self.link(name);
-        match std::fs::read_link(&link) {
-            Ok(id) => Ok(id.to_str().map(str::to_owned)),
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidInput) => {
-                Ok(None)
-            }
-            Err(error) => Err(Error::system("read the name", link, error)),
-        }
-    }
-
-    /// Takes `name` from the container `id`, if that has it.
-    pub(crate) fn drop_name(&self, name: &str, id: &str) -> Result<(), Error> {
-        let _held = self.lock()?;
-        if self.named(name)?.as_deref() != Some(id) {
-            return Ok(());
-        }
-        self.unlink_name(name)
-    }
-
-    /// Takes all names from the container `id`, of which no record says what it is called.
-    pub(crate) fn drop_names_of(&self, id: &str) -> Result<(), Error> {
-        let path = self.path.join("names");
-        let failed = |error| Error::system("list", &path, error);
-        let _held = self.lock()?;
-        for entry in std::fs::read_dir(&path).map_err(failed)? {
-            let name = entry.map_err(failed)?.file_name();
-            if let Some(name) = name.to_str()
-                && self.named(name)?.as_deref() == Some(id)
-            {
-                self.unlink_name(name)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn unlink_name(&self, name: &str) -> Result<(), Error> {
-        let link = self.link(name);
-        unlink(&link).map_err(|error| Error::system("remove the name", link, error))
     }
 }
 

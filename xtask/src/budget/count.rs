@@ -22,6 +22,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// The standard library checks each descriptor that it closes, if it is built with debug assertions.
 const CHECK: &str = "F_GETFD";
 
+/// By which a supervisor puts away what was open when it was started: as often as the caller of this program has it.
+const INHERITED: &str = "dup3";
+
 /// The programs, and where they work.
 pub(super) struct Counter<'a> {
     pub(super) bundles: &'a Bundles,
@@ -183,7 +186,8 @@ fn calls(log: &str) -> Counts {
         // `<... read resumed>` is the end of a call that was counted.
         let Some((name, _)) = call.split_once('(') else { continue };
         let is_name = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-        if !is_name || gone.contains(pid) || (name == "fcntl" && call.contains(CHECK)) {
+        let by_others = (name == "fcntl" && call.contains(CHECK)) || name == INHERITED;
+        if !is_name || gone.contains(pid) || by_others {
             continue;
         }
         *counts.entry(name.to_owned()).or_default() += 1;
@@ -217,6 +221,7 @@ mod tests {
                    10    fcntl(3, F_GETFD) = 0x1 (flags FD_CLOEXEC)\n\
                    10    fcntl(3, F_DUPFD_CLOEXEC, 3) = 4\n\
                    11    +++ exited with 0 +++\n\
+                   10    dup3(4, 10, O_CLOEXEC) = 10\n\
                    10    ???( <detached ...>\n";
         let counts = calls(log);
         let want = [("execve", 2), ("fcntl", 1), ("read", 2)];

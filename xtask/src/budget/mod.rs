@@ -68,8 +68,6 @@ pub(crate) fn run(args: Args) -> Result<()> {
         false => sh::debug(&target, &["--package", "runtime-bin"])?,
     };
     let dir = target.join("budget").join(std::process::id().to_string());
-    // What the caller left open, a supervisor would have to put away.
-    sys::process::cloexec_from(3).context("cannot keep descriptors from the commands")?;
     let counted = count(&programs, &pictures, &dir);
     if dir.exists() {
         bench::remove(&dir)?;
