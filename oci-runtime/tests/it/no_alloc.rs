@@ -201,7 +201,9 @@ fn one_that_waits_for_its_start_alone() {
             continue;
         };
         assert_eq!(id, "good");
-        assert!(created.take_terminal().is_some());
+        // Kept: closed, it would end the process by SIGHUP.
+        let terminal = created.take_terminal();
+        assert!(terminal.is_some());
         let pid = created.pid();
         making.note(&created).unwrap();
         created.leave().unwrap();
@@ -210,6 +212,7 @@ fn one_that_waits_for_its_start_alone() {
         let (_, status) =
             rustix::process::waitpid(Some(pid), WaitOptions::empty()).unwrap().unwrap();
         assert_eq!(status.exit_status(), Some(3));
+        drop(terminal);
         assert_eq!(Recorded::delete(&home, id, true).unwrap(), [""; 0]);
     }
 }
