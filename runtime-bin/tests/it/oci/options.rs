@@ -162,7 +162,7 @@ fn the_callers_processors_are_not_the_containers() {
     let kept_to_one = |args: &[&str]| {
         let inner = oci.command(args);
         let mut command = std::process::Command::new("taskset");
-        command.args(["--cpu-list", "0"]).arg(inner.get_program()).args(inner.get_args());
+        command.args(["-c", "0"]).arg(inner.get_program()).args(inner.get_args());
         command.current_dir(oci.bundle());
         let out = Started::new(command, None).wait();
         assert_eq!(out.code, 0, "{}", out.stderr);
