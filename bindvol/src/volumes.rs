@@ -1,10 +1,9 @@
 //! Named volumes: directories `DIR/NAME/_data`, shared by many processes.
 
-use std::ffi::{CString, OsString};
+use std::ffi::CString;
 use std::fs::{DirBuilder, File};
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -85,9 +84,7 @@ impl Volumes {
         let opened = rustix::fs::open(dir, DIRECTORY - OFlags::NOFOLLOW, Mode::empty())
             .map_err(Error::io("opening the directory of volumes", dir))?;
         // Without links, since it is shown and written down.
-        let path = rustix::fs::readlink(sys::process::proc_path(&opened), Vec::new())
-            .map_err(Error::io("finding the path of", dir))?;
-        let path = PathBuf::from(OsString::from_vec(path.into_bytes()));
+        let path = sys::process::path_of(&opened).map_err(Error::io("finding the path of", dir))?;
         let volumes = Self { path, dir: opened };
         for name in volumes.names()? {
             if !name.starts_with(REMOVED) {

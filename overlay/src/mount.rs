@@ -168,10 +168,7 @@ impl Overlay {
 
     /// The option string with every path below `base` made relative to it.
     fn relative_to(&self, base: BorrowedFd<'_>) -> Result<CString, Error> {
-        let base =
-            rustix::fs::readlink(sys::process::proc_path(base), Vec::new()).map_err(Error::Base)?;
-        let base =
-            PathBuf::from(std::ffi::OsString::from(std::ffi::OsStr::from_bytes(base.as_bytes())));
+        let base = sys::process::path_of(base).map_err(Error::Base)?;
         self.string(|path| match path.strip_prefix(&base) {
             Ok(rest) if rest.as_os_str().is_empty() => PathBuf::from("."),
             Ok(rest) => rest.to_owned(),

@@ -2,6 +2,7 @@
 
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -261,6 +262,13 @@ pub fn in_own_mounts<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, Errn
             Err(panic) => std::panic::resume_unwind(panic),
         }
     })
+}
+
+/// The path of what `fd` is open on, without links: where it was when it was opened, or has moved to since. Allocates;
+/// needs `/proc`.
+pub fn path_of(fd: impl AsFd) -> Result<std::path::PathBuf, Errno> {
+    let path = rustix::fs::readlink(proc_path(fd), Vec::new())?;
+    Ok(std::ffi::OsString::from_vec(path.into_bytes()).into())
 }
 
 /// The file descriptor's number, for messages and `/proc/self/fd/N`.
