@@ -61,6 +61,7 @@ impl Making {
             cgroup: location.to_string(),
             unit: scope.as_ref().map(Scope::known),
             poststop: Hooks::has_poststop(spec),
+            shares_processes: shares_processes(spec),
         };
         let (place, lock) = home.make(id)?;
         if let Err(error) = refuse_others_group(&hierarchies, &location) {
@@ -123,6 +124,14 @@ impl Making {
         self.container.place.remove(self.lock)?;
         unit.map_or(Ok(()), Err)
     }
+}
+
+/// Whether no PID namespace is made for it.
+fn shares_processes(spec: &spec::Spec) -> bool {
+    let namespaces = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
+    !namespaces.into_iter().flatten().any(|namespace| {
+        namespace.typ() == spec::LinuxNamespaceType::Pid && namespace.path().is_none()
+    })
 }
 
 /// A group with processes in it is somebody else's, which would be paused and killed with the container's; in

@@ -3,7 +3,6 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-use oci_spec::runtime::LinuxNamespaceType;
 use rustix::io::Errno;
 use rustix::process::Signal;
 
@@ -38,7 +37,7 @@ impl Recorded {
         let had_process = self.record.pid != 0;
         if had_process
             && signal == Signal::KILL
-            && self.shares_processes()?
+            && self.record.shares_processes
             && let Some(group) = self.group()?
             && group.is_populated()?
         {
@@ -49,15 +48,6 @@ impl Recorded {
             true => Ok(()),
             false => Err(stopped()),
         }
-    }
-
-    /// Whether it has no PID namespace that was made for it.
-    fn shares_processes(&self) -> Result<bool, Error> {
-        let config = self.config()?;
-        let namespaces = config.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
-        Ok(!namespaces.into_iter().flatten().any(|namespace| {
-            namespace.typ() == LinuxNamespaceType::Pid && namespace.path().is_none()
-        }))
     }
 
     /// Removes the container `id` of `home` and all that belongs to it. `force` ends what runs, and does
@@ -118,7 +108,11 @@ impl Recorded {
     /// Whether its first process is about to end.
     fn ends_by_itself(&self) -> Result<bool, Error> {
         let Some((_, pidfd)) = self.process()? else { return Ok(true) };
-        sys::process::ended(pidfd.as_fd(), LAST_MOMENTS).map_err(|errno| {
+        self.ends_within(pidfd.as_fd(), LAST_MOMENTS)
+    }
+
+    fn ends_within(&self, pidfd: BorrowedFd<'_>, limit: Duration) -> Result<bool, Error> {
+        sys::process::ended(pidfd, limit).map_err(|errno| {
             Error::io("waiting for the process of", self.place.path())(errno.into())
         })
     }
@@ -129,10 +123,7 @@ impl Recorded {
         // A frozen process of cgroup v1 does not end.
         self.kill_all(Signal::KILL)?;
         send(pidfd.as_fd(), Signal::KILL)?;
-        let ended = sys::process::ended(pidfd.as_fd(), ENDING).map_err(|errno| {
-            Error::io("waiting for the process of", self.place.path())(errno.into())
-        })?;
-        match ended {
+        match self.ends_within(pidfd.as_fd(), ENDING)? {
             true => Ok(()),
             false => Err(Error::Endless { id: self.id().to_owned(), pid: self.record.pid }),
         }

@@ -39,6 +39,9 @@ pub(crate) struct Record {
     /// Whether its configuration has `poststop` hooks: who removes it need not read it otherwise.
     #[serde(default = "perhaps")]
     pub(crate) poststop: bool,
+    /// Whether it has no PID namespace that was made for it.
+    #[serde(default = "perhaps")]
+    pub(crate) shares_processes: bool,
 }
 
 /// Records of earlier versions do not say it.
