@@ -191,17 +191,22 @@ impl Usual {
     fn hierarchy(&self, controllers: &str) -> Option<(Dir, String)> {
         // Files that only the root of a whole hierarchy has, or has not (v1: linux/cgroup-v1.rst; v2:
         // cgroup-v2.rst, "exists on non-root cgroups").
-        let name = controllers.strip_prefix("name=").unwrap_or(controllers);
-        let (place, mark, marked) = match (self, controllers) {
-            (Self::Unified(_), "") => (BASE.to_owned(), "cgroup.events", false),
-            (Self::Directories, "") => (format!("{BASE}/unified"), "cgroup.events", false),
-            _ => (format!("{BASE}/{name}"), "release_agent", true),
+        let (name, mark, marked) = match controllers {
+            "" => ("unified", "cgroup.events", false),
+            _ => {
+                let name = controllers.strip_prefix("name=").unwrap_or(controllers);
+                (name, "release_agent", true)
+            }
         };
-        let fd = match (self, controllers) {
-            (Self::Unified(fd), "") => fd.try_clone().ok()?,
-            _ => open_a(magic(controllers), Path::new(&place)).ok().flatten()?,
+        let dir = match self {
+            Self::Unified(fd) if controllers.is_empty() => {
+                Dir::new(fd.try_clone().ok()?, Path::new(BASE))
+            }
+            _ => {
+                let place = Path::new(BASE).join(name);
+                Dir::new(open_a(magic(controllers), &place).ok().flatten()?, &place)
+            }
         };
-        let dir = Dir::new(fd, Path::new(&place));
         (dir.has(mark) == marked).then(|| (dir, "/".to_owned()))
     }
 }
