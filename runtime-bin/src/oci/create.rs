@@ -1,6 +1,5 @@
 //! `create` and `run`.
 
-use std::io::IsTerminal as _;
 use std::os::fd::AsFd as _;
 use std::path::Path;
 
@@ -129,7 +128,7 @@ fn begin(
         if context.is_rootless() {
             prepared = prepared.rootless();
         }
-        if terminal && args.console_socket.is_none() && !std::io::stdout().is_terminal() {
+        if terminal && descriptors::copies_to_no_terminal(args.console_socket.as_deref()) {
             prepared = prepared.plain_line_ends();
         }
         if args.no_new_keyring {

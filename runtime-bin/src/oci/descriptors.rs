@@ -1,6 +1,14 @@
 //! Descriptors that the caller passes on to the container's process.
 
+use std::io::IsTerminal as _;
+use std::path::Path;
+
 use crate::cli::{Cli, Verb};
+
+/// Whether the output of a process with a terminal is shown where none is: this program copies it, to no terminal.
+pub(crate) fn copies_to_no_terminal(console_socket: Option<&Path>) -> bool {
+    console_socket.is_none() && !std::io::stdout().is_terminal()
+}
 
 /// How many descriptors from 3 on the program of a create, run or exec gets: those that systemd passes
 /// (sd_listen_fds(3)), and then those of --preserve-fds. Behind the last one that is open nothing is

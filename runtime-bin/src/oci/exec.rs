@@ -1,6 +1,5 @@
 //! `exec`: a further program in a container.
 
-use std::io::IsTerminal as _;
 use std::os::fd::AsFd as _;
 
 use anyhow::{Context as _, bail};
@@ -8,7 +7,7 @@ use oci_runtime::spec::{Capabilities, Capability, LinuxCapabilities, Process, Us
 use oci_runtime::{PreparedExec, Recorded, Stdio};
 
 use crate::cli::ExecArgs;
-use crate::{Context, files};
+use crate::{Context, descriptors, files};
 
 /// Runs the program, and waits for its end unless it is to be detached.
 pub(crate) fn exec(context: &Context, args: ExecArgs, preserved: u32) -> anyhow::Result<u8> {
@@ -47,7 +46,7 @@ pub(crate) fn exec(context: &Context, args: ExecArgs, preserved: u32) -> anyhow:
     }
     let stdio = if terminal { Stdio::null()? } else { Stdio::inherit()? };
     let mut prepared = PreparedExec::new(pidfd, pid, &process, stdio)?.preserve(preserved);
-    if terminal && args.console_socket.is_none() && !std::io::stdout().is_terminal() {
+    if terminal && descriptors::copies_to_no_terminal(args.console_socket.as_deref()) {
         prepared = prepared.plain_line_ends();
     }
     if let Some(personality) =
