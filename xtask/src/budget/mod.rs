@@ -28,7 +28,7 @@ const DOCUMENT: &str = "docs/syscalls.md";
 
 /// Calls of which there may be a few more, since another process's pace decides how often a loop goes round; and
 /// munmap(2), by which the C library cuts a thread's heap out of a larger range, as its random address is.
-const TIMED: [&str; 10] = [
+const UNSTEADY: [&str; 10] = [
     "futex",
     "munmap",
     "poll",
@@ -137,7 +137,7 @@ fn compare(budget: &Counted, counted: &Counted) -> Result<()> {
         for name in names {
             let of = |counts: &Counts| counts.get(name).copied().unwrap_or(0);
             let (now, allowed) = (of(counts), of(allowed));
-            let room = if TIMED.contains(&&name[..]) { TOLERANCE } else { 0 };
+            let room = if UNSTEADY.contains(&&name[..]) { TOLERANCE } else { 0 };
             if now > allowed + room {
                 more = true;
             } else if now + room < allowed {
