@@ -122,6 +122,17 @@ impl Dir {
         sys::whole::text(sys::whole::read(self.open_file(name, OFlags::RDONLY)?)?)
     }
 
+    /// A file of at most 256 bytes, which the kernel gives whole at the first read.
+    pub(crate) fn read_short(&self, name: &str) -> Result<String, Error> {
+        let read = || {
+            let file = self.open_file(name, OFlags::RDONLY)?;
+            let mut bytes = [0; 256];
+            let count = rustix::io::retry_on_intr(|| rustix::io::read(&file, &mut bytes))?;
+            sys::whole::text(bytes[..count].to_vec())
+        };
+        read().map_err(Error::io("reading", self.file(name)))
+    }
+
     pub(crate) fn read(&self, name: &str) -> Result<String, Error> {
         self.read_file(name).map_err(Error::io("reading", self.file(name)))
     }

@@ -145,7 +145,7 @@ impl Hierarchies {
         }
     }
 
-    fn parts(&self, location: &Location) -> Vec<(String, Dir)> {
+    pub(crate) fn parts(&self, location: &Location) -> Vec<(String, Dir)> {
         let part = |hierarchy: &Hierarchy| {
             let path = location.of(&hierarchy.controllers)?;
             let dir = hierarchy.root.below(below(path, &hierarchy.shown));

@@ -10,7 +10,7 @@ mod names;
 
 use std::ffi::CString;
 use std::fs::{DirBuilder, File};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
@@ -23,7 +23,7 @@ use serde::de::DeserializeOwned;
 
 use crate::log::Form;
 use crate::volume_changes::VolumeChanges;
-use crate::{Container, Error, State};
+use crate::{Container, Error, State, json};
 
 const CONTAINER: &str = "container.json";
 const STATE: &str = "state.json";
@@ -364,31 +364,12 @@ impl Dir {
     }
 
     fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, Error> {
-        let path = self.path.join(name);
-        let bytes = match sys::whole::read_path(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(Error::system("read", path, error)),
-        };
-        // The power failed between its name and its bytes, which nobody waited for.
-        if bytes.is_empty() {
-            return Ok(None);
-        }
-        serde_json::from_slice(&bytes).map(Some).map_err(|source| Error::Damaged { path, source })
+        json::read(&self.path, name)
     }
 
     /// Replaces a JSON file: who reads it sees the old one or the new one.
     pub(crate) fn write(&self, name: &str, value: &impl Serialize) -> Result<(), Error> {
-        // Of this process alone: two at once would write into one another's.
-        let new = self.path.join(format!(".{name}.{}.new", std::process::id()));
-        let path = self.path.join(name);
-        let write = || -> io::Result<()> {
-            let mut bytes = serde_json::to_vec(value)?;
-            bytes.push(b'\n');
-            File::create(&new)?.write_all(&bytes)?;
-            std::fs::rename(&new, &path)
-        };
-        write().map_err(|error| Error::system("write", &path, error))
+        json::write(&self.path, name, value)
     }
 
     /// Writes down that the container is stopped on purpose, so that no policy starts it again.

@@ -1,6 +1,5 @@
 //! The engine: one root directory, its images and containers.
 
-use std::cell::LazyCell;
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -20,6 +19,8 @@ use crate::{
 pub struct Engine {
     pub(crate) root: Root,
     pub(crate) store: Store,
+    /// How many there were when it was opened.
+    pub(crate) containers: usize,
     durable: bool,
     layers: Layers,
     limits: ImageLimits,
@@ -46,12 +47,13 @@ impl Engine {
     pub fn open(root: &Path) -> Result<Engine, Error> {
         let store = Store::open(root)?;
         let root = Root::open(store.root())?;
-        tidy::some(&root)?;
+        let containers = tidy::some(&root)?;
         // As with a container: what cannot be taken away keeps nobody from the others.
         let _ = store.unmount_all_unused();
         Ok(Engine {
             root,
             store,
+            containers,
             durable: LoadOptions::default().durable,
             layers: Layers::default(),
             limits: ImageLimits::default(),
@@ -190,26 +192,6 @@ impl Engine {
                 Err(Error::SeveralImages { found })
             }
         }
-    }
-
-    /// All containers with their states, the newest first.
-    ///
-    /// # Errors
-    /// A record is damaged; a system call fails.
-    pub fn list(&self) -> Result<Vec<(Container, State)>, Error> {
-        let mut all = Vec::new();
-        let freezer = LazyCell::new(|| group::freezer().ok());
-        for dir in self.root.dirs()? {
-            let state = tidy::tidied(&self.root, &dir)?;
-            // One that is just being made or removed has no record.
-            let Some(container) = dir.container()? else { continue };
-            let status = pause::status(state.status, || {
-                freezer.as_ref().is_some_and(|freezer| group::is_frozen_in(freezer, &dir))
-            });
-            all.push((container, State { status, ..state }));
-        }
-        all.sort_by(|(a, _), (b, _)| b.created.cmp(&a.created));
-        Ok(all)
     }
 
     /// The container of this name, id, or beginning of an id.

@@ -126,9 +126,8 @@ pub(crate) fn is_frozen(dir: &Dir) -> bool {
 
 /// The same of one of many containers, whose [`freezer`] is looked for once.
 pub(crate) fn is_frozen_in(freezer: &Hierarchies, dir: &Dir) -> bool {
-    let group = dir.group().ok().flatten();
-    let group = group.and_then(|record| open_in(freezer, &record).ok().flatten());
-    group.is_some_and(|group| group.is_frozen().unwrap_or(false))
+    let Ok(Some(record)) = dir.group() else { return false };
+    record.parse().is_ok_and(|location| freezer.stands_still(&location).unwrap_or(false))
 }
 
 /// Lets the processes of a container go on that are frozen, so that a signal reaches them. One that has

@@ -32,6 +32,7 @@
 #![forbid(unsafe_code)]
 
 mod attach;
+mod base;
 mod bundle;
 mod caps;
 mod changes;
@@ -61,8 +62,10 @@ mod init;
 mod init_binary;
 mod inspect;
 mod inspect_image;
+mod json;
 mod layers;
 mod limits;
+mod list;
 mod log;
 mod log_options;
 mod logs;

@@ -280,10 +280,11 @@ impl Limits {
         if let Some(value) = self.memory_swappiness.filter(|value| !(0..=100).contains(value)) {
             return bad("--memory-swappiness", value, "it goes from 0 to 100");
         }
-        let online = std::thread::available_parallelism().map_or(1, usize::from);
         // Less than 0.01 is less than the kernel's least quota, or none: which it takes for no limit.
-        let range = LEAST_CPUS..=online as i64 * 1_000_000_000;
-        if self.nano_cpus != 0 && !range.contains(&self.nano_cpus) {
+        // Asked for only with --cpus: the standard library reads cgroups for it.
+        let online = || std::thread::available_parallelism().map_or(1, usize::from) as i64;
+        if self.nano_cpus != 0 && !(LEAST_CPUS..=online() * 1_000_000_000).contains(&self.nano_cpus)
+        {
             let why = "it goes from 0.01 to as many processors as are available";
             let value = self.nano_cpus as f64 / 1e9;
             return Err(Error::option("--cpus", &value.to_string(), why));

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use oci_runtime::Ahead;
 
+use crate::base::Base;
 use crate::dir::{Dir, Lock};
 use crate::remove::release;
 use crate::run::Made;
@@ -89,7 +90,11 @@ impl Engine {
         let (stdio, pipes) = output::open(tty, open_stdin)?;
         let prepared = bundle::prepare(&self.root, dir, &container, stdio)?;
         let (new, ahead) = (new.is_some(), new.unwrap_or_default());
+        let base = Base::for_one_of(self.containers, &self.root);
         let mut prepared = prepared.ahead(ahead);
+        if let Some(base) = &base {
+            prepared = prepared.copy_mounts_of(base.mounts());
+        }
         if starter != Starter::Passing {
             self.root.events().container(&container, "attach", &[]);
             attach::hold_signals()?;
@@ -100,7 +105,7 @@ impl Engine {
         let supervise = |channel| {
             let dir = own_dir;
             let made = Made { container, layers };
-            Supervisor { root, dir, made, prepared, channel, starter, pipes, new, lock }.run()
+            Supervisor { root, dir, made, prepared, channel, starter, pipes, new, base, lock }.run()
         };
         let session = Session::split(dir.id(), Watch::Supervisor, supervise)?;
         Ok(session.streams(tty, open_stdin))

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use rustix::process::Signal;
 use sys::process::SignalFd;
 
+use crate::base::Base;
 use crate::dir::{Dir, Lock, Root};
 use crate::health::Checks;
 use crate::hub::Hub;
@@ -41,6 +42,8 @@ pub(crate) struct Supervisor {
     pub(crate) pipes: Pipes,
     /// Whether the container goes if it cannot be started: `run`.
     pub(crate) new: bool,
+    /// Kept for others.
+    pub(crate) base: Option<Base>,
     /// Held until this process ends.
     pub(crate) lock: Lock,
 }
@@ -60,13 +63,16 @@ pub(crate) enum Starter {
 impl Supervisor {
     /// Runs the container to its end; the exit status of the supervising process.
     pub(crate) fn run(self) -> u8 {
-        let Supervisor { root, dir, made, prepared, channel, starter, pipes, new, lock } = self;
+        let Supervisor { root, dir, made, prepared, channel, starter, pipes, new, base, lock } =
+            self;
         let Made { container, layers } = made;
         let mut hub = Hub::new(container.config.stdin_once);
         match starter {
             Starter::Attached { input } => hub.add_starter(channel, true, input),
             Starter::Passing => hub.add_starter(channel, false, false),
         }
+        // Without it, the next start makes another.
+        let _ = base.as_ref().map(|base| base.tell(&root));
         // Where an attempt to tidy up fails, what went wrong first is told, and the next command tries
         // again.
         let report = match begin(&dir, &container, prepared, &mut hub) {

@@ -11,10 +11,11 @@ use crate::{Error, State, Status};
 const LOOKS: usize = 32;
 
 /// Ends and removes, or writes down as ended, what nobody manages any more: of many containers some, others each time.
+/// Gives how many there are.
 ///
 /// One container that cannot be tidied up (its process hangs in the kernel, the disk is full, a record
 /// is damaged) keeps nobody from the others: what is wrong with it is told to who asks for it.
-pub(crate) fn some(root: &Root) -> Result<(), Error> {
+pub(crate) fn some(root: &Root) -> Result<usize, Error> {
     let mut dirs = root.dirs()?;
     if dirs.len() > LOOKS {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -24,7 +25,7 @@ pub(crate) fn some(root: &Root) -> Result<(), Error> {
     for dir in dirs.iter().take(LOOKS) {
         let _ = look_at(root, dir);
     }
-    Ok(())
+    Ok(dirs.len())
 }
 
 /// The state of one container, when that was done with it.

@@ -38,6 +38,12 @@ pub enum Error {
     /// Clocks without a new time namespace.
     #[error("clocks were given, and no new time namespace that has them: ask for both or none")]
     OffsetsWithoutTime,
+    /// Mounts to copy without a new mount namespace that can be a copy.
+    #[error(
+        "a mount namespace to be copied was given, and no new one that can be a copy of it: ask for a new one, and for no \
+         user namespace, which would have to own both"
+    )]
+    NoMountsToCopy,
     /// A kind of namespace is to be new and joined.
     #[error(
         "a {kind} namespace is asked for as a new one and as one to join: choose one of the two"

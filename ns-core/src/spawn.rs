@@ -39,6 +39,7 @@ pub struct Spawn<'fd> {
     uid_map: Vec<IdMap>,
     gid_map: Vec<IdMap>,
     time_offsets: Vec<u8>,
+    mounts_of: Option<BorrowedFd<'fd>>,
 }
 
 impl<'fd> Spawn<'fd> {
@@ -83,6 +84,15 @@ impl<'fd> Spawn<'fd> {
     #[must_use]
     pub fn first(mut self, first: &'fd dyn Fn() -> Result<(), Failure>) -> Self {
         self.first = Some(First(first));
+        self
+    }
+
+    /// Makes the new mount namespace as a copy of the one whose file `fd` is, not of the caller's, whose every mount a clone
+    /// copies. The process's root and working directory are its root then; what it needs of the caller's mounts it must
+    /// have open. Only without a user namespace, new or joined, which would have to own both.
+    #[must_use]
+    pub fn mounts_of(mut self, fd: BorrowedFd<'fd>) -> Self {
+        self.mounts_of = Some(fd);
         self
     }
 
@@ -219,6 +229,12 @@ impl<'fd> Spawn<'fd> {
             return Err(Error::OffsetsWithoutTime);
         }
         let joined = self.joined();
+        if self.mounts_of.is_some()
+            && (!self.namespaces.contains(Namespaces::MOUNT)
+                || (self.namespaces | joined).contains(Namespaces::USER))
+        {
+            return Err(Error::NoMountsToCopy);
+        }
         match Namespaces::NAMES
             .iter()
             .find(|(kind, _)| self.namespaces.contains(*kind) && joined.contains(*kind))
@@ -249,6 +265,9 @@ impl<'fd> Spawn<'fd> {
         let mut flags = 0;
         if self.leaves_callers_group() {
             namespaces -= Namespaces::CGROUP;
+        }
+        if self.mounts_of.is_some() {
+            namespaces -= Namespaces::MOUNT;
         }
         if self.cgroup.is_some() {
             flags |= CLONE_INTO_CGROUP;
@@ -296,6 +315,10 @@ impl<'fd> Spawn<'fd> {
         }
         if self.namespaces.contains(Namespaces::TIME) {
             enter_time(&self.time_offsets)?;
+        }
+        if let Some(base) = self.mounts_of {
+            enter(base, Namespaces::MOUNT)?;
+            new_namespaces(Namespaces::MOUNT).step("making the mount namespace")?;
         }
         for (fd, kinds) in &self.joins {
             enter(*fd, *kinds)?;

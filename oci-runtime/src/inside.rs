@@ -146,14 +146,14 @@ fn attach(tree: &OwnedFd, place: &CString) -> Result<(), Failure> {
 }
 
 /// The end of a child's part: it waits for the parent, and ends.
-fn stay(gate: Gate<'_>) -> Result<Infallible, Failure> {
+pub(crate) fn stay(gate: Gate<'_>) -> Result<Infallible, Failure> {
     gate.wait(DONE)?;
     Err(Failure::new("ending", rustix::io::Errno::CANCELED))
 }
 
 /// Starts a child and waits until it has done its part. `what` says what a failure is about, given
 /// the number of the mount where it is of one.
-fn until_done(
+pub(crate) fn until_done(
     spawn: &Spawn<'_>,
     what: &dyn Fn(Option<u32>) -> String,
     body: impl FnOnce(Gate<'_>) -> Result<Infallible, Failure>,

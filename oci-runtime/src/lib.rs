@@ -49,6 +49,7 @@
 
 #![forbid(unsafe_code)]
 
+mod base;
 mod bundle;
 mod capabilities;
 mod console;
@@ -100,6 +101,7 @@ pub use oci_spec::runtime as spec;
 /// What Docker gives every container: mounts, devices, masked and read-only paths.
 pub use pivot::standard;
 
+pub use base::MountBase;
 pub use bundle::{
     load, load_file_with_warnings, load_process, load_process_with_warnings, load_with_warnings,
 };

@@ -9,7 +9,7 @@ use ns_core::{IdMap, Namespaces, NetworkAhead, Spawn};
 use oci_spec::runtime as oci;
 use rustix::fs::{Mode, OFlags};
 
-use crate::Error;
+use crate::{Error, MountBase};
 
 /// Where namespaces come from.
 #[derive(Debug)]
@@ -22,6 +22,8 @@ pub(crate) struct OwnNamespaces {
     /// The new network namespace, while it is made and then.
     ahead: Option<NetworkAhead>,
     network: Option<OwnedFd>,
+    /// Of which the new mount namespace is a copy, if not of the caller's.
+    base: Option<MountBase>,
     uid_map: Vec<IdMap>,
     gid_map: Vec<IdMap>,
     /// As `/proc/PID/timens_offsets` takes them.
@@ -56,6 +58,7 @@ impl OwnNamespaces {
             joined: Vec::new(),
             ahead: None,
             network: None,
+            base: None,
             uid_map: Vec::new(),
             gid_map: Vec::new(),
             time_offsets: String::new(),
@@ -158,6 +161,13 @@ impl OwnNamespaces {
         }
     }
 
+    /// Makes the new mount namespace as a copy of `base`, where the two have one owner.
+    pub(crate) fn copy_mounts_of(&mut self, base: MountBase) {
+        if self.new.contains(Namespaces::MOUNT) && !self.kinds().contains(Namespaces::USER) {
+            self.base = Some(base);
+        }
+    }
+
     /// Waits for what was begun; the process has one thread again.
     ///
     /// # Errors
@@ -177,6 +187,7 @@ impl OwnNamespaces {
             .namespaces(new)
             .id_maps(&self.uid_map, &self.gid_map)
             .time_offsets(self.time_offsets.as_bytes());
+        let spawn = self.base.iter().fold(spawn, |spawn, base| spawn.mounts_of(base.as_fd()));
         let network = self.network.iter().map(|fd| (fd, Namespaces::NETWORK));
         let spawn = network.fold(spawn, |spawn, (fd, kind)| spawn.join(fd.as_fd(), kind));
         self.joined.iter().fold(spawn, |spawn, (fd, kind)| spawn.join(fd.as_fd(), *kind))

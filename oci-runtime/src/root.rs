@@ -106,6 +106,11 @@ impl Root {
         self.place.as_ref().map(Place::path)
     }
 
+    /// Whether nobody looks for it, nor for the caller's mounts, in the new mount namespace before that.
+    pub(crate) fn is_switched_to_at_once(&self) -> bool {
+        matches!(self.way, Way::Pivot) && self.place.is_none()
+    }
+
     pub(crate) fn no_pivot(&mut self) -> Result<(), Error> {
         if matches!(self.way, Way::Pivot) {
             self.way = Way::Stay(Stay::prepare()?);

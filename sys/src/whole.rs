@@ -34,6 +34,23 @@ pub fn read_path(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
     read(open(path.as_ref())?)
 }
 
+/// The bytes of the record at `path`: a regular file, which ends where less is read than there was room for, so that
+/// it is not asked for more. Allocates.
+///
+/// # Errors
+/// It cannot be opened, or read.
+pub fn read_record(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
+    let file = open(path.as_ref())?;
+    let mut bytes = Vec::with_capacity(ROOM);
+    loop {
+        rustix::io::retry_on_intr(|| rustix::io::read(&file, spare_capacity(&mut bytes)))?;
+        if bytes.len() < bytes.capacity() {
+            return Ok(bytes);
+        }
+        bytes.reserve(bytes.capacity());
+    }
+}
+
 /// As [`read_path`], as text.
 ///
 /// # Errors
@@ -65,6 +82,7 @@ mod tests {
             let (path, bytes) = (dir.path().join("file"), vec![7; size]);
             std::fs::write(&path, &bytes).unwrap();
             assert_eq!(read_path(&path).unwrap(), bytes, "{size}");
+            assert_eq!(read_record(&path).unwrap(), bytes, "{size}");
         }
         assert!(read_text("/proc/self/mountinfo").unwrap().ends_with('\n'));
     }

@@ -16,12 +16,14 @@ fn stands_still(group: &TestGroup) -> bool {
 fn a_spinner_stands_still(group: &TestGroup) {
     let mut child = group.start("while :; do :; done");
     until("it runs", || !stands_still(group));
-    assert!(!group.is_frozen().unwrap());
+    let hierarchies = Hierarchies::find().unwrap();
+    let is_told = || hierarchies.stands_still(&group.location).unwrap();
+    assert!(!group.is_frozen().unwrap() && !is_told());
     group.freeze().unwrap();
-    assert!(group.is_frozen().unwrap());
+    assert!(group.is_frozen().unwrap() && is_told());
     assert!(stands_still(group));
     group.thaw().unwrap();
-    assert!(!group.is_frozen().unwrap());
+    assert!(!group.is_frozen().unwrap() && !is_told());
     until("it goes on", || !stands_still(group));
     // A frozen one can be ended.
     group.freeze().unwrap();
@@ -46,6 +48,7 @@ fn a_group_that_v1_froze_is_seen_and_ended() {
     let mut child = group.start("while :; do :; done");
     std::fs::write(dir.join("freezer.state"), "FROZEN").unwrap();
     assert!(group.is_frozen().unwrap());
+    assert!(Hierarchies::find().unwrap().stands_still(&group.location).unwrap());
     group.thaw().unwrap();
     assert!(!group.is_frozen().unwrap());
     std::fs::write(dir.join("freezer.state"), "FROZEN").unwrap();

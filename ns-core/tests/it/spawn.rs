@@ -59,6 +59,67 @@ fn a_new_mount_namespace_starts_as_a_copy_of_the_callers() {
     assert_eq!(copy, before);
 }
 
+/// The kind of the file system at `/`, and how many mounts there are.
+fn mounts(pid: &str) -> (String, usize) {
+    let bytes = std::fs::read(format!("/proc/{pid}/mountinfo")).unwrap();
+    let mounts = sys::mountinfo::parse(&bytes).unwrap();
+    let root = mounts.iter().rfind(|mount| mount.target == std::path::Path::new("/")).unwrap();
+    (root.fstype.clone(), mounts.len())
+}
+
+#[test]
+fn a_new_mount_namespace_is_a_copy_of_one_that_is_given() {
+    let _turn = turn();
+    let other = Spawn::new().namespaces(Namespaces::MOUNT).spawn(|gate| {
+        use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
+        let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+        rustix::mount::mount_change(c"/", private).step("being alone")?;
+        rustix::mount::mount(c"none", c"/tmp", c"tmpfs", MountFlags::empty(), None)
+            .step("mounting")?;
+        rustix::process::chdir(c"/tmp").step("entering")?;
+        rustix::process::pivot_root(c".", c".").step("switching")?;
+        rustix::mount::unmount(c".", UnmountFlags::DETACH).step("detaching")?;
+        gate.wait(1)?;
+        done()
+    });
+    let mut other = other.unwrap();
+    assert!(matches!(other.next().unwrap(), Event::Phase(1, None)));
+    let path = format!("/proc/{}/ns/mnt", other.pid().as_raw_nonzero());
+    let file = std::fs::File::open(path).unwrap();
+    let kinds = Namespaces::MOUNT | Namespaces::PID | Namespaces::CGROUP;
+    let mut child = Spawn::new()
+        .namespaces(kinds)
+        .mounts_of(file.as_fd())
+        .spawn(|gate| {
+            gate.wait(2)?;
+            done()
+        })
+        .unwrap();
+    assert!(matches!(child.next().unwrap(), Event::Phase(2, None)));
+    let (own, pid) = (std::process::id() as i32, child.pid().as_raw_nonzero().get());
+    assert_eq!(mounts(&pid.to_string()), ("tmpfs".to_owned(), 1));
+    let there = other.pid().as_raw_nonzero().get();
+    assert_ne!(namespace(pid, "mnt"), namespace(there, "mnt"), "it is the given one itself");
+    for kind in ["mnt", "cgroup", "pid"] {
+        assert_ne!(namespace(pid, kind), namespace(own, kind), "{kind}");
+    }
+    for child in [child, other] {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    // What is none, and what could not be a copy.
+    let none = std::fs::File::open("/proc/self/ns/uts").unwrap();
+    let mut child =
+        Spawn::new().namespaces(kinds).mounts_of(none.as_fd()).spawn(|_| done()).unwrap();
+    let Event::Failed(report) = child.next().unwrap() else { panic!() };
+    assert_eq!(report.errno, Errno::INVAL);
+    child.wait().unwrap();
+    for kinds in [Namespaces::PID, Namespaces::MOUNT | Namespaces::USER] {
+        let error = Spawn::new().namespaces(kinds).mounts_of(file.as_fd()).spawn(|_| done());
+        assert!(matches!(error, Err(Error::NoMountsToCopy)), "{kinds:?}");
+    }
+}
+
 #[test]
 fn a_child_that_executes_and_one_that_fails() {
     let _turn = turn();

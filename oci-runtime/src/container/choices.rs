@@ -9,7 +9,7 @@ use super::Prepared;
 use crate::namespaces::Ahead;
 use crate::process::Process;
 use crate::scope::Scope;
-use crate::{Error, start};
+use crate::{Error, MountBase, start};
 
 impl Prepared {
     /// Makes the container's cgroup there, instead of where `linux.cgroupsPath` says: in the hierarchies
@@ -93,6 +93,17 @@ impl Prepared {
     #[must_use]
     pub fn callers_keyring(mut self) -> Self {
         self.keyring = false;
+        self
+    }
+
+    /// Makes the container's mount namespace as a copy of this one, not of the caller's. The caller's it is where the container has
+    /// a user namespace, which is to own its mounts, or hooks that look for the host's mounts in there, or no mount namespace
+    /// of its own.
+    #[must_use]
+    pub fn copy_mounts_of(mut self, base: MountBase) -> Self {
+        if self.root.is_switched_to_at_once() {
+            self.namespaces.copy_mounts_of(base);
+        }
         self
     }
 

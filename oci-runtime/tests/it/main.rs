@@ -1,5 +1,6 @@
 //! Containers over the host's own root, read-only, seen from outside. Needs root.
 
+mod base;
 mod command;
 mod container;
 mod exec;
