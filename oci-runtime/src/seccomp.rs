@@ -24,7 +24,8 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use rustix::process::Pid;
-use seccomp_oci::{Action, Arch, Compiled, Filter, Program};
+use seccomp_oci::{Action, Arch, Compiled, Filter, Kept, Program};
+use sys::seccomp::Flags;
 use sys::{Failure, Step};
 
 use crate::Error;
@@ -61,26 +62,32 @@ impl Seccomp {
         let Some(seccomp) = linux.and_then(|linux| linux.seccomp().as_ref()) else {
             return Ok(None);
         };
-        // The types of oci-spec and of seccomp-oci are both those of the specification's JSON.
-        let filter: Filter = serde_json::to_value(seccomp)
-            .and_then(serde_json::from_value)
-            .map_err(|error| Error::field(FIELD, error.to_string()))?;
-        can_be_asked(&filter)?;
         let machine = Arch::native().ok_or_else(|| {
             Error::field(
                 FIELD,
                 "there are no filters for this machine's architecture; leave it out",
             )
         })?;
-        let compiled = match cache {
-            // What is wrong with a cache costs time alone, the next time too.
-            Some(cache) => {
-                seccomp_oci::compile_cached(&filter, machine, cache).map(|(made, _)| made)
+        // A filter with an agent is read each time: for where that is.
+        let kept = cache.filter(|_| seccomp.listener_path().is_none());
+        let kept = kept.and_then(|cache| Kept::of(seccomp, machine, cache));
+        let mut agent = None;
+        // One that has an agent was kept by somebody else.
+        let found = kept.as_ref().and_then(Kept::find);
+        let found = found.filter(|one| !one.program.flags().contains(Flags::NEW_LISTENER));
+        let compiled = match found {
+            Some(compiled) => compiled,
+            None => {
+                let filter = filter(seccomp)?;
+                agent = filter.notifies().then(|| Agent::new(dir, spec, &filter));
+                let compiled = seccomp_oci::compile(&filter, machine)
+                    .map_err(|error| Error::Seccomp(error.below(FIELD)))?;
+                // What is wrong with a cache costs time alone, the next time too.
+                let _ = kept.as_ref().map(|kept| kept.keep(&compiled));
+                compiled
             }
-            None => seccomp_oci::compile(&filter, machine),
         };
-        let Compiled { program, unknown, without_table } =
-            compiled.map_err(|error| Error::Seccomp(error.below(FIELD)))?;
+        let Compiled { program, unknown, without_table } = compiled;
         // Profiles are made for all architectures, Podman's own as well, and `podman build` shows warnings at each step:
         // calls that others have are no news.
         let names = unknown.iter().filter(|name| !Arch::any_knows(name));
@@ -95,7 +102,6 @@ impl Seccomp {
             )
         });
         warnings.extend(unknown.into_iter().chain(without_table));
-        let agent = filter.notifies().then(|| Agent::new(dir, spec, &filter));
         Ok(Some(Self { program, agent }))
     }
 
@@ -139,6 +145,15 @@ impl Seccomp {
             agent.state.set_id(id.to_owned());
         }
     }
+}
+
+/// The filter by the types of its compiler: these and oci-spec's are both those of the specification's JSON.
+fn filter(seccomp: &oci::LinuxSeccomp) -> Result<Filter, Error> {
+    let filter: Filter = serde_json::to_value(seccomp)
+        .and_then(serde_json::from_value)
+        .map_err(|error| Error::field(FIELD, error.to_string()))?;
+    can_be_asked(&filter)?;
+    Ok(filter)
 }
 
 /// Calls that are made between the filter's installation and the agent's answer cannot be put to it:

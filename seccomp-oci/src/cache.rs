@@ -18,7 +18,7 @@ use crate::arch::TABLES;
 use crate::{Arch, Compiled, Error, Filter, MAX_INSTRUCTIONS, Program, compile};
 
 /// Changes with the form of the files, and with what programs a filter is made to.
-const MAGIC: &[u8; 16] = b"seccomp-oci v1\n\0";
+const MAGIC: &[u8; 16] = b"seccomp-oci v2\n\0";
 const HASH: usize = 32;
 /// Eight bytes for each instruction, and room for the names.
 const MAX_FILE: usize = 256 * 1024;
@@ -26,14 +26,49 @@ const MAX_FILE: usize = 256 * 1024;
 const MAX_FILES: usize = 256;
 const SUFFIX: &str = ".bpf";
 
-/// What is in a file, as JSON after the hashes: it is small, and its form says itself what it is.
+/// What goes with a program, as JSON at the end of its file.
 #[derive(Serialize, Deserialize)]
-struct Stored {
-    flags: u64,
-    /// Code, jt, jf and k of each.
-    instructions: Vec<(u16, u8, u8, u32)>,
+struct Names {
     unknown: Vec<String>,
     without_table: Vec<Arch>,
+}
+
+/// The place of one filter's program in a directory, which should be the caller's alone.
+///
+/// It is found without a [`Filter`], which need not be made of what a program is found for.
+#[derive(Debug)]
+pub struct Kept<'fd> {
+    dir: BorrowedFd<'fd>,
+    key: [u8; HASH],
+    name: String,
+}
+
+impl<'fd> Kept<'fd> {
+    /// That of the filter which `source` is serialized to, the specification's object without `listenerPath` and
+    /// `listenerMetadata`, for this machine. `None`: `source` cannot be serialized.
+    pub fn of(source: &impl Serialize, machine: Arch, dir: BorrowedFd<'fd>) -> Option<Self> {
+        let text = serde_json::to_vec(&(TABLES, machine, source)).ok()?;
+        let key: [u8; HASH] =
+            Sha256::new().chain_update(MAGIC).chain_update(text).finalize().into();
+        let name = format!("{}{SUFFIX}", hex(&key));
+        Some(Self { dir, key, name })
+    }
+
+    /// The program, if it is there and whole: only what [`compile`] made was ever kept there.
+    pub fn find(&self) -> Option<Compiled> {
+        decode(&read(self.dir, &self.name).ok()?, &self.key)
+    }
+
+    /// Keeps what was compiled of this filter.
+    ///
+    /// # Errors
+    /// It cannot be written; nothing is lost but time.
+    pub fn keep(&self, compiled: &Compiled) -> io::Result<()> {
+        match encode(compiled, &self.key) {
+            Some(bytes) => Ok(write(self.dir, &self.name, &bytes)?),
+            None => Ok(()),
+        }
+    }
 }
 
 /// As [`compile`], with the programs kept in the directory `dir`, which should be the caller's alone.
@@ -49,43 +84,39 @@ pub fn compile_cached(
     dir: BorrowedFd<'_>,
 ) -> Result<(Compiled, Option<io::Error>), Error> {
     filter.check()?;
-    let Some(key) = key(filter, machine) else { return Ok((compile(filter, machine)?, None)) };
-    let name = format!("{}{SUFFIX}", hex(&key));
+    // Where the listener is does not count.
+    let source = Filter { listener_path: None, listener_metadata: None, ..filter.clone() };
+    let Some(kept) = Kept::of(&source, machine, dir) else {
+        return Ok((compile(filter, machine)?, None));
+    };
     // Whatever is wrong with a file, or with reading it, is mended by a new one.
-    if let Ok(bytes) = read(dir, &name)
-        && let Some(compiled) = decode(&bytes, &key)
-    {
+    if let Some(compiled) = kept.find() {
         return Ok((compiled, None));
     }
     let compiled = compile(filter, machine)?;
-    let written = match encode(&compiled, &key) {
-        Some(bytes) => write(dir, &name, &bytes),
-        None => Ok(()),
-    };
-    Ok((compiled, written.err().map(io::Error::from)))
-}
-
-/// All on which the program depends. Where the listener is does not count.
-fn key(filter: &Filter, machine: Arch) -> Option<[u8; HASH]> {
-    let filter = Filter { listener_path: None, listener_metadata: None, ..filter.clone() };
-    let text = serde_json::to_vec(&(TABLES, machine, filter)).ok()?;
-    Some(Sha256::new().chain_update(MAGIC).chain_update(text).finalize().into())
+    let kept = kept.keep(&compiled);
+    Ok((compiled, kept.err()))
 }
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// After the magic and the hash of all that follows: the key, the flags, how many instructions, these, and the names. Numbers
+/// are little-endian.
 fn encode(compiled: &Compiled, key: &[u8; HASH]) -> Option<Vec<u8>> {
-    let of = |one: &Instruction| (one.code, one.jt, one.jf, one.k);
-    let stored = Stored {
-        flags: compiled.program.flags.bits(),
-        instructions: compiled.program.instructions.iter().map(of).collect(),
-        unknown: compiled.unknown.clone(),
-        without_table: compiled.without_table.clone(),
-    };
+    let names =
+        Names { unknown: compiled.unknown.clone(), without_table: compiled.without_table.clone() };
+    let instructions = &compiled.program.instructions;
     let mut body = key.to_vec();
-    serde_json::to_writer(&mut body, &stored).ok()?;
+    body.extend(compiled.program.flags.bits().to_le_bytes());
+    body.extend(u32::try_from(instructions.len()).ok()?.to_le_bytes());
+    for Instruction { code, jt, jf, k } in instructions {
+        body.extend(code.to_le_bytes());
+        body.extend([*jt, *jf]);
+        body.extend(k.to_le_bytes());
+    }
+    serde_json::to_writer(&mut body, &names).ok()?;
     let hash: [u8; HASH] = Sha256::digest(&body).into();
     let bytes = [&MAGIC[..], &hash, &body].concat();
     (bytes.len() <= MAX_FILE).then_some(bytes)
@@ -97,16 +128,26 @@ fn decode(bytes: &[u8], key: &[u8; HASH]) -> Option<Compiled> {
     if hash != &Sha256::digest(body)[..] {
         return None;
     }
-    let stored: Stored = serde_json::from_slice(body.strip_prefix(key)?).ok()?;
-    if stored.instructions.is_empty() || stored.instructions.len() > MAX_INSTRUCTIONS {
+    let (flags, rest) = body.strip_prefix(key)?.split_first_chunk()?;
+    let (count, rest) = rest.split_first_chunk()?;
+    let count = usize::try_from(u32::from_le_bytes(*count)).ok()?;
+    if !(1..=MAX_INSTRUCTIONS).contains(&count) {
         return None;
     }
-    let of = |(code, jt, jf, k)| Instruction { code, jt, jf, k };
-    let program = Program {
-        instructions: stored.instructions.into_iter().map(of).collect(),
-        flags: Flags::from_bits(stored.flags)?,
+    let (instructions, names) = rest.split_at_checked(count * 8)?;
+    let (instructions, []) = instructions.as_chunks::<8>() else { return None };
+    let one = |&[c0, c1, jt, jf, k @ ..]: &[u8; 8]| Instruction {
+        code: u16::from_le_bytes([c0, c1]),
+        jt,
+        jf,
+        k: u32::from_le_bytes(k),
     };
-    Some(Compiled { program, unknown: stored.unknown, without_table: stored.without_table })
+    let Names { unknown, without_table } = serde_json::from_slice(names).ok()?;
+    let program = Program {
+        instructions: instructions.iter().map(one).collect(),
+        flags: Flags::from_bits(u64::from_le_bytes(*flags))?,
+    };
+    Some(Compiled { program, unknown, without_table })
 }
 
 fn read(dir: BorrowedFd<'_>, name: &str) -> Result<Vec<u8>, Errno> {

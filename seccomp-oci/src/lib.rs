@@ -72,7 +72,7 @@ mod profile;
 mod program;
 
 pub use arch::Arch;
-pub use cache::compile_cached;
+pub use cache::{Kept, compile_cached};
 pub use default::default_profile;
 pub use error::Error;
 pub use filter::{Action, Condition, Filter, Flag, Op, Rule};
