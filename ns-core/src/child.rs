@@ -4,7 +4,7 @@ use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 use sys::Report;
 
 use crate::Error;
@@ -65,6 +65,19 @@ impl fmt::Display for Exit {
 impl Child {
     pub(crate) fn new(pid: Pid, pidfd: OwnedFd, channel: OwnedFd) -> Self {
         Self { pid, pidfd, channel }
+    }
+
+    /// A child that another child made with this process as its parent (CLONE_PARENT of clone(2)). It is at no gate, and
+    /// says nothing.
+    ///
+    /// # Errors
+    /// There is no such process; the limit on descriptors is reached.
+    pub fn adopt(pid: Pid) -> Result<Self, Error> {
+        let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())
+            .map_err(Error::system("opening the adopted child"))?;
+        let (channel, _) = sys::message::pair()
+            .map_err(Error::system("making a channel for the adopted child"))?;
+        Ok(Self { pid, pidfd, channel })
     }
 
     /// What the child sent, whatever it is.

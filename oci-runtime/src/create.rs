@@ -4,6 +4,7 @@ use std::os::fd::BorrowedFd;
 use std::path::Path;
 
 use cgroup::{Hierarchies, Location};
+use rustix::process::Pid;
 
 use crate::home::Lock;
 use crate::hooks::Hooks;
@@ -100,7 +101,10 @@ impl Making {
     /// # Errors
     /// It has ended; the record cannot be written.
     pub fn note(&mut self, created: &Created) -> Result<(), Error> {
-        let pid = created.pid();
+        self.note_process(created.pid())
+    }
+
+    pub(crate) fn note_process(&mut self, pid: Pid) -> Result<(), Error> {
         let path = || format!("/proc/{}/stat", pid.as_raw_nonzero());
         let start = sys::process::start_time(pid)
             .map_err(|errno| Error::io("reading", path())(errno.into()))?
@@ -108,6 +112,34 @@ impl Making {
         self.container.record.pid = pid.as_raw_nonzero().get();
         self.container.record.pid_start = start;
         self.container.write()
+    }
+
+    pub(crate) fn id(&self) -> &str {
+        self.container.id()
+    }
+
+    /// Its directory.
+    pub(crate) fn path(&self) -> &Path {
+        self.container.place.path()
+    }
+
+    pub(crate) fn bundle(&self) -> &Path {
+        self.container.bundle()
+    }
+
+    pub(crate) fn rootfs(&self) -> &Path {
+        &self.container.record.rootfs
+    }
+
+    /// Where its group lies in each hierarchy: the controllers, none for v2, and the path.
+    pub(crate) fn group_lines(&self) -> Vec<(String, String)> {
+        let lines = self.container.record.cgroup.lines();
+        let parts = |line: &str| {
+            let (_, rest) = line.split_once(':')?;
+            let (controllers, path) = rest.split_once(':')?;
+            Some((controllers.to_owned(), path.to_owned()))
+        };
+        lines.filter_map(parts).collect()
     }
 
     /// The container, for others too from now on.

@@ -166,6 +166,46 @@ pub enum Error {
         /// Its first process.
         pid: i32,
     },
+    /// Checkpoints are CRIU's work, which is not there.
+    #[error(
+        "checkpoints are made and restored by CRIU, and there is no program {} that can be executed (PATH is {path:?}); \
+         install it, on Debian as the package criu, or name it by --criu",
+        program.display()
+    )]
+    NoCriu {
+        /// What was looked for.
+        program: PathBuf,
+        /// Where.
+        path: String,
+    },
+    /// A CRIU that does not know what is asked of it.
+    #[error(
+        "CRIU {version} is too old: this runtime needs 3.15 or later; install one, or name it by --criu"
+    )]
+    OldCriu {
+        /// Its version.
+        version: String,
+    },
+    /// CRIU tried, and failed.
+    #[error("{op} container {id:?}: CRIU failed: {reason}; its log is {}", log.display())]
+    Criu {
+        /// What was tried: `making a checkpoint of`.
+        op: &'static str,
+        /// The container.
+        id: String,
+        /// What it said.
+        reason: String,
+        /// Its log.
+        log: PathBuf,
+    },
+    /// An option of a checkpoint or restore that has no meaning here.
+    #[error("{option}: {reason}")]
+    Option {
+        /// As it was given: `--parent-path x`.
+        option: String,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
     /// The command is not there or cannot be executed.
     ///
     /// The words are those by which engines tell 127 from 126.

@@ -7,6 +7,7 @@
 //! | `config.json` | the configuration as it was at create, whatever happens to the bundle |
 //! | `start` | the socket at which a created container's process waits |
 //! | `lock` | held by whoever changes something |
+//! | `root` | its root, mounted while it is restored |
 //!
 //! Beside them is `@seccomp`, which is no id: a cache of compiled filters.
 //!
@@ -28,6 +29,8 @@ use crate::Error;
 const STATE: &str = "state.json";
 const CONFIG: &str = "config.json";
 const LOCK: &str = "lock";
+/// Where the root of a container is mounted while it is restored.
+pub(crate) const RESTORE_ROOT: &str = "root";
 /// No container's id.
 const PROGRAMS: &str = "@seccomp";
 /// Bytes of an id: those of a file's name (NAME_MAX of linux/limits.h).
@@ -280,6 +283,11 @@ impl Place {
             let name = entry.map_err(failed())?.file_name();
             match name.to_str() {
                 Some(STATE | LOCK) => {}
+                Some(RESTORE_ROOT) => {
+                    let path = self.path.join(RESTORE_ROOT);
+                    crate::restore::unmount(&path)
+                        .map_err(Error::io("unmounting what a restore has left at", path))?;
+                }
                 Some(name) => self.remove_file(name)?,
                 None => return Err(failed()(ErrorKind::InvalidData.into())),
             }

@@ -189,6 +189,17 @@ impl Hooks {
         Ok(())
     }
 
+    /// Runs the `prestart` and `createRuntime` hooks of a container that is restored: its first process `pid` is in its
+    /// namespaces, and has no memory yet (as runc).
+    ///
+    /// # Errors
+    /// One failed ([`Error::Hook`]); the others were not run.
+    pub(crate) fn restore(&self, pid: Pid) -> Result<(), Error> {
+        let state = self.state("creating", Some(pid));
+        self.run_in_runtime(HookKind::Prestart, &state)?;
+        self.run_in_runtime(HookKind::CreateRuntime, &state)
+    }
+
     /// Runs the `startContainer` hooks in the container whose process `pid` (open as `pidfd`) is
     /// created: as its user, with its capabilities, limits and seccomp filter, in its cgroup, which
     /// `join` opens.

@@ -5,7 +5,8 @@
 //! container's process and everything around it, up to the program's exec; [`Created::start`] lets the
 //! program run. What fails is a sentence that names the mount, device or path and what the kernel said.
 //! The states are types, so that nothing can be started twice. [`PreparedExec`] runs a further program in
-//! a container. The crate knows nothing of names, images, logs or networks of an engine.
+//! a container. [`Recorded::checkpoint`] and [`Making::restore`] write a container's processes to files, and let them go on
+//! from there, by CRIU. The crate knows nothing of names, images, logs or networks of an engine.
 //!
 //! ```text
 //! parent                                    child (new namespaces; system calls only)
@@ -52,15 +53,21 @@
 mod base;
 mod bundle;
 mod capabilities;
+mod checkpoint;
 mod console;
 mod container;
 mod control;
 mod create;
+mod criu;
+mod criu_groups;
+mod criu_message;
+mod criu_options;
 mod devices;
 mod end;
 mod error;
 mod exec;
 mod explain;
+mod external;
 mod features;
 mod foreground;
 mod group;
@@ -78,6 +85,7 @@ mod parts;
 mod process;
 mod record;
 mod resources;
+mod restore;
 mod root;
 mod running;
 mod scheduling;
@@ -106,9 +114,11 @@ pub use bundle::{
     load, load_file_with_warnings, load_process, load_process_with_warnings, load_with_warnings,
 };
 pub use capabilities::machine as machine_capabilities;
+pub use checkpoint::Checkpoint;
 pub use console::{send_pidfd, send_terminal};
 pub use container::{Created, Prepared};
 pub use create::Making;
+pub use criu_options::{CgroupsMode, CriuOptions};
 pub use error::{CommandProblem, Error};
 pub use exec::PreparedExec;
 pub use features::features;
@@ -120,6 +130,7 @@ pub use namespaces::{Ahead, is_rootless};
 pub use ns_core::Exit;
 pub use record::{Recorded, State, Status};
 pub use resources::given as limits;
+pub use restore::Restore;
 pub use running::Running;
 pub use scheduling::use_all_processors;
 pub use scope::{CgroupDriver, Scope};

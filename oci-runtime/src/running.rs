@@ -25,7 +25,8 @@ impl Running {
     }
 
     /// What could not be done without being an error, as sentences: of a program of
-    /// [`PreparedExec`](crate::PreparedExec) its warnings, of a container none (they are [`Prepared`](crate::Prepared)'s).
+    /// [`PreparedExec`](crate::PreparedExec) its warnings, of a restored container what CRIU left to be done, of another
+    /// one none (they are [`Prepared`](crate::Prepared)'s).
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }

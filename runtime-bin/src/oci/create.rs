@@ -5,14 +5,14 @@ use std::path::Path;
 
 use anyhow::bail;
 use oci_runtime::spec::Spec;
-use oci_runtime::{Ahead, Created, Making, Prepared, Stdio};
+use oci_runtime::{Ahead, Created, Making, Prepared, Recorded, Running, Stdio};
 
 use crate::cli::{CreateArgs, RunArgs};
 use crate::{Context, descriptors, files, moment};
 
 /// Makes a container whose program waits for `start`, without this process.
 pub(crate) fn create(context: &Context, args: CreateArgs, preserved: u32) -> anyhow::Result<u8> {
-    let (bundle, spec) = configuration(context, &args, true)?;
+    let (bundle, spec) = configuration(context, At::of(&args), true)?;
     let (mut making, prepared) = begin(context, &args, &bundle, spec, preserved)?;
     let made = prepared
         .and_then(|prepared| prepared.wait_in(making.dir()))
@@ -34,7 +34,7 @@ pub(crate) fn create(context: &Context, args: CreateArgs, preserved: u32) -> any
 /// Makes a container and lets its program run.
 pub(crate) fn run(context: &Context, args: RunArgs, preserved: u32) -> anyhow::Result<u8> {
     let RunArgs { create: args, detach, keep, .. } = args;
-    let (bundle, spec) = configuration(context, &args, detach)?;
+    let (bundle, spec) = configuration(context, At::of(&args), detach)?;
     let (mut making, prepared) = begin(context, &args, &bundle, spec, preserved)?;
     let started = prepared
         .and_then(Prepared::create)
@@ -52,6 +52,16 @@ pub(crate) fn run(context: &Context, args: RunArgs, preserved: u32) -> anyhow::R
     if detach {
         return Ok(0);
     }
+    attend(context, container, running, keep)
+}
+
+/// Waits for the end of a container's process, and removes the container unless it is to be kept. Gives its status.
+pub(crate) fn attend(
+    context: &Context,
+    container: Recorded,
+    running: Running,
+    keep: bool,
+) -> anyhow::Result<u8> {
     let exit = oci_runtime::wait_in_foreground(running);
     if !keep {
         context.log.warnings(&container.remove(&context.home, true)?);
@@ -60,16 +70,31 @@ pub(crate) fn run(context: &Context, args: RunArgs, preserved: u32) -> anyhow::R
     Ok(u8::try_from(exit?.code()).unwrap_or(u8::MAX))
 }
 
+/// Where a container's configuration is, and who gets its terminal.
+#[derive(Clone, Copy)]
+pub(crate) struct At<'a> {
+    pub(crate) bundle: &'a Path,
+    pub(crate) config: &'a Path,
+    pub(crate) console_socket: Option<&'a Path>,
+}
+
+impl<'a> At<'a> {
+    fn of(args: &'a CreateArgs) -> Self {
+        let console_socket = args.console_socket.as_deref();
+        Self { bundle: &args.bundle, config: &args.config, console_socket }
+    }
+}
+
 /// The bundle, once it is clear who gets the terminal.
-fn configuration(
+pub(crate) fn configuration(
     context: &Context,
-    args: &CreateArgs,
+    at: At<'_>,
     detached: bool,
 ) -> anyhow::Result<(std::path::PathBuf, Spec)> {
-    let (bundle, mut spec, warnings) = files::bundle(&args.bundle, &args.config)?;
+    let (bundle, mut spec, warnings) = files::bundle(at.bundle, at.config)?;
     context.log.warnings(&warnings);
-    let terminal = spec.process().as_ref().and_then(|process| process.terminal()).unwrap_or(false);
-    match (terminal, detached, &args.console_socket) {
+    let terminal = has_terminal(&spec);
+    match (terminal, detached, at.console_socket) {
         (true, true, None) => bail!(
             "cannot allocate tty if runtime-oci will detach without setting console socket: use \
              --console-socket, or set process.terminal to false"
@@ -92,6 +117,10 @@ fn configuration(
     Ok((bundle, spec))
 }
 
+pub(crate) fn has_terminal(spec: &Spec) -> bool {
+    spec.process().as_ref().and_then(|process| process.terminal()).unwrap_or(false)
+}
+
 /// Puts the container on record, and prepares its process.
 fn begin(
     context: &Context,
@@ -111,7 +140,7 @@ fn begin(
     // The record has none, for `exec` may have another user.
     add_home(bundle, &mut spec);
     let spec = &spec;
-    let terminal = spec.process().as_ref().and_then(|process| process.terminal()).unwrap_or(false);
+    let terminal = has_terminal(spec);
     let stdio = if terminal { Stdio::null() } else { Stdio::inherit() };
     let prepared = stdio.and_then(|stdio| {
         let programs = context.home.programs(spec);
@@ -196,7 +225,7 @@ fn announce(
 }
 
 /// Takes a container off the record that came to nothing.
-fn abandon(making: Making, error: anyhow::Error) -> anyhow::Error {
+pub(crate) fn abandon(making: Making, error: anyhow::Error) -> anyhow::Error {
     match making.abandon() {
         Ok(()) => error,
         Err(second) => error.context(format!("tidying up after it failed too ({second})")),

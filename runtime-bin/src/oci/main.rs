@@ -7,6 +7,7 @@
 
 #[path = "../causes.rs"]
 mod causes;
+mod checkpoint;
 mod cli;
 mod create;
 mod delete;
@@ -40,6 +41,8 @@ struct Context {
     log: Log,
     rootless: Rootless,
     systemd: bool,
+    /// CRIU, where it is named.
+    criu: Option<PathBuf>,
 }
 
 impl Context {
@@ -86,7 +89,7 @@ fn main() -> ExitCode {
     // Before anything is opened: what is to be preserved must be there now.
     let preserved = descriptors::preserved(&cli);
     let systemd = cli.systemd_cgroup || cli.cgroup_manager == CgroupManager::Systemd;
-    let Cli { root, log, log_format, debug, verb, version, rootless, .. } = cli;
+    let Cli { root, log, log_format, debug, verb, version, rootless, criu, .. } = cli;
     let log = match Log::open(log.as_deref(), log_format, debug) {
         Ok(log) => log,
         Err(error) => {
@@ -97,7 +100,7 @@ fn main() -> ExitCode {
         }
     };
     let home = Home::new(root.unwrap_or_else(default_root));
-    let context = Context { home, log, rootless, systemd };
+    let context = Context { home, log, rootless, systemd, criu };
     let verb = match verb {
         Some(verb) if !version => verb,
         _ => return told(&context, print_version(version), 1),
@@ -188,12 +191,8 @@ fn act(context: &Context, verb: Verb, preserved: u32) -> anyhow::Result<u8> {
         Verb::Spec(args) => spec::spec(&args),
         Verb::Completions(args) => description::completions(&args),
         Verb::Man(args) => description::man(&args),
-        Verb::Checkpoint(_) | Verb::Restore(_) => {
-            anyhow::bail!(
-                "checkpoint and restore are not supported: they are CRIU's work, which this runtime \
-                 does not call; use runc for containers that need them"
-            )
-        }
+        Verb::Checkpoint(args) => checkpoint::checkpoint(context, args.into_inner()),
+        Verb::Restore(args) => checkpoint::restore(context, args.into_inner()),
     }
 }
 

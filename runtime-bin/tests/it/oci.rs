@@ -1,6 +1,7 @@
 //! `runtime-oci`, from outside, as engines call it: bundles, states, exit statuses, words.
 
 mod bad_input;
+mod checkpoint;
 mod exec;
 mod groups;
 mod lifecycle;

@@ -13,9 +13,11 @@ use crate::sh;
 /// Sparse: what the tests do not write takes no room on the host.
 const ROOT_SIZE: &str = "16G";
 /// Programs of the host that tests call, beside busybox's: also the shell and what behaves otherwise in
-/// busybox (dash unblocks the signals that it inherits; a program of the C library, with a loader), and the
-/// registry that images are pulled from.
-pub(crate) const PROGRAMS: [&str; 31] = [
+/// busybox (dash unblocks the signals that it inherits; a program of the C library, with a loader), CRIU, which
+/// works on the kernels here whatever the host's is, and the registry that images are pulled from.
+pub(crate) const PROGRAMS: [&str; 33] = [
+    "criu",
+    "dd",
     "docker-registry",
     "systemd",
     "systemctl",

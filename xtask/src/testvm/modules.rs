@@ -10,8 +10,8 @@ use anyhow::{Context, bail};
 
 use crate::sh;
 
-/// What the guest needs. Those that a kernel has built in are left out; one that is neither built in nor there is an error.
-pub(super) const WANTED: [&str; 23] = [
+/// What the guest needs; the last ones are how CRIU asks for sockets. Those that a kernel has built in are left out; one that is neither built in nor there is an error.
+pub(super) const WANTED: [&str; 29] = [
     "virtio_pci",
     "virtio_blk",
     "virtio_console",
@@ -35,6 +35,12 @@ pub(super) const WANTED: [&str; 23] = [
     "xt_conntrack",
     "xt_addrtype",
     "vxlan",
+    "unix_diag",
+    "tcp_diag",
+    "udp_diag",
+    "raw_diag",
+    "netlink_diag",
+    "af_packet_diag",
 ];
 
 /// The modules of one kernel, unpacked from its package.

@@ -13,7 +13,7 @@ use crate::harness::wait_until;
 use crate::pty::Terminal;
 
 /// Takes the descriptor that somebody sends to `listener`, and what is said of it.
-fn receive(listener: &UnixListener) -> (OwnedFd, String) {
+pub(super) fn receive(listener: &UnixListener) -> (OwnedFd, String) {
     let (connection, _) = listener.accept().unwrap();
     let mut name = [0; 64];
     let (count, [descriptor, _]) = sys::message::receive(&connection, &mut name).unwrap();
@@ -21,7 +21,7 @@ fn receive(listener: &UnixListener) -> (OwnedFd, String) {
 }
 
 /// Reads until `end` was read.
-fn read_until(master: &mut File, end: &str) -> String {
+pub(super) fn read_until(master: &mut File, end: &str) -> String {
     let mut text = String::new();
     let mut bytes = [0; 512];
     while !text.contains(end) {
