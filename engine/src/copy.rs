@@ -160,13 +160,15 @@ fn copy(source: &Source, target: &Target, owner: Option<(u32, u32)>) -> Result<u
     let into = target.into.as_fd();
     let name = target.name.as_deref().unwrap_or(source.name());
     let (packed, unpacked) = std::thread::scope(|scope| {
-        let unpacking = scope.spawn(move || extract.unpack(reader, into));
+        let thread = std::thread::Builder::new().name("unpack".to_owned());
+        let unpacking = thread.spawn_scoped(scope, move || extract.unpack(reader, into));
+        let unpacking = unpacking.map_err(|error| Error::system("start", "a thread", error))?;
         let packed = Pack::default().write_entry(source.dir.as_fd(), &source.entry, name, writer);
         match unpacking.join() {
-            Ok(unpacked) => (packed, unpacked),
+            Ok(unpacked) => Ok::<_, Error>((packed, unpacked)),
             Err(panic) => std::panic::resume_unwind(panic),
         }
-    });
+    })?;
     match (packed, unpacked) {
         // Whoever fails first makes the other one fail: a tar cut off, a pipe that nobody reads.
         (Err(error @ image_store::Error::Output { .. }), Ok(_)) => Err(error.into()),

@@ -167,14 +167,21 @@ pub fn in_directory<T: Send>(
     dir: BorrowedFd<'_>,
     work: impl FnOnce() -> T + Send,
 ) -> Result<T, Errno> {
+    on_a_thread(|| {
+        // SAFETY: only the file system attributes (working directory, umask) become this
+        // thread's own; descriptors stay shared, so no owner loses one.
+        unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::FS) }?;
+        rustix::process::fchdir(dir)?;
+        Ok(work())
+    })
+}
+
+/// Runs `work` on a thread of its own. EAGAIN where none can be made, for want of memory too (pthread_create(3)).
+fn on_a_thread<T: Send>(work: impl FnOnce() -> Result<T, Errno> + Send) -> Result<T, Errno> {
     std::thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            // SAFETY: only the file system attributes (working directory, umask) become this
-            // thread's own; descriptors stay shared, so no owner loses one.
-            unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::FS) }?;
-            rustix::process::fchdir(dir)?;
-            Ok(work())
-        });
+        let thread = std::thread::Builder::new().spawn_scoped(scope, work);
+        let thread =
+            thread.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::AGAIN))?;
         match thread.join() {
             Ok(result) => result,
             Err(panic) => std::panic::resume_unwind(panic),
@@ -243,24 +250,15 @@ pub fn ended(pidfd: BorrowedFd<'_>, limit: Duration) -> Result<bool, Errno> {
 /// nobody else, and ends with it, also where the process is killed. Its directories are those of the copy; descriptors
 /// that were opened before still lead to the others. Needs CAP_SYS_ADMIN.
 pub fn in_own_mounts<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, Errno> {
-    std::thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            // SAFETY: only this thread's mounts and file system attributes become its own; descriptors stay shared, so
-            // no owner loses one.
-            unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS) }?;
-            let root = rustix::fs::open(c"/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-            // Else what is mounted would go on to the mounts that these are copies of.
-            let propagation = Some(Propagation::Private);
-            crate::mount::change(
-                root,
-                &Change { propagation, recursive: true, ..Change::default() },
-            )?;
-            Ok(work())
-        });
-        match thread.join() {
-            Ok(result) => result,
-            Err(panic) => std::panic::resume_unwind(panic),
-        }
+    on_a_thread(|| {
+        // SAFETY: only this thread's mounts and file system attributes become its own; descriptors stay shared, so
+        // no owner loses one.
+        unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS) }?;
+        let root = rustix::fs::open(c"/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        // Else what is mounted would go on to the mounts that these are copies of.
+        let propagation = Some(Propagation::Private);
+        crate::mount::change(root, &Change { propagation, recursive: true, ..Change::default() })?;
+        Ok(work())
     })
 }
 
@@ -314,6 +312,20 @@ mod tests {
         .unwrap();
         assert!(find(own, start).unwrap().is_some());
         assert!(find(own, start + 1).unwrap().is_none());
+    }
+
+    #[test]
+    fn that_no_thread_can_be_made_is_an_error() {
+        std::thread::spawn(|| {
+            let calls = [libc::SYS_clone3, libc::SYS_clone];
+            let program = crate::seccomp::answer(&calls, Errno::NOMEM);
+            crate::seccomp::install(&program).unwrap();
+            let root = rustix::fs::open(c"/", OFlags::PATH, Mode::empty()).unwrap();
+            assert_eq!(in_directory(root.as_fd(), || ()), Err(Errno::AGAIN));
+            assert_eq!(in_own_mounts(|| ()), Err(Errno::AGAIN));
+        })
+        .join()
+        .unwrap();
     }
 
     #[test]
