@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use image_store::{LayerForm, LoadOptions, Platform, Progress, Source, Store, StoredImage};
+use image_store::{Images, LayerForm, LoadOptions, Platform, Progress, Source, Store, StoredImage};
 use serde_json::Value;
 
 use crate::dir::{Dir, Root};
@@ -162,11 +162,11 @@ impl Engine {
         Ok(self.store.load(&source, &options, progress)?)
     }
 
-    /// All images, the newest first.
+    /// All images, the newest first, and apart from them those that are damaged.
     ///
     /// # Errors
-    /// The store is damaged; a system call fails.
-    pub fn images(&self) -> Result<Vec<StoredImage>, Error> {
+    /// The file of names is damaged; a system call fails.
+    pub fn images(&self) -> Result<Images, Error> {
         Ok(self.store.images()?)
     }
 

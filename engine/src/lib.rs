@@ -129,9 +129,9 @@ pub use health::{Health, HealthResult, HealthStatus};
 pub use healthcheck::Healthcheck;
 pub use image_pull::{Error as PullError, Pulled, Reference};
 pub use image_store::{
-    CheckOptions, Checked, Error as StoreError, Finding, Grade, LayerForm, Limits as ImageLimits,
-    Omitted, ParseLimitError, Platform, Progress, Repaired, SaveFormat, StoredImage,
-    split_reference,
+    CheckOptions, Checked, DamagedImage, Error as StoreError, Finding, Grade, Images, LayerForm,
+    Limits as ImageLimits, Omitted, ParseLimitError, Platform, Progress, Repaired, SaveFormat,
+    StoredImage, split_reference,
 };
 pub use images::{HistoryEntry, RemovedImage};
 pub use init::{InitError, init};

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::collections::btree_map::{BTreeMap, Entry};
 use std::path::Path;
 
-use image_store::{CheckOptions, Checked, Digest, Grade, Repaired, StoredImage};
+use image_store::{CheckOptions, Checked, Digest, Grade, Images, Repaired, StoredImage};
 use serde_json::{Value, json};
 
 use crate::usage::usage;
@@ -16,6 +16,8 @@ use crate::{Container, Engine, Error, Lower, State, Status, mounts};
 pub struct DiskUsage {
     /// The images.
     pub images: Vec<ImageUsage>,
+    /// What is wrong with those that are damaged, whose part nobody knows: a sentence each.
+    pub damaged: Vec<String>,
     /// Bytes of all layers, each once.
     pub layers: u64,
     /// Bytes of the layers that only images have that no container uses.
@@ -47,7 +49,8 @@ impl Engine {
     pub fn disk_usage(&self) -> Result<DiskUsage, Error> {
         let mut found = DiskUsage::default();
         let containers = self.list()?;
-        let images = self.images()?;
+        let Images { whole: images, damaged, .. } = self.images()?;
+        found.damaged = damaged.iter().map(ToString::to_string).collect();
         let mut users: BTreeMap<Digest, usize> = BTreeMap::new();
         let mut sizes = BTreeMap::new();
         for layer in images.iter().flat_map(|image| &image.layers) {
@@ -167,13 +170,16 @@ impl Engine {
     }
 
     /// Removes the images that no container is of and that `chosen` wants removed, whatever names they
-    /// have. What came with their last layers is in the bytes.
+    /// have. What came with their last layers is in the bytes. One that is damaged cannot be chosen: it stays, and is in
+    /// [`Pruned::failed`].
     ///
     /// # Errors
-    /// A record is damaged; a system call fails.
+    /// A system call fails.
     pub fn prune_images(&self, chosen: impl Fn(&StoredImage) -> bool) -> Result<Pruned, Error> {
         let mut pruned = Pruned::default();
-        for image in self.images()? {
+        let images = self.images()?;
+        pruned.failed.extend(images.damaged.iter().map(ToString::to_string));
+        for image in images.whole {
             if !chosen(&image) {
                 continue;
             }
@@ -220,7 +226,7 @@ impl Engine {
             "ContainersRunning": active - paused,
             "ContainersPaused": paused,
             "ContainersStopped": containers.len() - active,
-            "Images": self.images()?.len(),
+            "Images": self.store.ids()?.len(),
             "Driver": "overlay2",
             "DriverStatus": [["Backing Filesystem", backing(self.root.path())]],
             "LoggingDriver": "local",

@@ -113,7 +113,8 @@ impl Dir {
         }
     }
 
-    /// The bytes of a file; `None` where there is none.
+    /// The bytes of a file; `None` where there is none. One without a byte, or of zeros alone, is damaged: nothing is written
+    /// so, and what was not on the disk when the machine went down is.
     pub(crate) fn read(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
         let Some(file) = self.file(name)? else { return Ok(None) };
         let mut bytes = Vec::with_capacity(8 << 10);
@@ -125,6 +126,9 @@ impl Dir {
         })?;
         if bytes.len() as u64 > LARGEST {
             return Err(self.damaged(name, Problem::Large(LARGEST)));
+        }
+        if bytes.iter().all(|byte| *byte == 0) {
+            return Err(self.damaged(name, Problem::Lost));
         }
         Ok(Some(bytes))
     }

@@ -47,7 +47,9 @@ pub enum Error {
         user: u32,
     },
     /// A file of the store is not what was written.
-    #[error("{} is damaged: {problem}; remove the image with rmi, and load it again", path.display())]
+    #[error(
+        "{} is damaged: {problem}; load the image again, or remove it with rmi", path.display()
+    )]
     Damaged {
         /// the file
         path: PathBuf,
@@ -245,6 +247,14 @@ pub enum Problem {
     /// it is larger than such a file can be
     #[error("it is larger than {0} bytes")]
     Large(u64),
+}
+
+/// What was asked for; `None` also where it is damaged.
+pub(crate) fn if_whole<T>(found: Result<Option<T>, Error>) -> Result<Option<T>, Error> {
+    match found {
+        Err(Error::Damaged { .. }) => Ok(None),
+        other => other,
+    }
 }
 
 fn measured(digest: Option<&Digest>) -> String {

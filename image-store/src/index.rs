@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::dir::Dir;
-use crate::error::Problem;
+use crate::error::{Problem, if_whole};
 use crate::record::{ImageRecord, LAYER};
 use crate::source::Stamp;
 use crate::store::Store;
@@ -103,6 +103,17 @@ impl Store {
     pub(crate) fn blob_record(&self, diff_id: &Digest) -> Result<Option<BlobRecord>, Error> {
         let Some(dir) = self.dirs().blobs.dir(&diff_id.hex())? else { return Ok(None) };
         dir.json(LAYER)
+    }
+
+    /// Whether each blob of an image has its record, which the next load of its layer needs.
+    pub(crate) fn has_blob_records(&self, record: &ImageRecord) -> Result<bool, Error> {
+        let layers = record.layers.iter().zip(record.index.iter().flat_map(|index| &index.layers));
+        for (name, _) in layers.filter(|(_, layer)| layer.at.is_none()) {
+            if if_whole(self.blob_record(&name.diff_id))?.is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Opens a blob, which has to have as many bytes as it had.

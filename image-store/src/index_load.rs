@@ -10,7 +10,7 @@ use image_unpack::{Archive, Digest, Indexed, Keep, Layer, Limits};
 use rustix::fs::{Mode, OFlags};
 
 use crate::dir::Dir;
-use crate::error::Problem;
+use crate::error::{Problem, if_whole};
 use crate::index::{
     ArchiveRecord, BLOB, BlobRecord, Devices, INDEX, IndexRecord, IndexedLayer, open_whole,
 };
@@ -50,8 +50,12 @@ impl Work<'_> {
     ) -> Result<(), Error> {
         let mut wanted: Vec<&Plan> = Vec::new();
         for plan in self.plans {
-            match self.store.image_record(&plan.image.id)? {
-                Some(record) if self.store.is_usable(&record)? => {
+            match self.store.whole_record(&plan.image.id)? {
+                Some(record)
+                    if self.store.is_usable(&record)?
+                        && self.store.has_blob_records(&record)? =>
+                {
+                    self.store.link(&record)?;
                     if self.options.durable && !record.durable {
                         self.staging.sync_all()?;
                         self.store.is_on_the_disk(&record)?;
@@ -102,18 +106,16 @@ impl Work<'_> {
         Ok(place.map_or(Source::Copied, |(offset, _)| Source::InPlace(offset)))
     }
 
-    /// A blob that the store has. One of which a power cut took something is moved away.
+    /// A blob that the store has. One of which a power cut took something is put away.
     pub(crate) fn stored_blob(&self, diff_id: &Digest) -> Result<Option<BlobRecord>, Error> {
         let (blobs, hex) = (&self.store.dirs().blobs, diff_id.hex());
-        let Some(record) = self.store.blob_record(diff_id)? else { return Ok(None) };
-        match self.store.blob(diff_id, record.tar) {
-            Ok(_) => Ok(Some(record)),
-            Err(Error::Damaged { .. }) => {
-                blobs.commit(&hex, self.staging, &format!("lost-{hex}"))?;
-                Ok(None)
-            }
-            Err(error) => Err(error),
+        let Some(dir) = blobs.dir(&hex)? else { return Ok(None) };
+        if let Some(record) = if_whole(dir.json::<BlobRecord>(LAYER))?
+            && if_whole(open_whole(&dir, BLOB, record.tar).map(Some))?.is_some()
+        {
+            return Ok(Some(record));
         }
+        self.put_away(blobs, &hex, &dir).map(|()| None)
     }
 
     fn index_layer(
@@ -269,25 +271,9 @@ impl Work<'_> {
             }
         }
         for plan in &staged {
-            self.commit_indexed_image(&plan.image.id)?;
+            self.commit_image(&plan.image.id, &[CONFIG, INDEX, IMAGE])?;
         }
         if self.options.durable { dirs.images.sync() } else { Ok(()) }
-    }
-
-    /// Moves a staged image into place. One that is there gets the new index, then the record that belongs to it: who
-    /// is killed between the two leaves a record that is found not to fit.
-    fn commit_indexed_image(&self, id: &Digest) -> Result<(), Error> {
-        let images = &self.store.dirs().images;
-        let (name, hex) = (staged_image(id), id.hex());
-        if !self.staging.commit(&name, images, &hex)? {
-            let (staged, there) = (existing(self.staging, &name)?, existing(images, &hex)?);
-            for file in [INDEX, IMAGE] {
-                staged.replace(file, &there, file)?;
-                crash::point();
-            }
-        }
-        crash::point();
-        Ok(())
     }
 }
 

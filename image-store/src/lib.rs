@@ -74,8 +74,8 @@
 //!   (one `syncfs` for all layers of a load), and all layers before the image has its. Without, the
 //!   default, the kernel writes them within about half a minute. What a power cut takes before that is
 //!   found: layers of another boot are looked at once, before their first use (98,000 files in 1.1 s), and one that is not
-//!   whole is loaded again from the archive, or else is an error that says so ([`Problem::Lost`]). What
-//!   was there before is not in danger.
+//!   whole is loaded again from the archive, or else is an error that says so ([`Problem::Lost`]); so are records of images
+//!   that are missing or empty ([`Images::damaged`]). What was there before is not in danger.
 //! * **Two forms, one tree.** An image's layers are directories, or tars with one index over all of them
 //!   ([`LayerForm`]), which [`Store::mount`] mounts once for all its users: they are counted by a lock that dies with
 //!   them, and the last one takes the mount away. An image stays in the form that it has.
@@ -130,7 +130,7 @@ pub use image_unpack::{
 pub use load::{LoadOptions, Progress};
 pub use mount::Mounted;
 pub use pack::Pack;
-pub use record::{StoredImage, StoredIndex, StoredLayer, StoredLower};
+pub use record::{DamagedImage, Images, StoredImage, StoredIndex, StoredLayer, StoredLower};
 pub use reference::split as split_reference;
 pub use remove::Removed;
 pub use repair::Repaired;

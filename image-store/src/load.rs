@@ -5,14 +5,15 @@ use std::path::Path;
 
 use image_unpack::{Digest, Image, Layer, Omitted, Options, Platform, WhiteoutForm};
 
-use crate::error::Problem;
+use crate::error::if_whole;
 use crate::form::{LayerForm, takes_index};
+use crate::index::INDEX;
 use crate::record::{LayerName, StoredImage};
 use crate::reference::{candidates, complete};
 use crate::source::{Known, KnownImage, Opened, Source, Stamp};
 use crate::staging::Staging;
 use crate::store::Store;
-use crate::tags::PREFIX_MIN;
+use crate::tags::{PREFIX_MIN, Tags};
 use crate::work::Work;
 use crate::{Error, crash};
 
@@ -208,8 +209,11 @@ impl Store {
         let (mut indexed, mut others) = (Vec::new(), Vec::new());
         let mut takes = None;
         for plan in plans {
-            let is_indexed = match self.image_record(&plan.image.id)? {
+            let id = &plan.image.id;
+            let is_indexed = match if_whole(self.image_record(id))? {
                 Some(record) => record.index.is_some(),
+                // Whose record a power cut took.
+                None if self.dirs().images.has(&format!("{}/{INDEX}", id.hex()))? => true,
                 // An overlay needs a lower directory, and a mount of nothing is none.
                 None if plan.layers.is_empty() => false,
                 None => match takes {
@@ -231,23 +235,26 @@ impl Store {
         let tags = self.tags()?;
         let mut images = Vec::with_capacity(known.images.len());
         for KnownImage { id, .. } in &known.images {
-            let Some(record) = self.image_record(id)? else { return Ok(None) };
-            match self.look_at(&record) {
-                Err(Error::Damaged { problem: Problem::Lost, .. }) => return Ok(None),
-                other => other?,
+            match if_whole(self.known_image(id, &tags))? {
+                Some(image) => images.push(image),
+                None => return Ok(None),
             }
-            if !self.is_complete(&record)? {
-                return Ok(None);
-            }
-            let Some(image) = self.image_of(id, record, &tags)? else { return Ok(None) };
-            images.push(image);
         }
         Ok(Some(images))
     }
 
+    fn known_image(&self, id: &Digest, tags: &Tags) -> Result<Option<StoredImage>, Error> {
+        let Some(record) = self.image_record(id)? else { return Ok(None) };
+        self.look_at(&record)?;
+        match self.is_complete(&record)? {
+            true => self.image_of(id, record, tags),
+            false => Ok(None),
+        }
+    }
+
     fn is_durable(&self, known: &Known) -> Result<bool, Error> {
         for KnownImage { id, .. } in &known.images {
-            if self.image_record(id)?.is_none_or(|record| !record.durable) {
+            if if_whole(self.image_record(id))?.is_none_or(|record| !record.durable) {
                 return Ok(false);
             }
         }

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::dir::Dir;
-use crate::error::Problem;
+use crate::error::{Problem, if_whole};
 use crate::index::{BLOB, IndexRecord, IndexedLayer};
 use crate::reference::has_digest;
 use crate::store::Store;
@@ -44,6 +44,38 @@ pub struct StoredImage {
     pub size: u64,
     /// Where all its layers are mounted as one; `None` where each is a directory of its own.
     pub index: Option<StoredIndex>,
+}
+
+/// What [`Store::images`] finds.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct Images {
+    /// Those that can be looked at, the newest first.
+    pub whole: Vec<StoredImage>,
+    /// The others.
+    pub damaged: Vec<DamagedImage>,
+}
+
+/// An image whose record or configuration cannot be read.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct DamagedImage {
+    /// The digest of its configuration.
+    pub id: Digest,
+    /// Its names, sorted, also those with a digest.
+    pub tags: Vec<String>,
+    /// What is wrong with it.
+    pub why: Error,
+}
+
+impl std::fmt::Display for DamagedImage {
+    /// A sentence with its names, or else its id.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.tags.is_empty() {
+            true => write!(f, "the image {}: {}", self.id, self.why),
+            false => write!(f, "the image {}: {}", self.tags.join(", "), self.why),
+        }
+    }
 }
 
 /// The mount of an image's index; see [`Store::mount`].
@@ -206,6 +238,14 @@ impl Store {
         self.unless_removed(id, &dir, IMAGE, record)
     }
 
+    /// The record of an image whose configuration can be read, too; `None` where a power cut took something of them, or
+    /// there is no such image.
+    pub(crate) fn whole_record(&self, id: &Digest) -> Result<Option<ImageRecord>, Error> {
+        let Some(record) = if_whole(self.image_record(id))? else { return Ok(None) };
+        let image = if_whole(self.image_of(id, record.clone(), &BTreeMap::new()))?;
+        Ok(image.map(|_| record))
+    }
+
     /// An image with its tags; `None` where there is no such image.
     pub(crate) fn image(
         &self,
@@ -226,12 +266,7 @@ impl Store {
         tags: &BTreeMap<String, Digest>,
     ) -> Result<Option<StoredImage>, Error> {
         let Some(dir) = self.dirs().images.dir(&id.hex())? else { return Ok(None) };
-        let raw = dir.read(CONFIG)?;
-        let Some(raw) = self.unless_removed(id, &dir, CONFIG, raw)? else { return Ok(None) };
-        let found = Digest::of(&raw);
-        if found != *id {
-            return Err(dir.damaged(CONFIG, Problem::Digest(found)));
-        }
+        let Some(raw) = self.config_in(id, &dir)? else { return Ok(None) };
         let config = ImageConfiguration::from_reader(raw.as_slice())
             .map_err(|error| dir.damaged(CONFIG, Problem::Config(error)))?;
         let names = tags.iter().filter(|(_, of)| *of == id).map(|(name, _)| name.clone());
@@ -279,10 +314,15 @@ impl Store {
     pub fn raw_config(&self, id: &Digest) -> Result<Vec<u8>, Error> {
         let gone = || self.not_found(&id.to_string(), &BTreeMap::new());
         let dir = self.dirs().images.dir(&id.hex())?.ok_or_else(gone)?;
+        self.config_in(id, &dir)?.ok_or_else(gone)
+    }
+
+    /// The configuration in an image's directory, compared with its digest; `None` where the image was removed meanwhile.
+    fn config_in(&self, id: &Digest, dir: &Dir) -> Result<Option<Vec<u8>>, Error> {
         let raw = dir.read(CONFIG)?;
-        let raw = self.unless_removed(id, &dir, CONFIG, raw)?.ok_or_else(gone)?;
+        let Some(raw) = self.unless_removed(id, dir, CONFIG, raw)? else { return Ok(None) };
         match Digest::of(&raw) {
-            found if found == *id => Ok(raw),
+            found if found == *id => Ok(Some(raw)),
             found => Err(dir.damaged(CONFIG, Problem::Digest(found))),
         }
     }
@@ -301,14 +341,14 @@ impl Store {
         Ok(true)
     }
 
-    /// Bytes of a layer's files; `None` where there is no such layer.
+    /// Bytes of a layer's files; `None` where there is no such layer, or its record is damaged.
     ///
     /// # Errors
-    /// Its record is damaged ([`Error::Damaged`]); a system call fails.
+    /// A system call fails.
     pub fn layer_size(&self, layer: &StoredLayer) -> Result<Option<u64>, Error> {
         match &layer.tar {
             Some(tar) => Ok(Some(tar.size)),
-            None => Ok(self.layer_record(&layer.chain_id)?.map(|record| record.size)),
+            None => Ok(if_whole(self.layer_record(&layer.chain_id))?.map(|record| record.size)),
         }
     }
 

@@ -36,6 +36,8 @@ pub(crate) struct Used {
     directories: HashSet<Digest>,
     /// The diff_ids of those that are blobs, or are left in an archive.
     blobs: HashSet<Digest>,
+    /// Whether there is an image whose record is damaged, so that nobody knows what it needs.
+    is_unknown: bool,
 }
 
 impl Store {
@@ -46,9 +48,11 @@ impl Store {
     /// An image in use is not removed: that is an error, and with `force` only its names go.
     /// An image with several names that is given by its id needs `force`.
     ///
+    /// As long as the record of another image is damaged nobody knows which layers that needs, and all of them stay; its own
+    /// removal takes them. A name whose image a power cut took goes.
+    ///
     /// # Errors
-    /// As [`Store::find`]; [`Error::InUse`], [`Error::SeveralTags`]; a record of another image is
-    /// damaged, so that nobody knows which layers it needs.
+    /// As [`Store::find`]; [`Error::InUse`], [`Error::SeveralTags`].
     pub fn remove(
         &self,
         reference: &str,
@@ -61,7 +65,11 @@ impl Store {
             let meaning = self.resolve(reference, tags)?;
             let id = meaning.id();
             if !dirs.images.has(&id.hex())? {
-                return Err(self.not_found(reference, tags));
+                let Meaning::Tag(name, _) = meaning else {
+                    return Err(self.not_found(reference, tags));
+                };
+                tags.remove(&name);
+                return Ok((Removed { untagged: vec![name], ..Removed::default() }, None));
             }
             let all: Vec<String> =
                 tags.iter().filter(|(_, of)| **of == id).map(|(tag, _)| tag.clone()).collect();
@@ -85,7 +93,7 @@ impl Store {
                 }
             };
             tags.retain(|name, _| !untagged.contains(name));
-            // Known before anything is changed, since another image's record may be damaged.
+            // Known before anything is changed.
             let gone = if gone { Some((id, self.used(&[id])?)) } else { None };
             Ok((Removed { untagged, ..Removed::default() }, gone))
         })?;
@@ -141,7 +149,7 @@ impl Store {
         self.discard_mounts()?;
         self.discard_blobs(used, trash.dir())?;
         let mut layers = self.discard_layers(used, trash.dir())?;
-        let indexed = records.iter().filter(|record| record.index.is_some());
+        let indexed = records.iter().filter(|record| record.index.is_some() && !used.is_unknown);
         let own = indexed.flat_map(|record| &record.layers).map(|layer| layer.chain_id);
         layers.extend(own.filter(|chain_id| !used.layers.contains(chain_id)));
         layers.sort_unstable();
@@ -162,16 +170,10 @@ impl Store {
             return Ok(true);
         }
         let Some(_lock) = self.try_exclusive(LOCK)? else { return Ok(false) };
-        match self.used(&[]) {
-            Ok(used) => {
-                self.discard_mounts()?;
-                self.discard_blobs(&used, trash)?;
-                self.discard_layers(&used, trash)?;
-            }
-            // What an image needs whose record is damaged nobody knows. Its own removal collects the rest.
-            Err(Error::Damaged { .. }) => {}
-            Err(error) => return Err(error),
-        }
+        let used = self.used(&[])?;
+        self.discard_mounts()?;
+        self.discard_blobs(&used, trash)?;
+        self.discard_layers(&used, trash)?;
         Ok(true)
     }
 
@@ -179,7 +181,15 @@ impl Store {
     pub(crate) fn used(&self, except: &[Digest]) -> Result<Used, Error> {
         let mut used = Used::default();
         for id in self.ids()?.iter().filter(|id| !except.contains(id)) {
-            let Some(record) = self.image_record(id)? else { continue };
+            let record = match self.image_record(id) {
+                Ok(Some(record)) => record,
+                Ok(None) => continue,
+                Err(Error::Damaged { .. }) => {
+                    used.is_unknown = true;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             used.layers.extend(record.layers.iter().map(|layer| layer.chain_id));
             if record.index.is_some() {
                 used.blobs.extend(record.layers.iter().map(|layer| layer.diff_id));
@@ -205,6 +215,9 @@ impl Store {
     /// Moves each blob that no image uses to `trash`; among them those that a dead loader left.
     fn discard_blobs(&self, used: &Used, trash: &Dir) -> Result<(), Error> {
         let blobs = &self.dirs().blobs;
+        if used.is_unknown {
+            return Ok(());
+        }
         for name in blobs.names()? {
             let Ok(diff_id) = Digest::from_hex(&name) else { continue };
             if !used.blobs.contains(&diff_id) {
@@ -219,6 +232,9 @@ impl Store {
     fn discard_layers(&self, used: &Used, trash: &Dir) -> Result<Vec<Digest>, Error> {
         let dirs = self.dirs();
         let mut gone = Vec::new();
+        if used.is_unknown {
+            return Ok(gone);
+        }
         for name in dirs.layers.names()? {
             let Ok(chain_id) = Digest::from_hex(&name) else { continue };
             if !used.directories.contains(&chain_id) && dirs.layers.commit(&name, trash, &name)? {

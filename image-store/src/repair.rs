@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use image_unpack::Digest;
 
 use crate::check::{CheckOptions, Checked, Remedy};
+use crate::error::if_whole;
 use crate::store::{LOCK, Store, TAGS_LOCK};
 use crate::tags::TAGS;
 use crate::{Error, link};
@@ -33,8 +34,10 @@ impl Store {
     /// that is whole and that somebody names, and no image that is `in_use` ([`Store::remove`]). Waits for holds,
     /// which wait for it. A load of an image that is removed here meanwhile is to be made again.
     ///
+    /// Where an image that is in use is so damaged that nobody knows which layers it needs, all layers stay.
+    ///
     /// # Errors
-    /// A system call fails; an image that is in use is so damaged that nobody knows which layers it needs.
+    /// A system call fails.
     pub fn repair(
         &self,
         options: &CheckOptions,
@@ -109,12 +112,8 @@ impl Store {
     /// Adds the images that have a broken layer.
     fn spread(&self, broken: &mut Broken) -> Result<(), Error> {
         for id in self.ids()? {
-            let record = match self.image_record(&id) {
-                Ok(Some(record)) => record,
-                // It was found to be broken as such, or goes at this moment.
-                Ok(None) | Err(Error::Damaged { .. }) => continue,
-                Err(error) => return Err(error),
-            };
+            // One that is damaged was found as such.
+            let Some(record) = if_whole(self.image_record(&id))? else { continue };
             let has = record.layers.iter().any(|layer| match &record.index {
                 Some(_) => broken.blobs.contains(&layer.diff_id),
                 None => broken.layers.contains(&layer.chain_id),

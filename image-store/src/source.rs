@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::dir::Dir;
+use crate::error::if_whole;
 use crate::index::ArchiveRecord;
 
 /// Where an image comes from.
@@ -212,10 +213,7 @@ pub(crate) struct KnownImage {
 impl Known {
     /// What is known. It is a cache, not synced to the disk: one that does not parse is not known.
     pub(crate) fn read(sources: &Dir, key: &str) -> Result<Option<Known>, Error> {
-        match sources.json(key) {
-            Err(Error::Damaged { .. }) => Ok(None),
-            other => other,
-        }
+        if_whole(sources.json(key))
     }
 }
 

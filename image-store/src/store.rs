@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use crate::Error;
 use crate::dir::{Dir, system};
-use crate::record::StoredImage;
+use crate::record::{DamagedImage, Images};
 use crate::staging;
 
 /// The file that marks a store, and its lock.
@@ -105,17 +105,25 @@ impl Store {
         self.lock(LOCK, FlockOperation::LockShared).map(Hold)
     }
 
-    /// All images, the newest first.
+    /// All images, the newest first, and apart from them those whose own files are damaged: by a power cut, say.
     ///
     /// # Errors
-    /// A system call fails, or a file is damaged ([`Error::Damaged`]).
-    pub fn images(&self) -> Result<Vec<StoredImage>, Error> {
+    /// A system call fails, or the file of names is damaged ([`Error::Damaged`]).
+    pub fn images(&self) -> Result<Images, Error> {
         let tags = self.tags()?;
-        let mut images = Vec::new();
+        let mut images = Images::default();
         for id in self.ids()? {
-            images.extend(self.image(&id, &tags)?);
+            match self.image(&id, &tags) {
+                Ok(image) => images.whole.extend(image),
+                Err(why @ Error::Damaged { .. }) => {
+                    let own = tags.iter().filter(|(_, of)| **of == id);
+                    let tags = own.map(|(name, _)| name.clone()).collect();
+                    images.damaged.push(DamagedImage { id, tags, why });
+                }
+                Err(error) => return Err(error),
+            }
         }
-        images.sort_by(|a, b| b.created.cmp(&a.created).then(a.id.cmp(&b.id)));
+        images.whole.sort_by(|a, b| b.created.cmp(&a.created).then(a.id.cmp(&b.id)));
         Ok(images)
     }
 

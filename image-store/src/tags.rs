@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use image_unpack::Digest;
 
+use crate::error::if_whole;
 use crate::record::StoredImage;
 use crate::reference::{candidates, complete, digest_candidates, has_digest, near, shorten};
 use crate::store::{Store, TAGS_LOCK};
@@ -153,7 +154,7 @@ impl Store {
 
     fn by_digest(&self, digest: &Digest) -> Result<Option<Meaning>, Error> {
         for id in self.ids()? {
-            let record = self.image_record(&id)?;
+            let record = if_whole(self.image_record(&id))?;
             if id == *digest || record.is_some_and(|record| record.manifest == Some(*digest)) {
                 return Ok(Some(Meaning::Id(id)));
             }

@@ -13,11 +13,11 @@ use image_unpack::Tally;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use serde::Serialize;
 
-use crate::Error;
 use crate::dir::{Dir, dots, system};
 use crate::error::Problem;
 use crate::record::{IMAGE, ImageRecord, LAYER, LayerName, LayerRecord};
-use crate::store::Store;
+use crate::store::{Dirs, Store};
+use crate::{Error, link};
 
 /// Counts what is below `dir`.
 pub(crate) fn tally(dir: &Dir) -> Result<Tally, Error> {
@@ -83,18 +83,42 @@ impl Store {
         if !is_in_doubt(record.boot.as_ref())? {
             return Ok(());
         }
-        if record.index.is_some() {
-            if !self.is_usable(record)? {
-                return Err(self.dirs().images.damaged(&record.id.hex(), Problem::Lost));
-            }
-        } else {
-            for LayerName { chain_id, .. } in &record.layers {
-                if let Some(record) = self.layer_record(chain_id)? {
-                    self.look_at_layer(&chain_id.hex(), record)?;
-                }
-            }
+        let images = &self.dirs().images;
+        match self.look_at_layers(record) {
+            // It was removed meanwhile: nothing was lost.
+            Err(Error::Damaged { .. }) if !images.has(&record.id.hex())? => return Ok(()),
+            looked => looked?,
         }
+        self.link(record)?;
         self.is_on_the_disk(record)
+    }
+
+    fn look_at_layers(&self, record: &ImageRecord) -> Result<(), Error> {
+        let Dirs { images, layers, .. } = self.dirs();
+        if record.index.is_some() {
+            return match self.is_usable(record)? && self.has_blob_records(record)? {
+                true => Ok(()),
+                false => Err(images.damaged(&record.id.hex(), Problem::Lost)),
+            };
+        }
+        for LayerName { chain_id, .. } in &record.layers {
+            let missing = |dir: &Dir, name: &str| dir.damaged(name, Problem::Missing);
+            let hex = chain_id.hex();
+            let dir = layers.dir(&hex)?.ok_or_else(|| missing(layers, &hex))?;
+            let record = dir.json(LAYER)?.ok_or_else(|| missing(&dir, LAYER))?;
+            self.look_at_layer(&dir, record)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the short links of an image that are missing: all that they say is known.
+    pub(crate) fn link(&self, record: &ImageRecord) -> Result<(), Error> {
+        let Dirs { links, mounts, .. } = self.dirs();
+        if record.index.is_some() {
+            mounts.make(&record.id.hex(), 0o700)?;
+            return link::make_to_mount(links, &record.id);
+        }
+        record.layers.iter().try_for_each(|layer| link::make(links, &layer.chain_id))
     }
 
     /// Writes down that an image and its layers are on the disk by now.
@@ -104,12 +128,11 @@ impl Store {
         renew(&dir, IMAGE, &ImageRecord { durable: true, boot: None, ..record.clone() })
     }
 
-    /// The same for one layer.
-    pub(crate) fn look_at_layer(&self, name: &str, record: LayerRecord) -> Result<(), Error> {
+    /// The same for one layer, in its directory.
+    pub(crate) fn look_at_layer(&self, dir: &Dir, record: LayerRecord) -> Result<(), Error> {
         if !is_in_doubt(record.boot.as_ref())? {
             return Ok(());
         }
-        let Some(dir) = self.dirs().layers.dir(name)? else { return Ok(()) };
         let Some(diff) = dir.dir("diff")? else {
             return Err(dir.damaged("diff", Problem::Missing));
         };
@@ -118,7 +141,7 @@ impl Store {
         {
             return Err(dir.damaged("diff", Problem::Lost));
         }
-        renew(&dir, LAYER, &LayerRecord { boot: None, ..record })
+        renew(dir, LAYER, &LayerRecord { boot: None, ..record })
     }
 }
 

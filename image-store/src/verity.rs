@@ -103,9 +103,10 @@ impl Work<'_> {
             let Device::Blob(diff_id) = device.0 else { continue };
             match self.store.device(record, index, &device) {
                 Err(Error::Damaged { problem: Problem::Verity(_), .. }) => {
-                    let hex = diff_id.hex();
-                    let blobs = &self.store.dirs().blobs;
-                    blobs.commit(&hex, self.staging, &format!("lost-{hex}"))?;
+                    let (blobs, hex) = (&self.store.dirs().blobs, diff_id.hex());
+                    if let Some(dir) = blobs.dir(&hex)? {
+                        self.put_away(blobs, &hex, &dir)?;
+                    }
                 }
                 // Found as such when it is to be used.
                 Err(Error::Damaged { .. }) | Ok(_) => {}

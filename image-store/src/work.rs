@@ -9,7 +9,7 @@ use image_unpack::{Archive, Digest, Layer, Omitted, Options, Pending, Unpacked};
 use rustix::io::Errno;
 
 use crate::dir::Dir;
-use crate::error::Problem;
+use crate::error::if_whole;
 use crate::load::{LoadOptions, Plan, Progress};
 use crate::record::{CONFIG, IMAGE, ImageRecord, LAYER, LayerName, LayerRecord};
 use crate::store::Store;
@@ -66,20 +66,34 @@ impl<'a> Work<'a> {
     }
 
     /// A layer that the store has, in the form that is asked for. One of which a power cut took something
-    /// is moved away.
+    /// is put away.
     pub(crate) fn stored(&self, chain_id: &Digest) -> Result<Option<State<'a>>, Error> {
-        let Some(record) = self.store.layer_record(chain_id)? else { return Ok(None) };
-        let (name, size) = (chain_id.hex(), record.size);
+        let layers = &self.store.dirs().layers;
+        let Some(dir) = layers.dir(&chain_id.hex())? else { return Ok(None) };
+        let Some(record) = if_whole(dir.json::<LayerRecord>(LAYER))? else {
+            return self.put_away(layers, &chain_id.hex(), &dir).map(|()| None);
+        };
+        let size = record.size;
         self.check_form(chain_id, &record.form)?;
-        match self.store.look_at_layer(&name, record) {
+        match self.store.look_at_layer(&dir, record) {
             Ok(()) => Ok(Some(State::Stored(size))),
-            Err(Error::Damaged { problem: Problem::Lost, .. }) => {
-                let layers = &self.store.dirs().layers;
-                layers.commit(&name, self.staging, &format!("lost-{name}"))?;
-                Ok(None)
+            Err(Error::Damaged { .. }) => {
+                self.put_away(layers, &chain_id.hex(), &dir).map(|()| None)
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Moves what is not whole out of the way, unless another process has done that, and put it anew maybe.
+    pub(crate) fn put_away(&self, parent: &Dir, name: &str, broken: &Dir) -> Result<(), Error> {
+        // Nothing is removed meanwhile, and who else would put it away waits.
+        let _hold = self.store.hold()?;
+        broken.lock(true)?;
+        if parent.is(name, broken)? {
+            let kind = parent.path().file_name().unwrap_or_default().display();
+            parent.commit(name, self.staging, &format!("lost-{kind}-{name}"))?;
+        }
+        Ok(())
     }
 
     fn check_form(&self, chain_id: &Digest, stored: &str) -> Result<(), Error> {
@@ -273,7 +287,10 @@ impl<'a> Work<'a> {
             dirs.links.sync()?;
         }
         for plan in self.plans {
-            self.commit_image(&plan.image.id)?;
+            // One that another process has made meanwhile stays: it may be durable.
+            let is_whole = !durable && self.store.whole_record(&plan.image.id)?.is_some();
+            let files: &[&str] = if is_whole { &[] } else { &[CONFIG, IMAGE] };
+            self.commit_image(&plan.image.id, files)?;
         }
         if durable && fresh { dirs.images.sync() } else { Ok(()) }
     }
@@ -281,7 +298,7 @@ impl<'a> Work<'a> {
     /// Writes an image's files to staging; `false` where the store has the image as it shall be.
     fn stage_image(&self, plan: &Plan, layers: &Layers<'_>) -> Result<bool, Error> {
         let image = &plan.image;
-        let stored = self.store.image_record(&image.id)?;
+        let stored = self.store.whole_record(&image.id)?;
         if stored.is_some_and(|record| record.durable || !self.options.durable) {
             return Ok(false);
         }
@@ -306,13 +323,21 @@ impl<'a> Work<'a> {
         Ok(true)
     }
 
-    /// Moves a staged image into place; one that is there and not durable gets the new record.
-    fn commit_image(&self, id: &Digest) -> Result<(), Error> {
+    /// Moves a staged image into place. One that is there, and not as it shall be, gets the new `files`, of which the record
+    /// is the last: who is killed before it leaves a record that is found not to fit.
+    pub(crate) fn commit_image(&self, id: &Digest, files: &[&str]) -> Result<(), Error> {
         let images = &self.store.dirs().images;
         let (name, hex) = (staged_image(id), id.hex());
         let Some(staged) = self.staging.dir(&name)? else { return Ok(()) };
-        if !self.staging.commit(&name, images, &hex)? && self.options.durable {
-            staged.replace(IMAGE, &existing(images, &hex)?, IMAGE)?;
+        if !self.staging.commit(&name, images, &hex)? {
+            let there = existing(images, &hex)?;
+            for file in files {
+                staged.replace(file, &there, file)?;
+                crash::point();
+            }
+            if self.options.durable {
+                there.sync()?;
+            }
         }
         crash::point();
         Ok(())

@@ -102,8 +102,8 @@ const DAMAGES: &[Damage] = &[
     Damage {
         make: |place| fs::write(image_file(place, "image.json"), b"").unwrap(),
         path: "image.json",
-        words: "is damaged: EOF",
-        again: false, // which layers the image needs, nobody knows
+        words: "is damaged: it is not what was loaded: the machine went down",
+        again: true,
         gone: false,
     },
     Damage {

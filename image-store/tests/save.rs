@@ -169,7 +169,7 @@ fn an_image_is_made_upon_another() {
     // Its base has gone meanwhile.
     let error = create(&place, Some(&below), &top, Some("late")).unwrap_err();
     assert!(error.to_string().contains("missing"), "{error}");
-    assert!(place.store.images().unwrap().is_empty());
+    assert!(place.store.images().unwrap().whole.is_empty());
     assert_whole(&place.root());
 }
 
@@ -182,7 +182,7 @@ fn what_is_no_layer_leaves_nothing() {
     let cut = &layer(&[("a", b"a")])[..600];
     assert!(message(cut, None).contains("the new layer"));
     assert!(message(&layer(&[("a", b"a")]), Some("No Name")).contains("No Name"));
-    assert!(place.store.images().unwrap().is_empty());
+    assert!(place.store.images().unwrap().whole.is_empty());
     assert_whole(&place.root());
 }
 

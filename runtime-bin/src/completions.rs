@@ -62,7 +62,7 @@ pub(crate) fn complete(root: &Path, args: &CompleteArgs) -> anyhow::Result<u8> {
     let engine = Engine::open(root)?;
     let names: Vec<String> = match args.kind {
         Names::Containers => engine.list()?.into_iter().map(|(one, _)| one.name).collect(),
-        Names::Images => engine.images()?.into_iter().flat_map(|image| image.tags).collect(),
+        Names::Images => engine.images()?.whole.into_iter().flat_map(|image| image.tags).collect(),
     };
     let lines = names.iter().map(|name| format!("{}\n", output::printable(name)));
     output::print(&lines.collect::<String>())?;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use clap::{ArgAction, Args};
-use engine::{Engine, HistoryEntry, StoredImage};
+use engine::{Engine, HistoryEntry, Images, StoredImage};
 use glob::{MatchOptions, Pattern};
 use serde_json::json;
 use time::OffsetDateTime;
@@ -13,6 +13,7 @@ use time::format_description::well_known::Rfc3339;
 use crate::filter::Filters;
 use crate::format::{SHORT, created_at, duration, seconds_since, size};
 use crate::listing::{Listing, Row, printable};
+use crate::output;
 
 const NONE: &str = "<none>";
 const UNKNOWN: &str = "N/A";
@@ -112,15 +113,16 @@ pub(crate) fn images(root: &Path, args: &ImagesArgs) -> anyhow::Result<u8> {
     let engine = Engine::open(root)?;
     let now = OffsetDateTime::now_utc();
     let mut rows = Vec::new();
-    for image in chosen(&engine, args, now)? {
+    let images = chosen(&engine, args, now)?;
+    for image in images.whole {
         let image = Image::from(image);
         rows.extend(image.names().map(|name| row(&image, name, args.no_trunc, now)));
     }
-    if args.quiet && args.format.is_none() {
-        return LISTING.print(Some("{{.ID}}"), &rows);
-    }
     let default = if args.digests { DIGESTS } else { LISTING.default };
-    Listing { default, ..LISTING }.print(args.format.as_deref(), &rows)
+    let format = args.format.as_deref().or(args.quiet.then_some("{{.ID}}"));
+    let status = Listing { default, ..LISTING }.print(format, &rows)?;
+    let damaged: Vec<String> = images.damaged.iter().map(ToString::to_string).collect();
+    Ok(status.max(output::complain_of_each(&damaged)))
 }
 
 pub(crate) fn history(root: &Path, args: &HistoryArgs) -> anyhow::Result<u8> {
@@ -152,12 +154,8 @@ pub(crate) fn split(reference: &str) -> (&str, &str) {
 }
 
 /// The images that the arguments mean, with the names that they mean: the newest first, and those of
-/// an unknown age last.
-fn chosen(
-    engine: &Engine,
-    args: &ImagesArgs,
-    now: OffsetDateTime,
-) -> anyhow::Result<Vec<StoredImage>> {
+/// an unknown age last. All that are damaged are meant.
+fn chosen(engine: &Engine, args: &ImagesArgs, now: OffsetDateTime) -> anyhow::Result<Images> {
     let filters = Filters::parse(&args.filter, &FILTERS)?;
     let references = args.reference.as_deref().into_iter().chain(filters.values("reference"));
     let patterns: Vec<Pattern> = references
@@ -173,7 +171,7 @@ fn chosen(
     };
     let (before, since) = (time_of("before")?, time_of("since")?);
     let mut images = engine.images()?;
-    images.retain_mut(|image| {
+    images.whole.retain_mut(|image| {
         if !patterns.is_empty() {
             image.tags.retain(|tag| patterns.iter().any(|pattern| is_meant(pattern, tag)));
             if image.tags.is_empty() {
@@ -187,7 +185,7 @@ fn chosen(
             && since.iter().all(|since| time > *since)
             && until.is_none_or(|until| time.is_some_and(|time| time < until))
     });
-    images.sort_by_key(|image| match created(image) {
+    images.whole.sort_by_key(|image| match created(image) {
         Some(time) => (now - time).max(time::Duration::ZERO),
         None => time::Duration::MAX,
     });

@@ -22,6 +22,16 @@ pub(crate) fn complain(program: &str, error: &anyhow::Error) {
     log::write(Level::Error, &sentence, &format!("{program}: {sentence}"));
 }
 
+/// Writes a line to standard error for each thing that could not be done, while the others were; the exit status.
+pub(crate) fn complain_of_each<'a>(sentences: impl IntoIterator<Item = &'a String>) -> u8 {
+    let mut status = 0;
+    for sentence in sentences {
+        complain("runtime-bin", &anyhow::Error::msg(sentence.clone()));
+        status = 1;
+    }
+    status
+}
+
 /// Writes one line to standard error: what was done.
 pub(crate) fn tell(message: &str) {
     log::write(Level::Info, message, message);

@@ -49,12 +49,7 @@ pub(crate) fn report(kinds: &[(&str, &Pruned)]) -> anyhow::Result<u8> {
     }
     let bytes = kinds.iter().map(|(_, pruned)| pruned.bytes).sum();
     output::print(&format!("{text}Total reclaimed space: {}\n", size(bytes)))?;
-    let mut failed = kinds.iter().flat_map(|(_, pruned)| &pruned.failed).peekable();
-    let status = u8::from(failed.peek().is_some());
-    for why in failed {
-        output::complain("runtime-bin", &anyhow::Error::msg(why.clone()));
-    }
-    Ok(status)
+    Ok(output::complain_of_each(kinds.iter().flat_map(|(_, pruned)| &pruned.failed)))
 }
 
 /// Whether the filters `label` and `label!` want it removed.

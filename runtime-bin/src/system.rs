@@ -91,9 +91,10 @@ fn df(root: &Path, args: &DfArgs) -> anyhow::Result<u8> {
     let usage = Engine::open(root)?.disk_usage()?;
     if args.verbose {
         output::print(&verbose(&usage)?)?;
-        return Ok(0);
+    } else {
+        DF.print(args.format.as_deref(), &summary(&usage))?;
     }
-    DF.print(args.format.as_deref(), &summary(&usage))
+    Ok(output::complain_of_each(&usage.damaged))
 }
 
 fn summary(usage: &DiskUsage) -> Vec<Row> {

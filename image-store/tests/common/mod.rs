@@ -216,7 +216,9 @@ pub(crate) fn fsck(root: &Path, image: &StoredImage) {
 pub(crate) fn assert_whole(root: &Path) {
     let store = Store::open(root).unwrap();
     assert_eq!(names(&root.join("staging")), Vec::<String>::new());
-    for image in store.images().unwrap() {
+    let images = store.images().unwrap();
+    assert!(images.damaged.is_empty(), "{:?}", images.damaged);
+    for image in images.whole {
         if let Some(index) = &image.index {
             assert!(image.layers.iter().all(|layer| layer.path().is_file()));
             assert_eq!(std::fs::canonicalize(root.join(&index.link)).unwrap(), index.path);

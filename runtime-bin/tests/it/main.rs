@@ -56,6 +56,7 @@ mod lifecycle;
 mod limits;
 mod lists;
 mod log_options;
+mod lost;
 mod many;
 mod namespace;
 mod oci;

@@ -11,6 +11,7 @@ use crate::disk::{Content, Disk};
 use crate::fault::{self, Fault};
 use crate::fault_bin::{Before, STEPS, Step, World};
 use crate::harness::{BIN, Out, Root};
+use crate::lost;
 
 /// What the kernel has put on the disk by itself, of what nobody has waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,6 +142,55 @@ fn sweep(written: Written) {
     println!("{written:?} written: {cuts} power cuts, {looks} different disks");
     assert!(wrong.is_empty(), "{} of {looks}: {wrong:#?}", wrong.len());
     assert!(looks > STEPS.len(), "{looks} different disks");
+}
+
+/// Lets the power fail during loads whose bytes nobody waits for, and after them. Whatever was lost of them, the same load
+/// makes the image whole again.
+#[expect(clippy::print_stdout, reason = "a test's words to its runner")]
+fn sweep_loads(written: Written) {
+    let (mut looks, mut doubts, mut lost) = (0, 0, 0);
+    for step in STEPS.iter().filter(|step| step.before == Before::Empty) {
+        for form in step.forms() {
+            let (_dir, disk) = disk();
+            let mut world = World::new(Root::below(disk.at()), form);
+            disk.sync();
+            let command = |world: &World| world.root.command(world.args(step.args));
+            let (_, count) = contents(&disk, command(&world), written, BTreeSet::new());
+            world.look(step, Fault::Kill, &unheard());
+            disk.sync();
+            let (kept, _) = contents(&disk, command(&world), written, sample(count));
+            world.look(step, Fault::Kill, &unheard());
+            disk.unmount();
+            for (at, content) in kept {
+                looks += 1;
+                let what = format!("{} ({form}), at {at} of {count}", step.args.join(" "));
+                disk.put(&content);
+                disk.mount();
+                doubts += lost::reboot(&world.root.store());
+                for args in [&["images"][..], &["system", "df"], &["image", "prune", "-f"]] {
+                    lost::assert_sane(&what, &world.call(args));
+                }
+                lost += usize::from(world.call(&["check", "-q"]).code != 0);
+                world.ok(&["load", "-q", "FORM", "-i", "ARCHIVE"]);
+                world.look(step, Fault::Kill, &unheard());
+                disk.unmount();
+            }
+        }
+    }
+    println!("{written:?} written: {looks} different disks, {lost} with a loss, {doubts} records");
+    assert!(looks > 3, "{looks} different disks");
+    // All names are there when the load has ended, and of its bytes none.
+    assert!(written == Written::Nothing || lost > 0, "nothing was lost");
+}
+
+#[test]
+fn loads_before_anything_is_written() {
+    sweep_loads(Written::Nothing);
+}
+
+#[test]
+fn loads_whose_names_are_written_and_bytes_are_not() {
+    sweep_loads(Written::Names);
 }
 
 #[test]
