@@ -400,3 +400,27 @@ pub(crate) fn form(options: &Options) -> String {
 pub(crate) fn existing(dir: &Dir, name: &str) -> Result<Dir, Error> {
     dir.dir(name)?.ok_or_else(|| dir.failed("open the directory", name, Errno::NOENT))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two processes have looked at the same layer: the second is late, and finds what the first has made since.
+    #[test]
+    fn what_another_has_put_anew_stays() {
+        let temp = tempfile::tempdir().unwrap();
+        let store = Store::open(&temp.path().join("store")).unwrap();
+        let (layers, staging) = (&store.dirs().layers, &store.dirs().staging);
+        let options = LoadOptions::default();
+        let work = Work { store: &store, plans: &[], options: &options, staging };
+        layers.make("x", 0o700).unwrap();
+        let broken = existing(layers, "x").unwrap();
+        work.put_away(layers, "x", &broken).unwrap();
+        assert!(!layers.has("x").unwrap() && staging.has("lost-layers-x").unwrap());
+        staging.rmdir("lost-layers-x").unwrap();
+        work.put_away(layers, "x", &broken).unwrap();
+        layers.make("x", 0o700).unwrap();
+        work.put_away(layers, "x", &broken).unwrap();
+        assert!(layers.has("x").unwrap(), "what is whole was put away");
+    }
+}
