@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use ns_core::{Child, Event, Namespaces, Spawn};
 use rustix::fs::{Mode, OFlags};
+use rustix::mount::MountAttrFlags;
 use rustix::process::Pid;
 use sys::mount::{Change, Propagation};
 use sys::{Failure, Step};
@@ -99,7 +100,8 @@ impl Making {
         let kept: Vec<BorrowedFd<'_>> = own.namespaces.iter().map(|(fd, _)| fd.as_fd()).collect();
         let criu = Criu::start(&wanted.options, stdio, group.map(|group| &group.join), &kept)?;
         // Before what is mounted for it is taken away.
-        let root = RestoreRoot::mount(self.path(), &own.rootfs)?;
+        let read_only = spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false);
+        let root = RestoreRoot::mount(self.path(), &own.rootfs, read_only)?;
         let message = own.message(self, spec, wanted, &directories, root.path())?;
         let id = self.id().to_owned();
         let new_network = has_new_network(spec);
@@ -315,7 +317,7 @@ struct RestoreRoot {
 }
 
 impl RestoreRoot {
-    fn mount(place: &Path, rootfs: &Path) -> Result<Self, Error> {
+    fn mount(place: &Path, rootfs: &Path, read_only: bool) -> Result<Self, Error> {
         // CRIU compares it with what the kernel says.
         let place =
             std::fs::canonicalize(place).map_err(Error::io("finding the path of", place))?;
@@ -339,6 +341,12 @@ impl RestoreRoot {
         };
         sys::mount::change(&tree, &private)
             .map_err(io("cutting off the host's mounts the root"))?;
+        if read_only {
+            // Of the root's own mount CRIU restores no flags: it has those of the one that is given.
+            let set = Some(MountAttrFlags::MOUNT_ATTR_RDONLY);
+            sys::mount::change(&tree, &Change { set, ..Change::default() })
+                .map_err(io("making read-only the root"))?;
+        }
         let target = external::open_root(&root.path)?;
         sys::mount::attach(&tree, &target).map_err(io("mounting, for CRIU, the root"))?;
         Ok(root)

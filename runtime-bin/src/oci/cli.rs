@@ -454,7 +454,9 @@ fn cgroups_mode(text: &str) -> Result<CgroupsMode, String> {
     found.map(|(_, mode)| *mode).ok_or_else(|| "there are ignore, soft, full and strict".to_owned())
 }
 
+// Podman gives some twice.
 #[derive(Debug, Args)]
+#[command(args_override_self = true)]
 pub(crate) struct CheckpointArgs {
     #[command(flatten)]
     pub(crate) criu: CriuArgs,
@@ -491,7 +493,9 @@ fn page_server(text: &str) -> Result<(String, u16), String> {
     }
 }
 
+// Podman gives some twice.
 #[derive(Debug, Args)]
+#[command(args_override_self = true)]
 pub(crate) struct RestoreArgs {
     #[command(flatten)]
     pub(crate) criu: CriuArgs,

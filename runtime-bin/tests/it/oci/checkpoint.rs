@@ -229,7 +229,8 @@ fn criu_is_asked_for_what_the_options_say() {
         oci.ok(&[&first[..], more, &["a"]].concat());
         std::fs::read(&request).unwrap()
     };
-    let asked = call(&["--leave-running"]);
+    // Twice, as Podman has it with --export.
+    let asked = call(&["--leave-running", "--leave-running"]);
     assert_eq!(fields(&asked)[0], (1, Field::Number(1)), "a dump");
     let plain = options(&asked);
     let number = |options: &[(u64, Field)], wanted: u64| {
