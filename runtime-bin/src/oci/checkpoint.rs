@@ -6,8 +6,8 @@ use std::path::Path;
 use anyhow::bail;
 use oci_runtime::{Checkpoint, CriuOptions, Making, Recorded, Restore, Running, Stdio};
 
-use crate::cli::{CheckpointArgs, CriuArgs, RestoreArgs};
 use crate::create::{self, At};
+use crate::criu_args::{CheckpointArgs, CriuArgs, RestoreArgs};
 use crate::{Context, files, moment};
 
 /// Writes a container's processes to files, and removes it unless it is to go on.

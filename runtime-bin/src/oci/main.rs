@@ -10,6 +10,7 @@ mod causes;
 mod checkpoint;
 mod cli;
 mod create;
+mod criu_args;
 mod delete;
 mod description;
 mod descriptors;

@@ -7,6 +7,7 @@ mod groups;
 mod lifecycle;
 mod namespaces;
 mod options;
+mod restored;
 mod scopes;
 mod seccomp;
 mod terminal;
