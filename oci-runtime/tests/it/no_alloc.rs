@@ -85,7 +85,7 @@ fn everything(command: &str, dir: &Path) -> Value {
         json!({"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["ro", "nosuid"]}),
         json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["ro"]}),
         json!({"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue"}),
-        json!({"destination": "/tmp/a/b", "type": "bind", "source": dir, "options": ["rbind", "rslave", "rro"]}),
+        json!({"destination": "/tmp/a/b", "type": "bind", "source": dir, "options": ["rbind", "rprivate", "rro"]}),
         json!({"destination": "/etc", "type": "tmpfs", "options": ["tmpcopyup", "size=8m"]}),
     ] {
         config["mounts"].as_array_mut().unwrap().push(mount);
