@@ -10,8 +10,9 @@ use anyhow::{Context, bail};
 
 use crate::sh;
 
-/// What the guest needs; the last ones are how CRIU asks for sockets. Those that a kernel has built in are left out; one that is neither built in nor there is an error.
-pub(super) const WANTED: [&str; 29] = [
+/// What the guest needs; the last ones are how CRIU asks for sockets and connections. Those that a kernel has built in are
+/// left out; one that is neither built in nor there is an error.
+pub(super) const WANTED: [&str; 30] = [
     "virtio_pci",
     "virtio_blk",
     "virtio_console",
@@ -41,6 +42,7 @@ pub(super) const WANTED: [&str; 29] = [
     "raw_diag",
     "netlink_diag",
     "af_packet_diag",
+    "nf_conntrack_netlink",
 ];
 
 /// The modules of one kernel, unpacked from its package.

@@ -25,8 +25,8 @@ const PLACES: [&str; 12] = [
     "/etc",
     "/root",
 ];
-/// Nodes that the kernel makes of devices which it keeps for the next user, and what mount(8) writes for itself.
-const KEPT: [&str; 3] = ["/dev/loop", "/dev/dm-", "/run/mount"];
+/// Nodes that the kernel makes of devices which it keeps for the next user, and what mount(8) and CRIU write for themselves.
+const KEPT: [&str; 4] = ["/dev/loop", "/dev/dm-", "/run/mount", "/run/criu.kdat"];
 
 #[derive(Debug, Default)]
 pub(super) struct Traces {
