@@ -27,8 +27,10 @@ type Counted = Vec<(String, Counts)>;
 const DOCUMENT: &str = "docs/syscalls.md";
 
 /// Calls of which there may be a few more, since another process's pace decides how often a loop goes round; and
-/// munmap(2), by which the C library cuts a thread's heap out of a larger range, as its random address is.
-const UNSTEADY: [&str; 10] = [
+/// munmap(2), by which the C library cuts a thread's heap out of a larger range, as its random address is; and brk(2), by which
+/// the heap grows with the lengths of paths and of what is read.
+const UNSTEADY: [&str; 11] = [
+    "brk",
     "futex",
     "munmap",
     "poll",
