@@ -8,12 +8,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use ns_core::{Child, Event, Namespaces, Spawn};
+use ns_core::{Child, Namespaces, Spawn};
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::MountAttrFlags;
 use rustix::process::Pid;
+use sys::Step;
 use sys::mount::{Change, Propagation};
-use sys::{Failure, Step};
 
 use crate::container::end;
 use crate::create::Making;
@@ -25,6 +25,8 @@ use crate::external::{self, Bind, DESCRIPTORS, NULL};
 use crate::group::{Made, OwnGroup};
 use crate::home::RESTORE_ROOT;
 use crate::hooks::Hooks;
+use crate::inside::{stay, until_done};
+use crate::namespaces::makes_network;
 use crate::{CriuOptions, Error, Running, Stdio, spec};
 
 /// What an error says was tried.
@@ -104,7 +106,7 @@ impl Making {
         let root = RestoreRoot::mount(self.path(), &own.rootfs, read_only)?;
         let message = own.message(self, spec, wanted, &directories, root.path())?;
         let id = self.id().to_owned();
-        let new_network = has_new_network(spec);
+        let new_network = makes_network(spec);
         // What came of the notices: the process, once it is there, and its terminal.
         let made: RefCell<(Option<Child>, Option<OwnedFd>)> = RefCell::default();
         let asked = criu.ask(Request::Restore, &message, &mut |notice: Notice| {
@@ -280,32 +282,17 @@ fn pipes(images: &Path) -> Result<Vec<(u64, String)>, Error> {
     Ok((0..3).zip(names).filter(|(_, name)| name.starts_with("pipe:")).collect())
 }
 
-fn has_new_network(spec: &spec::Spec) -> bool {
-    let mut all = spec.linux().iter().flat_map(|linux| linux.namespaces().iter().flatten());
-    all.any(|namespace| {
-        namespace.typ() == spec::LinuxNamespaceType::Network
-            && namespace.path().as_ref().is_none_or(|path| path.as_os_str().is_empty())
-    })
-}
-
 /// CRIU makes a new network namespace as the kernel does, in which the loopback device is down.
 fn loopback_up(pid: Pid) -> Result<(), Error> {
-    const DONE: u8 = 1;
     let process = Child::adopt(pid)?;
     let spawn = Spawn::new().join(process.pidfd(), Namespaces::NETWORK);
-    let mut child = spawn.spawn(|gate| {
+    let what = |_| "the network of the restored container".to_owned();
+    let child = until_done(&spawn, &what, |gate| {
         sys::net::loopback_up().step("setting the loopback device up")?;
-        gate.wait(DONE)?;
-        Err(Failure::new("ending", rustix::io::Errno::CANCELED))
+        stay(gate)
     })?;
-    let event = child.next()?;
     child.wait()?;
-    match event {
-        Event::Failed(report) => {
-            Err(Error::Setup { what: "the network of the restored container".to_owned(), report })
-        }
-        Event::Phase(..) | Event::Executed => Ok(()),
-    }
+    Ok(())
 }
 
 /// The container's root where CRIU takes it from: a mount, which others' mounts do not come to and which does not come
