@@ -114,7 +114,7 @@ fn the_keys_detach_and_the_container_goes_on() {
 fn a_process_of_exec_goes_on_without_its_user() {
     let root = loaded();
     root.sleeper("box", &[]);
-    let script = "stty -echo; echo ready; read x; sleep 0.3; seq 1 100000; echo done >/done";
+    let script = "stty -echo; echo ready; read x; sleep 0.3; seq 1 20000; echo done >/done";
     let mut user = terminal(&root, &["exec", "-it", "box", "sh", "-c", script]);
     user.expect("ready");
     user.press("go\r");

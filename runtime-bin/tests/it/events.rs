@@ -33,7 +33,7 @@ fn find<'a>(events: &'a [Value], action: &str) -> &'a Value {
 fn the_life_of_a_container_is_told_in_order() {
     let root = Root::new();
     root.ok(["load", "-q", "-i", arg(&busybox())]);
-    let script = "trap 'exit 7' TERM; trap 'exit 9' USR1; while :; do sleep 0.05; done";
+    let script = "trap 'exit 7' TERM; trap 'exit 9' USR1; echo ready; while :; do sleep 0.05; done";
     let id = root.ok([
         "create",
         "--name",
@@ -47,12 +47,19 @@ fn the_life_of_a_container_is_told_in_order() {
         "-c",
         script,
     ]);
+    // A first process that has no handler yet does not hear a signal.
+    let hears = |name, times| {
+        let is_ready = || root.ok(["logs", name]).matches("ready").count() == times;
+        wait_until("its handlers", is_ready);
+    };
     root.ok(["start", "old"]);
+    hears("old", 1);
     root.ok(["rename", "old", "box"]);
     root.call(["exec", "box", "sh", "-c", "exit 3"]);
     root.ok(["kill", "-s", "USR1", "box"]);
     wait_until("its end", || root.inspect("box")["State"]["Status"] == "exited");
     root.ok(["restart", "box"]);
+    hears("box", 2);
     root.ok(["stop", "box"]);
     root.ok(["rm", "box"]);
     root.ok(["volume", "rm", "data"]);
