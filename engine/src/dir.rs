@@ -188,11 +188,12 @@ impl Lock {
     /// Writes an exit status into the lock's file: who has it open can read it ([`noted`]) when the
     /// container is gone.
     pub(crate) fn note(&self, status: i32) -> Result<(), Error> {
-        let write = || {
-            rustix::fs::ftruncate(&self.0, 0)?;
-            rustix::io::pwrite(&self.0, status.to_string().as_bytes(), 0)
-        };
-        write().map(drop).map_err(|errno| Error::system("write the exit status to", LOCK, errno))
+        // Of one length, over what was there: what is written after a truncation goes to the disk when the file is
+        // closed (ext4's auto_da_alloc), and the removal would wait for it.
+        let text = format!("{status:<11}");
+        rustix::io::pwrite(&self.0, text.as_bytes(), 0)
+            .map(drop)
+            .map_err(|errno| Error::system("write the exit status to", LOCK, errno))
     }
 }
 
@@ -201,7 +202,7 @@ pub(crate) fn noted(file: &OwnedFd) -> Result<Option<i32>, Error> {
     let mut bytes = [0; 16];
     let count = rustix::io::retry_on_intr(|| rustix::io::pread(file, &mut bytes, 0))
         .map_err(|errno| Error::system("read the exit status from", LOCK, errno))?;
-    Ok(std::str::from_utf8(&bytes[..count]).ok().and_then(|text| text.parse().ok()))
+    Ok(std::str::from_utf8(&bytes[..count]).ok().and_then(|text| text.trim_end().parse().ok()))
 }
 
 /// Whether nobody holds the lock that is open as `file`.

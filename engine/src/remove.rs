@@ -26,7 +26,13 @@ pub(crate) fn remove(
     let with_volumes = with_volumes || state.volumes_too;
     end(dir, &state)?;
     release(dir)?;
+    let changes = dir.volume_changes()?;
+    let names: BTreeSet<&str> =
+        container.into_iter().flat_map(volumes::anonymous).chain(changes.anonymous()).collect();
     if dir.path().exists() {
+        // So that a removal that is interrupted goes on, as it does without a state, which is less work: what is
+        // written over another file goes to the disk. It takes no room there either: who wants to make room must be
+        // able to. But whether the volumes go too is to be known as long as there are any.
         let removing = State {
             status: Status::Removing,
             pid: 0,
@@ -34,38 +40,13 @@ pub(crate) fn remove(
             volumes_too: with_volumes,
             ..state
         };
-        // So that a removal that is interrupted goes on, as it does without a state. That takes no room
-        // on the disk: who wants to make room must be able to.
-        if dir.write_state(&removing).is_err() {
+        if names.is_empty() || dir.write_state(&removing).is_err() {
             dir.remove_state()?;
         }
     }
     if let Some(container) = container {
-        if with_volumes {
-            let volumes = bindvol::Volumes::open(&root.volumes())?;
-            let changes = dir.volume_changes()?;
-            let names: BTreeSet<&str> =
-                volumes::anonymous(container).chain(changes.anonymous()).collect();
-            for name in names {
-                // Of --volumes-from: it stays for that one, as a volume with a name.
-                let mut unknown = None;
-                let unused = || match is_had(root, name, Some(dir)) {
-                    Ok(used) => !used,
-                    Err(error) => {
-                        unknown = Some(error);
-                        false
-                    }
-                };
-                let removed = volumes.remove_if(name, unused);
-                if let Some(error) = unknown {
-                    return Err(error);
-                }
-                match removed {
-                    Ok(true) => root.events().volume("destroy", name),
-                    Ok(false) | Err(bindvol::Error::NoVolume { .. }) => {}
-                    Err(error) => return Err(error.into()),
-                }
-            }
+        if with_volumes && !names.is_empty() {
+            remove_volumes(root, dir, &names)?;
         }
         // Its name of now: it may have been renamed since the caller has read the record.
         let now = dir.container()?.unwrap_or_else(|| container.clone());
@@ -77,6 +58,32 @@ pub(crate) fn remove(
         root.drop_names_of(dir.id())?;
         root.remove(dir)
     }
+}
+
+/// Removes the volumes of a container that nobody else has.
+fn remove_volumes(root: &Root, dir: &Dir, names: &BTreeSet<&str>) -> Result<(), Error> {
+    let volumes = bindvol::Volumes::open(&root.volumes())?;
+    for name in names {
+        // Of --volumes-from: it stays for that one, as a volume with a name.
+        let mut unknown = None;
+        let unused = || match is_had(root, name, Some(dir)) {
+            Ok(used) => !used,
+            Err(error) => {
+                unknown = Some(error);
+                false
+            }
+        };
+        let removed = volumes.remove_if(name, unused);
+        if let Some(error) = unknown {
+            return Err(error);
+        }
+        match removed {
+            Ok(true) => root.events().volume("destroy", name),
+            Ok(false) | Err(bindvol::Error::NoVolume { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }
 
 /// Whether a container, other than that of `except`, has the volume by its record, or nobody knows.

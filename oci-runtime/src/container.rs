@@ -139,6 +139,12 @@ impl Prepared {
         &self.warnings
     }
 
+    /// What is left out and nobody would miss, as a sentence: what the seccomp filter says of system calls that other
+    /// architectures have. Profiles are made for all of them, so that this is no warning.
+    pub fn note(&self) -> Option<String> {
+        self.process.as_ref()?.seccomp()?.foreign()
+    }
+
     /// Waits for what is made on a thread ([`Prepared::ahead`]), so that the process has one thread again:
     /// before [`ns_core::split`]. [`Prepared::create`] does it too.
     ///

@@ -264,6 +264,10 @@ impl Process {
             .map_err(Error::io("writing process.oomScoreAdj to", path))
     }
 
+    pub(crate) fn seccomp(&self) -> Option<&Seccomp> {
+        self.seccomp.as_ref()
+    }
+
     pub(crate) fn seccomp_mut(&mut self) -> Option<&mut Seccomp> {
         self.seccomp.as_mut()
     }

@@ -40,6 +40,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) struct Seccomp {
     program: Program,
     agent: Option<Agent>,
+    /// Names of the filter that other architectures have alone.
+    foreign: Vec<String>,
 }
 
 /// Who is asked about calls, and what it is told of the container.
@@ -48,6 +50,18 @@ struct Agent {
     path: PathBuf,
     metadata: Option<String>,
     state: oci::State,
+}
+
+/// That some names of a filter are `what`, if there are any.
+fn skipped(what: &str, names: &[String]) -> Option<String> {
+    let names: Vec<String> = names.iter().map(|name| format!("{name:?}")).collect();
+    let said = || {
+        format!(
+            "{FIELD}.syscalls: {what}, and what is said of them is skipped: {}",
+            names.join(", ")
+        )
+    };
+    (!names.is_empty()).then(said)
 }
 
 impl Seccomp {
@@ -88,21 +102,23 @@ impl Seccomp {
             }
         };
         let Compiled { program, unknown, without_table } = compiled;
-        // Profiles are made for all architectures, Podman's own as well, and `podman build` shows warnings at each step:
-        // calls that others have are no news.
-        let names = unknown.iter().filter(|name| !Arch::any_knows(name));
-        let names: Vec<String> = names.map(|name| format!("{name:?}")).collect();
-        let unknown = (!names.is_empty()).then(|| {
-            let names = names.join(", ");
-            format!("{FIELD}.syscalls: no system calls here, and what is said of them is skipped: {names}")
-        });
+        // Profiles are made for all architectures, Podman's own as well. `podman build` shows warnings at each step, and
+        // Podman takes none but a single line for an error: calls that others have are told to who asks.
+        let (foreign, unknown): (Vec<String>, Vec<String>) =
+            unknown.into_iter().partition(|name| Arch::any_knows(name));
+        let unknown = skipped("no system calls here", &unknown);
         let without_table = without_table.iter().map(|arch| {
             format!(
                 "{FIELD}.architectures: the calls of {arch} are not known by name; they are killed"
             )
         });
         warnings.extend(unknown.into_iter().chain(without_table));
-        Ok(Some(Self { program, agent }))
+        Ok(Some(Self { program, agent, foreign }))
+    }
+
+    /// That the filter names system calls which other architectures have, as a sentence.
+    pub(crate) fn foreign(&self) -> Option<String> {
+        skipped("system calls of other architectures", &self.foreign)
     }
 
     /// Child side, last before the exec.

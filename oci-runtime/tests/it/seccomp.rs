@@ -143,6 +143,13 @@ fn wrong_filters_are_told_by_field_and_unknown_calls_are_warnings() {
     // Engines show them: one line for all, and nothing of PowerPC's call.
     let words = "skipped: \"frobnicate\", \"twiddle\"";
     assert!(warnings.len() == 1 && warnings[0].ends_with(words), "{warnings:?}");
+    let note = prepared.note().unwrap();
+    assert!(
+        note.ends_with(
+            "of other architectures, and what is said of them is skipped: \"swapcontext\""
+        ),
+        "{note}"
+    );
 }
 
 #[test]

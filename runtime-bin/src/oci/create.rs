@@ -154,6 +154,7 @@ fn begin(
             .preserve(preserved)
             .id(&args.id);
         context.log.warnings(prepared.warnings());
+        prepared.note().iter().for_each(|note| context.log.debug(note));
         if context.is_rootless() {
             prepared = prepared.rootless();
         }
