@@ -1,61 +1,81 @@
 //! Removing a directory with all that it holds, however deep, and following nothing. Allocates.
 
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 
-use rustix::fs::{AtFlags, Dir, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
+/// How deep directories are emptied in their place, each with a descriptor, before what lies deeper is moved up.
+const DEPTH: usize = 8;
+
 /// Removes directory `name` of `dir`, and what lies in it. What a container has written may be
-/// nested deeper than descriptors or the stack last, so what lies two levels deep is moved up to
+/// nested deeper than descriptors or the stack last, so what lies deeper than some levels is moved up to
 /// the first, until nothing is left. Others may remove it at the same time.
 pub fn erase(dir: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> {
-    let top = match rustix::fs::openat(dir, name, DIRECTORY, Mode::empty()) {
-        Err(Errno::NOENT) => return Ok(()),
-        result => result?,
-    };
-    empty(top.as_fd())?;
+    let Some(top) = open(dir, name)? else { return Ok(()) };
+    empty(top.fd()?)?;
     missing_is_fine(rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR))
 }
 
 /// Removes all that lies in `top`.
 pub fn empty(top: BorrowedFd<'_>) -> Result<(), Errno> {
-    let mut moved = 0_u64;
-    loop {
-        let entries = names(top)?;
-        if entries.is_empty() {
-            return Ok(());
+    let mut moved = 0;
+    let mut found = Dir::read_from(top)?;
+    while clear(&mut found, top, DEPTH, &mut moved)? {
+        found.rewind();
+    }
+    Ok(())
+}
+
+/// Removes what is in `dir`, but for what holds something that was moved to `top`, or was added meanwhile. Whether it was
+/// to be looked for again.
+fn clear(dir: &mut Dir, top: BorrowedFd<'_>, depth: usize, moved: &mut u64) -> Result<bool, Errno> {
+    let mut again = false;
+    for (name, kind) in entries(dir)? {
+        if remove(dir.fd()?, &name, kind)? {
+            continue;
         }
-        for entry in entries {
-            if remove(top, &entry)? {
-                continue;
-            }
-            let directory = match rustix::fs::openat(top, &entry, DIRECTORY, Mode::empty()) {
-                Err(Errno::NOENT) => continue,
-                result => result?,
-            };
-            for inner in names(directory.as_fd())? {
-                if !remove(directory.as_fd(), &inner)? {
-                    move_up(directory.as_fd(), &inner, top, &mut moved)?;
+        again = true;
+        let Some(mut inner) = open(dir.fd()?, &name)? else { continue };
+        match depth.checked_sub(1) {
+            Some(depth) => drop(clear(&mut inner, top, depth, moved)?),
+            None => {
+                for (name, kind) in entries(&mut inner)? {
+                    if !remove(inner.fd()?, &name, kind)? {
+                        move_up(inner.fd()?, &name, top, moved)?;
+                    }
                 }
             }
-            // Now or, if something was added meanwhile, in the next round.
-            remove(top, &entry)?;
         }
+        // Now or, if something was added meanwhile, in the next round.
+        remove(dir.fd()?, &name, FileType::Directory)?;
+    }
+    Ok(again)
+}
+
+fn open(dir: BorrowedFd<'_>, name: &CStr) -> Result<Option<Dir>, Errno> {
+    match rustix::fs::openat(dir, name, DIRECTORY, Mode::empty()) {
+        Err(Errno::NOENT) => Ok(None),
+        result => Dir::new(result?).map(Some),
     }
 }
 
-/// Whether the file or empty directory is gone; not, if it is a directory that holds something.
-fn remove(dir: BorrowedFd<'_>, name: &CStr) -> Result<bool, Errno> {
-    match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
-        Err(Errno::ISDIR) => {}
-        result => return missing_is_fine(result).map(|()| true),
+/// Whether the file or empty directory is gone; not, if it is a directory that holds something. Not every filesystem
+/// tells the kind in a directory, and it may be another by now.
+fn remove(dir: BorrowedFd<'_>, name: &CStr, kind: FileType) -> Result<bool, Errno> {
+    if kind != FileType::Directory {
+        match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
+            Err(Errno::ISDIR) => {}
+            result => return missing_is_fine(result).map(|()| true),
+        }
     }
     match rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR) {
         Err(Errno::NOTEMPTY | Errno::EXIST) => Ok(false),
+        Err(Errno::NOTDIR) if kind == FileType::Directory => remove(dir, name, FileType::Unknown),
         result => missing_is_fine(result).map(|()| true),
     }
 }
@@ -85,19 +105,25 @@ fn missing_is_fine(result: Result<(), Errno>) -> Result<(), Errno> {
 
 /// What is in `dir`, without `.` and `..`.
 pub fn names(dir: BorrowedFd<'_>) -> Result<Vec<CString>, Errno> {
-    let mut names = Vec::new();
-    for entry in Dir::read_from(dir)? {
+    let found = entries(&mut Dir::read_from(dir)?)?;
+    Ok(found.into_iter().map(|(name, _)| name).collect())
+}
+
+fn entries(dir: &mut Dir) -> Result<Vec<(CString, FileType)>, Errno> {
+    let mut found = Vec::new();
+    for entry in dir {
         let entry = entry?;
         if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
-            names.push(entry.file_name().to_owned());
+            found.push((entry.file_name().to_owned(), entry.file_type()));
         }
     }
-    Ok(names)
+    Ok(found)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::fd::AsFd;
     use std::os::unix::fs::symlink;
 
     #[test]
