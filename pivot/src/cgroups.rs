@@ -4,7 +4,8 @@
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::ops::ControlFlow;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::fs::{Access, AtFlags};
 use rustix::io::Errno;
@@ -25,6 +26,11 @@ const CGROUP2: u64 = 0x6367_7270;
 /// The directory of the unified hierarchy beside those of v1.
 const UNIFIED: &CStr = c"unified";
 
+/// How often a hierarchy that is just going is tried again, and how long after: the kernel is done with one in
+/// milliseconds, on a busy machine in tenths of a second.
+const TRIES: u32 = 1_000;
+const PAUSE: Duration = Duration::from_millis(1);
+
 /// The cgroup mount of a container, prepared. The child must be in its new cgroup namespace, or it
 /// sees the host's whole hierarchy.
 #[derive(Debug)]
@@ -36,8 +42,8 @@ pub enum Cgroups {
 }
 
 /// A tmpfs, in it a mount for each hierarchy in which the process has a group of its own (the directories of the others
-/// are empty), and a link for each controller that shares one
-/// (`cpu -> cpu,cpuacct`).
+/// are empty, as is that of one without controllers that somebody has taken away since it was found), and a link for
+/// each controller that shares one (`cpu -> cpu,cpuacct`).
 #[derive(Debug)]
 pub struct Legacy {
     base: Filesystem,
@@ -50,6 +56,23 @@ pub struct Legacy {
 struct Hierarchy {
     name: CString,
     filesystem: Filesystem,
+    /// It has a name and no controllers: the kernel mounts it where it is there, and makes no new one.
+    named: bool,
+}
+
+impl Hierarchy {
+    /// Its mount; none where it has gone since it was found.
+    fn detached(&self) -> Result<Option<OwnedFd>, Failure> {
+        for _ in 0..TRIES {
+            match self.filesystem.detached() {
+                // It is going: the kernel waits for that and begins the call again, which finds the context used.
+                Err(failure) if failure.errno == Errno::BUSY => std::thread::sleep(PAUSE),
+                Err(failure) if failure.errno == Errno::INVAL && self.named => return Ok(None),
+                done => return done.map(Some),
+            }
+        }
+        self.filesystem.detached().map(Some)
+    }
 }
 
 impl Cgroups {
@@ -164,7 +187,8 @@ impl Legacy {
                 ("", Some(unified)) => {
                     let on = format!("{target}/unified");
                     let filesystem = unified_filesystem(&on, options, Some(unified))?;
-                    legacy.hierarchies.push(Hierarchy { name: UNIFIED.to_owned(), filesystem });
+                    let name = UNIFIED.to_owned();
+                    legacy.hierarchies.push(Hierarchy { name, filesystem, named: false });
                 }
                 _ => legacy.add(target, options, controllers)?,
             }
@@ -184,19 +208,20 @@ impl Legacy {
                 self.links.push((c_string("cgroup controller", controller)?, name.clone()));
             }
         }
-        self.hierarchies.push(Hierarchy { name, filesystem });
+        let named = controllers.starts_with("name=");
+        self.hierarchies.push(Hierarchy { name, filesystem, named });
         Ok(())
     }
 
     fn apply(&self, root: BorrowedFd<'_>) -> Result<(), Failure> {
         let base = self.base.detached()?;
         self.base.attach(root, base.as_fd())?;
-        for (index, Hierarchy { name, filesystem }) in self.hierarchies.iter().enumerate() {
+        for (index, hierarchy) in self.hierarchies.iter().enumerate() {
             let mount = || {
-                let directory = make_directory(base.as_fd(), name)?;
-                let mount = filesystem.detached()?;
+                let directory = make_directory(base.as_fd(), &hierarchy.name)?;
+                let Some(mount) = hierarchy.detached()? else { return Ok(()) };
                 // Where it has no group of its own it would see those of all others.
-                if is_whole(mount.as_fd(), name)? {
+                if is_whole(mount.as_fd(), &hierarchy.name)? {
                     return Ok(());
                 }
                 mount::attach(mount, directory).step("attaching the cgroup hierarchy")

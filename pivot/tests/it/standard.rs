@@ -8,7 +8,9 @@ use std::path::Path;
 
 use pivot::{Cgroups, Devices, Masks, Nodes, console, standard};
 use rustix::io::Errno;
+use rustix::mount::MountAttrFlags;
 use sys::Failure;
+use sys::fscontext::FsContext;
 
 use crate::harness::{Container, Image, nothing, shown};
 
@@ -120,6 +122,29 @@ fn the_cgroups_have_the_hosts_form() {
     }
     let error = fs::create_dir(cgroup.join("mine")).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(Errno::ROFS.raw_os_error()));
+}
+
+/// Somebody takes a hierarchy away after it was found and before it is mounted: it is going then, or gone.
+#[test]
+fn a_hierarchy_that_goes_meanwhile_is_left_out() {
+    let host = b"30 23 0:26 / /mnt rw - cgroup cgroup rw,name=pivot-test\n";
+    let host = sys::mountinfo::parse(host).unwrap();
+    let found = "1:name=pivot-test:/\n";
+    let (target, options) = (standard::CGROUP.target, standard::CGROUP.options);
+    let cgroups = Cgroups::of_host(target, options, &host, found).unwrap();
+    for _ in 0..20 {
+        let image = Image::new();
+        let hierarchy = FsContext::open(c"cgroup").unwrap();
+        hierarchy.flag(c"none").unwrap();
+        hierarchy.string(c"name", c"pivot-test").unwrap();
+        // That of the round before may be going still.
+        drop(hierarchy.mount(MountAttrFlags::empty()));
+        drop(hierarchy);
+        let container = Container::of(image.tree.as_fd(), |root| cgroups.apply(root), nothing);
+        let container = container.unwrap();
+        let dir = container.path("sys/fs/cgroup/pivot-test");
+        assert_eq!(fs::read_dir(dir).unwrap().count(), 0);
+    }
 }
 
 #[test]

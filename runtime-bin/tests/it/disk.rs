@@ -5,14 +5,15 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
 
-use crate::harness::{arg, wait_until};
-use crate::host::loops_below;
+use crate::harness::{DEADLINE, arg, wait_until};
+use crate::host::{loops_below, mounts_below, processes_with_mount};
 
 /// In what pieces contents are kept, bytes.
 const PIECE: usize = 64 << 10;
@@ -52,8 +53,7 @@ impl Disk {
         run("mount", &["-o", "loop", arg(&self.file), arg(&self.at)]);
     }
 
-    /// When nobody uses it any more. Afterwards it is no file system's: a process on its way into a container may have a
-    /// copy of all mounts for a moment.
+    /// When nobody uses it any more.
     pub(crate) fn unmount(&self) {
         wait_until("nobody uses the disk", || match unmount(&self.at, UnmountFlags::empty()) {
             Err(Errno::BUSY) => false,
@@ -62,7 +62,22 @@ impl Disk {
                 true
             }
         });
-        wait_until("the disk is mounted nowhere", || loops_below(&self.file).is_empty());
+        self.wait_until_free();
+    }
+
+    /// Until it is no file system's: a process on its way into a container, or another with mounts of its own that began
+    /// meanwhile, has a copy of this mount, and with it the loop device.
+    fn wait_until_free(&self) {
+        let start = Instant::now();
+        while !loops_below(&self.file).is_empty() {
+            assert!(
+                start.elapsed() < DEADLINE,
+                "after {DEADLINE:?} {} is still a loop device's; these processes have a copy of its mount: {:?}",
+                self.file.display(),
+                processes_with_mount(&self.at)
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     pub(crate) fn remount(&self, option: &str) {
@@ -143,5 +158,27 @@ fn read(file: &Path, before: Option<&Content>) -> Content {
 impl Drop for Disk {
     fn drop(&mut self) {
         let _ = unmount(&self.at, UnmountFlags::DETACH);
+        if !std::thread::panicking() {
+            self.wait_until_free();
+        }
     }
+}
+
+#[test]
+fn a_disk_goes_with_the_last_copy_of_its_mount() {
+    let dir = tempfile::Builder::new().prefix("runtime-bin-disk-").tempdir().unwrap();
+    let disk = Disk::new(&dir.path().join("disk"), &dir.path().join("at"), 1, 16);
+    let mut other = Command::new("unshare");
+    let mut other = other.args(["-m", "cat"]).stdin(Stdio::piped()).spawn().unwrap();
+    let at = disk.at.clone();
+    wait_until("a copy", || processes_with_mount(&at).iter().any(|(pid, _)| *pid == other.id()));
+    let input = other.stdin.take();
+    let end = std::thread::spawn(move || {
+        wait_until("it is unmounted here", || mounts_below(&at).is_empty());
+        drop(input);
+    });
+    drop(disk);
+    assert_eq!(loops_below(dir.path()), [""; 0]);
+    end.join().unwrap();
+    assert!(other.wait().unwrap().success());
 }

@@ -166,6 +166,18 @@ pub(crate) fn processes_of(dir: &Path) -> Vec<(i32, String)> {
     others.filter(is_of).map(|pid| (pid, command_line(pid))).collect()
 }
 
+/// Processes in other mount namespaces than this one's that have a mount on a path, and their command lines.
+pub(crate) fn processes_with_mount(target: &Path) -> Vec<(u32, String)> {
+    let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
+    let own = namespace("self");
+    let has_it = |pid: &i32| {
+        let pid = pid.to_string();
+        namespace(&pid) != own
+            && mounts_of(&pid).iter().any(|mount| Path::new(&mount.target) == target)
+    };
+    pids().into_iter().filter(has_it).map(|pid| (pid.cast_unsigned(), command_line(pid))).collect()
+}
+
 /// A number of /proc/PID/stat, by its index after the name: 0 is the state.
 fn stat_field(pid: i32, index: usize) -> Option<String> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
