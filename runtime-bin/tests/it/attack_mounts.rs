@@ -194,6 +194,53 @@ fn consoles_that_lead_elsewhere() {
     wait_until("all is gone", || root.traces().is_empty());
 }
 
+/// The same of `runtime-oci`: links in the bundle's own `/dev`, in one that is bound there, and on `/dev/pts`.
+#[test]
+fn consoles_that_lead_elsewhere_for_runtime_oci() {
+    let args = ["sh", "-c", "tty; echo over"];
+    let oci = Oci::new(&args);
+    let canary = Canary::new(oci.dir());
+    let file = format!("{}/alive", canary.path());
+    let hostile = oci.dir().join("dev");
+    let rootfs_dev = oci.bundle().join("rootfs/dev");
+    for (name, to) in [
+        ("console", &*file),
+        ("console", "/proc/sysrq-trigger"),
+        ("ptmx", &file),
+        ("pts", canary.path()),
+        ("pts/ptmx", &file),
+    ] {
+        for bound in [false, true] {
+            let dev = if bound { &hostile } else { &rootfs_dev };
+            let _ = fs::remove_dir_all(dev);
+            fs::create_dir_all(dev.join(name).parent().unwrap()).unwrap();
+            symlink(to, dev.join(name)).unwrap();
+            fs::create_dir_all(&rootfs_dev).unwrap();
+            oci.configure(
+                |config| {
+                    config["process"]["terminal"] = true.into();
+                    let mounts = config["mounts"].as_array_mut().unwrap();
+                    let at = mounts.iter().position(|mount| mount["destination"] == "/dev").unwrap();
+                    mounts.remove(at);
+                    let bind = |on: &str, from: &std::path::Path| json!({"destination": on, "type": "bind", "source": arg(from), "options": ["rbind"]});
+                    match (bound, name.strip_prefix("pts/")) {
+                        (true, Some(_)) => mounts.push(bind("/dev/pts", &hostile.join("pts"))),
+                        (true, None) => mounts.insert(at, bind("/dev", &hostile)),
+                        (false, _) => {}
+                    }
+                },
+                &args,
+            );
+            let mut user = Terminal::start(&oci.command(&["run", "a"]), 24, 80);
+            let code = user.wait();
+            assert!(matches!(code, Some(0 | 1)), "{name}, {bound}: {code:?}");
+            canary.assert_untouched();
+            assert_eq!(host::mounts_below(dev), [], "{name}, {bound}");
+            delete(&oci);
+        }
+    }
+}
+
 /// 2024-9407: what rides along in a word of a mount is no option of another one.
 #[test]
 fn options_within_options() {
