@@ -42,7 +42,7 @@ pub enum Error {
         reason: String,
     },
     /// A limit needs a controller that the group does not have.
-    #[error("{field} needs the cgroup controller {controller:?}, which is not to be had: {reason}")]
+    #[error("{field}: the requested cgroup controller `{controller}` is not available: {reason}")]
     NoController {
         /// The limit.
         field: String,

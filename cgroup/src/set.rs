@@ -111,7 +111,9 @@ impl Group {
         let field = format!("unified[{key:?}]");
         let Some((controller, _)) = key.split_once('.').filter(|_| !key.contains(['/', '\0']))
         else {
-            let reason = "it is no file of a cgroup, as memory.high is";
+            let reason = format!(
+                "the specified key has not the form CONTROLLER.VALUE `{key}`, as memory.high has"
+            );
             return Err(Error::field(field, reason));
         };
         let Some(dir) = self.unified() else {

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use rustix::termios::{OptionalActions, Termios, Winsize};
 use sys::process::SignalFd;
 
-use crate::{Error, Exit, Running};
+use crate::{Error, Exit, Notify, Running};
 
 /// What is passed on. SIGCHLD is about the caller's own children, and the rest about what the caller
 /// itself did wrong; SIGURG is runtimes' own.
@@ -51,11 +51,11 @@ pub fn set_size(process: &mut oci::Process, terminals: &[BorrowedFd<'_>]) {
 }
 
 /// Waits for the end of `running`. Signals to the caller go on to the process; with a terminal, the
-/// caller's standard input and output are it meanwhile.
+/// caller's standard input and output are it meanwhile. That the program is ready goes on by `notify`.
 ///
 /// # Errors
 /// The terminal or the process cannot be waited for.
-pub fn wait(mut running: Running) -> Result<Exit, Error> {
+pub fn wait(mut running: Running, mut notify: Option<Notify>) -> Result<Exit, Error> {
     let signals = SignalFd::new(&PASSED).map_err(failed("listening for signals in"))?;
     let mut terminal = running.take_terminal().map(Terminal::open).transpose()?;
     loop {
@@ -63,6 +63,10 @@ pub fn wait(mut running: Running) -> Result<Exit, Error> {
             PollFd::new(&signals, PollFlags::IN),
             PollFd::from_borrowed_fd(running.pidfd(), PollFlags::IN),
         ];
+        if let Some(notify) = &notify {
+            fds.push(PollFd::new(notify, PollFlags::IN));
+        }
+        let others = fds.len();
         if let Some(terminal) = &terminal {
             terminal.watch(&mut fds);
         }
@@ -78,8 +82,10 @@ pub fn wait(mut running: Running) -> Result<Exit, Error> {
             }
         }
         if let Some(terminal) = &mut terminal {
-            terminal.copy(&ready[2..])?;
+            terminal.copy(&ready[others..])?;
         }
+        // It is said once.
+        notify = notify.filter(|notify| !notify.pass());
         if !ready[1].is_empty() {
             if let Some(terminal) = &mut terminal {
                 terminal.rest()?;

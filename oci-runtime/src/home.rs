@@ -25,6 +25,7 @@ use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, fcntl_lock};
 use rustix::io::Errno;
 
 use crate::Error;
+use crate::notify::NOTIFY;
 
 const STATE: &str = "state.json";
 const CONFIG: &str = "config.json";
@@ -288,6 +289,7 @@ impl Place {
                     crate::restore::unmount(&path)
                         .map_err(Error::io("unmounting what a restore has left at", path))?;
                 }
+                Some(NOTIFY) => std::fs::remove_dir_all(self.path.join(NOTIFY)).map_err(failed())?,
                 Some(name) => self.remove_file(name)?,
                 None => return Err(failed()(ErrorKind::InvalidData.into())),
             }

@@ -44,13 +44,21 @@ fn values_without_meaning_name_their_limit() {
         limits.huge_pages = vec![HugePages { page_size: "7MB".into(), limit: 0 }];
     });
     for key in ["memory", "../memory.high", "a/b.c"] {
-        fails(&format!("unified[{key:?}]: it is no file of a cgroup"), &|limits| {
-            limits.unified.insert(key.into(), "1".into());
-        });
+        fails(
+            &format!(
+                "unified[{key:?}]: the specified key has not the form CONTROLLER.VALUE `{key}`"
+            ),
+            &|limits| {
+                limits.unified.insert(key.into(), "1".into());
+            },
+        );
     }
-    fails("unified[\"nothing.at_all\"] needs the cgroup controller \"nothing\"", &|limits| {
-        limits.unified.insert("nothing.at_all".into(), "1".into());
-    });
+    fails(
+        "unified[\"nothing.at_all\"]: the requested cgroup controller `nothing` is not available",
+        &|limits| {
+            limits.unified.insert("nothing.at_all".into(), "1".into());
+        },
+    );
     fails("unified[\"cgroup.max.depth\"]: writing \"x\" to ", &|limits| {
         limits.unified.insert("cgroup.max.depth".into(), "x".into());
     });
@@ -68,7 +76,7 @@ fn a_controller_that_is_missing_is_named_and_where_it_is_to_be_had() {
     let mut limits = Limits::default();
     limits.network.class_id = Some(1);
     let error = group.apply(&limits).unwrap_err().below("linux.resources").to_string();
-    let expected = "linux.resources.network.classID needs the cgroup controller \"net_cls\"";
+    let expected = "linux.resources.network.classID: the requested cgroup controller `net_cls` is not available";
     assert!(error.starts_with(expected) && error.contains("mount -t cgroup"), "{error}");
     // Nothing is asked for.
     limits.network.class_id = Some(0);

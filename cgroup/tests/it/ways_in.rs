@@ -96,7 +96,9 @@ fn a_busy_parent_is_told() {
             let error = error.to_string();
             assert!(hierarchies.is_unified(), "{error}");
             assert!(
-                error.starts_with("memory.limit needs the cgroup controller \"memory\""),
+                error.starts_with(
+                    "memory.limit: the requested cgroup controller `memory` is not available"
+                ),
                 "{error}"
             );
             assert!(error.contains("start from another group"), "{error}");

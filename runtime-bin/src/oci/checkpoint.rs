@@ -53,7 +53,7 @@ pub(crate) fn restore(context: &Context, args: RestoreArgs) -> anyhow::Result<u8
     if args.detach {
         return Ok(0);
     }
-    create::attend(context, container, running, false)
+    create::attend(context, container, running, None, false)
 }
 
 /// Tells the caller of the process; one that it cannot be told of is ended.

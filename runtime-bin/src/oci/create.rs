@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::bail;
 use oci_runtime::spec::Spec;
-use oci_runtime::{Ahead, Created, Making, Prepared, Recorded, Running, Stdio};
+use oci_runtime::{Ahead, Created, Making, Notify, Prepared, Recorded, Running, Stdio};
 
 use crate::cli::{CreateArgs, RunArgs};
 use crate::{Context, descriptors, files, moment};
@@ -36,12 +36,15 @@ pub(crate) fn run(context: &Context, args: RunArgs, preserved: u32) -> anyhow::R
     let RunArgs { create: args, detach, keep, .. } = args;
     let (bundle, spec) = configuration(context, At::of(&args), detach)?;
     let (mut making, prepared) = begin(context, &args, &bundle, spec, preserved)?;
+    let notify = descriptors::notify_socket().map(|told| making.notify(&told));
     let started = prepared
-        .and_then(Prepared::create)
+        .and_then(|prepared| Ok((notify.transpose()?.flatten(), prepared.create()?)))
         .map_err(anyhow::Error::from)
-        .and_then(|created| Ok(announced(context, &mut making, &args, created)?.start()?));
-    let running = match started {
-        Ok(running) => running,
+        .and_then(|(notify, created)| {
+            Ok((notify, announced(context, &mut making, &args, created)?.start()?))
+        });
+    let (notify, running) = match started {
+        Ok(started) => started,
         Err(error) => return Err(abandon(making, error)),
     };
     let container = making.finish();
@@ -50,9 +53,12 @@ pub(crate) fn run(context: &Context, args: RunArgs, preserved: u32) -> anyhow::R
         container.id()
     ));
     if detach {
+        if let Some(notify) = notify {
+            notify.wait(running.pidfd(), Some(running.pid()))?;
+        }
         return Ok(0);
     }
-    attend(context, container, running, keep)
+    attend(context, container, running, notify, keep)
 }
 
 /// Waits for the end of a container's process, and removes the container unless it is to be kept. Gives its status.
@@ -60,9 +66,10 @@ pub(crate) fn attend(
     context: &Context,
     container: Recorded,
     running: Running,
+    notify: Option<Notify>,
     keep: bool,
 ) -> anyhow::Result<u8> {
-    let exit = oci_runtime::wait_in_foreground(running);
+    let exit = oci_runtime::wait_in_foreground(running, notify);
     if !keep {
         context.log.warnings(&container.remove(&context.home, true)?);
     }
@@ -139,10 +146,14 @@ fn begin(
         Making::begin(&context.home, &args.id, bundle, &spec, moment::now(), context.driver())?;
     // The record has none, for `exec` may have another user.
     add_home(bundle, &mut spec);
+    let offered = match descriptors::notify_socket() {
+        Some(told) => making.offer_notify(&told, &mut spec),
+        None => Ok(()),
+    };
     let spec = &spec;
     let terminal = has_terminal(spec);
     let stdio = if terminal { Stdio::null() } else { Stdio::inherit() };
-    let prepared = stdio.and_then(|stdio| {
+    let prepared = offered.and(stdio).and_then(|stdio| {
         let programs = context.home.programs(spec);
         let programs = programs.as_ref().map(|dir| dir.as_fd());
         let (hierarchies, location) = making.group();

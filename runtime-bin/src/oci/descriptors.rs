@@ -1,5 +1,6 @@
-//! Descriptors that the caller passes on to the container's process.
+//! Descriptors that the caller passes on to the container's process, and the socket that it names for it.
 
+use std::ffi::OsString;
 use std::io::IsTerminal as _;
 use std::path::Path;
 
@@ -31,6 +32,11 @@ pub(crate) fn listen_env() -> Vec<String> {
         Some(count) => vec![format!("LISTEN_FDS={count}"), "LISTEN_PID=1".to_owned()],
         None => Vec::new(),
     }
+}
+
+/// Who is to be told that the container's program is ready (sd_notify(3)).
+pub(crate) fn notify_socket() -> Option<OsString> {
+    std::env::var_os("NOTIFY_SOCKET").filter(|path| !path.is_empty())
 }
 
 /// How many sockets the caller passes. Without LISTEN_PID they are for this process: a caller that starts

@@ -88,7 +88,7 @@ pub(crate) fn exec(context: &Context, args: ExecArgs, preserved: u32) -> anyhow:
     if args.detach {
         return Ok(0);
     }
-    let exit = oci_runtime::wait_in_foreground(running)?;
+    let exit = oci_runtime::wait_in_foreground(running, None)?;
     Ok(u8::try_from(exit.code()).unwrap_or(u8::MAX))
 }
 

@@ -28,6 +28,7 @@ mod shells;
 mod spec;
 mod update;
 
+use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -150,11 +151,18 @@ fn act(context: &Context, verb: Verb, preserved: u32) -> anyhow::Result<u8> {
         Verb::Run(args) => create::run(context, args.into_inner(), preserved),
         Verb::Exec(args) => exec::exec(context, args.into_inner(), preserved),
         Verb::Start(args) => {
-            if Recorded::open(home, &args.id)?.start_enters()? {
+            let container = Recorded::open(home, &args.id)?;
+            if container.start_enters()? {
                 oci_runtime::shield()?;
             }
+            let process = container.process()?;
+            let notify = descriptors::notify_socket().map(|told| container.notify(&told));
+            let notify = notify.transpose()?.flatten();
             Recorded::start(home, &args.id)?;
             log.debug(&format!("started container {}", args.id));
+            if let (Some(notify), Some((_, pidfd))) = (notify, process) {
+                notify.wait(pidfd.as_fd(), None)?;
+            }
             Ok(0)
         }
         Verb::State(args) => list::state(home, &args.id),
@@ -208,13 +216,16 @@ fn default_root() -> PathBuf {
     }
 }
 
+/// What is there of what crun can be built without, in its words: its tests look here for what to try.
+const FEATURES: &str = "+SYSTEMD +SELINUX +APPARMOR +CAP +SECCOMP +EBPF";
+
 fn print_version(asked: bool) -> anyhow::Result<u8> {
     if !asked {
         files::print(&<Cli as clap::CommandFactory>::command().render_help().to_string())?;
         return Ok(0);
     }
     files::print(&format!(
-        "runtime-oci version {}\nspec: {}\n",
+        "runtime-oci version {}\nspec: {}\n{FEATURES}\n",
         env!("CARGO_PKG_VERSION"),
         oci_runtime::SPEC_VERSION
     ))?;

@@ -6,6 +6,7 @@ mod exec;
 mod groups;
 mod lifecycle;
 mod namespaces;
+mod notify;
 mod options;
 mod restored;
 mod scopes;

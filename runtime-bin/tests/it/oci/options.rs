@@ -138,6 +138,7 @@ fn the_version_and_a_first_configuration_are_printed() {
         let text = oci.ok(&[option]);
         assert!(text.starts_with("runtime-oci version "), "{text}");
         assert!(text.contains(&format!("\nspec: {spec}\n")), "{text}");
+        assert!(text.contains("\n+SYSTEMD ") && text.contains(" +SECCOMP "), "{text}");
     }
     oci.fails(1, &["exists"], &["spec"]);
     std::fs::remove_file(oci.bundle().join("config.json")).unwrap();
