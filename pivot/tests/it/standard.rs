@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pivot::{Cgroups, Devices, Masks, Nodes, console, standard};
 use rustix::io::Errno;
@@ -13,6 +14,12 @@ use sys::Failure;
 use sys::fscontext::FsContext;
 
 use crate::harness::{Container, Image, nothing, shown};
+
+/// For who makes a hierarchy of cgroups, and who counts those of the machine.
+fn hierarchies() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 fn container(nodes: Nodes) -> Container {
     let mounts: Vec<_> = standard::MOUNTS.iter().map(|mount| mount.prepare().unwrap()).collect();
@@ -83,6 +90,7 @@ fn the_mounts_are_those_of_docker() {
 
 #[test]
 fn the_cgroups_have_the_hosts_form() {
+    let _alone = hierarchies();
     let container = container(Nodes::Make);
     let host = fs::read_to_string("/proc/self/mountinfo").unwrap();
     let cgroup = container.path("sys/fs/cgroup");
@@ -127,6 +135,7 @@ fn the_cgroups_have_the_hosts_form() {
 /// Somebody takes a hierarchy away after it was found and before it is mounted: it is going then, or gone.
 #[test]
 fn a_hierarchy_that_goes_meanwhile_is_left_out() {
+    let _alone = hierarchies();
     let host = b"30 23 0:26 / /mnt rw - cgroup cgroup rw,name=pivot-test\n";
     let host = sys::mountinfo::parse(host).unwrap();
     let found = "1:name=pivot-test:/\n";

@@ -155,8 +155,8 @@ fn act(context: &Context, verb: Verb, preserved: u32) -> anyhow::Result<u8> {
             if container.start_enters()? {
                 oci_runtime::shield()?;
             }
-            let process = container.process()?;
             let notify = descriptors::notify_socket().map(|told| container.notify(&told));
+            let process = if notify.is_some() { container.process()? } else { None };
             let notify = notify.transpose()?.flatten();
             Recorded::start(home, &args.id)?;
             log.debug(&format!("started container {}", args.id));

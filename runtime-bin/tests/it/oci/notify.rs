@@ -63,9 +63,8 @@ impl Told {
 
 #[test]
 fn a_run_in_the_foreground_passes_it_on() {
-    let script =
-        format!("{SAYS}; echo $NOTIFY_SOCKET; ls ${{NOTIFY_SOCKET%/*}}; : >$NOTIFY_SOCKET.x");
-    let oci = Oci::new(&["sh", "-c", &format!("{script} || true")]);
+    let script = "echo $NOTIFY_SOCKET; ls ${NOTIFY_SOCKET%/*}; echo x >$NOTIFY_SOCKET.x || true";
+    let oci = Oci::new(&["sh", "-c", &format!("{SAYS}; {script}")]);
     let told = Told::new(&oci);
     // The program's own is below the name of the other one (as crun).
     assert_eq!(told.run(&oci), format!("{}/notify\nnotify\n", told.name));
