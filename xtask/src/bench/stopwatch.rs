@@ -159,6 +159,8 @@ fn series(plan: &Plan, report: &str, said: &str) -> Result<Vec<Series>> {
         let words: Vec<&str> = line.split(' ').collect();
         if let ["failed", number, status] = words[..] {
             let command = plan.0.get(number.parse::<usize>()?).map(|line| line.words.join(" "));
+            // Rust programs may add to an error where it came from.
+            let said = said.split("Stack backtrace:").next().unwrap_or_default();
             let from = said.lines().count().saturating_sub(SAID);
             let said: Vec<&str> = said.lines().skip(from).collect();
             bail!(
