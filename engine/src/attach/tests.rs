@@ -316,10 +316,12 @@ fn as_a_program() {
 }
 
 /// Starts [`as_a_program`] below `terminal`. The test harness has a thread of its own, so all
-/// signals must be blocked from the start.
+/// signals must be blocked from the start; and who runs the tests in the background of a shell ignores some, which a
+/// shell could not trap then.
 fn program(terminal: &OwnedFd, script: &str) -> Command {
     let mut command = Command::new("setsid");
-    command.args(["--ctty", "env", "--block-signal=TERM,WINCH,INT,HUP,USR1,CONT"]);
+    command.args(["--ctty", "env", "--default-signal=INT,QUIT,HUP,TERM"]);
+    command.arg("--block-signal=TERM,WINCH,INT,HUP,USR1,CONT");
     command.arg(std::env::current_exe().unwrap());
     command.args(["--exact", "attach::tests::as_a_program", "--nocapture"]);
     command.env("RELAY_SCRIPT", script);
