@@ -87,7 +87,7 @@ pub(crate) fn enter_time(offsets: &[u8]) -> Result<(), Failure> {
 }
 
 /// Root of the user namespace that the process has entered: otherwise what it makes has no owner there.
-pub(crate) fn become_root() -> Result<(), Failure> {
+pub(crate) fn become_root(keeps_groups: bool) -> Result<(), Failure> {
     match rustix::thread::set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT) {
         // Not mapped: it stays who it is.
         Ok(()) | Err(Errno::INVAL) => {}
@@ -95,7 +95,8 @@ pub(crate) fn become_root() -> Result<(), Failure> {
             return Err(Failure::new("becoming the root group of the user namespace", errno));
         }
     }
-    match rustix::thread::set_thread_groups(&[]) {
+    let left = if keeps_groups { Ok(()) } else { rustix::thread::set_thread_groups(&[]) };
+    match left {
         // Denied for good, where an unprivileged user made the namespace (user_namespaces(7)).
         Ok(()) | Err(Errno::PERM) => {}
         Err(errno) => return Err(Failure::new("leaving the caller's groups", errno)),

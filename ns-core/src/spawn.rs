@@ -40,6 +40,7 @@ pub struct Spawn<'fd> {
     gid_map: Vec<IdMap>,
     time_offsets: Vec<u8>,
     mounts_of: Option<BorrowedFd<'fd>>,
+    keeps_groups: bool,
 }
 
 impl<'fd> Spawn<'fd> {
@@ -63,7 +64,7 @@ impl<'fd> Spawn<'fd> {
     /// Joining a mount namespace makes its root the process's root and working directory. A joined
     /// user namespace owns the new namespaces; what the caller may join is joined before the process
     /// gives up the caller's privileges for it, the rest afterwards. In a user namespace, joined or new,
-    /// the process is its root (uid and gid 0, no other groups) where these are mapped.
+    /// the process is its root (uid and gid 0, no other groups unless [`Spawn::keep_groups`] says so) where these are mapped.
     #[must_use]
     pub fn join(mut self, fd: BorrowedFd<'fd>, namespaces: Namespaces) -> Self {
         self.joins.push((fd, namespaces));
@@ -93,6 +94,13 @@ impl<'fd> Spawn<'fd> {
     #[must_use]
     pub fn mounts_of(mut self, fd: BorrowedFd<'fd>) -> Self {
         self.mounts_of = Some(fd);
+        self
+    }
+
+    /// Leaves the process its caller's supplementary groups in a user namespace, too.
+    #[must_use]
+    pub fn keep_groups(mut self) -> Self {
+        self.keeps_groups = true;
         self
     }
 
@@ -324,7 +332,7 @@ impl<'fd> Spawn<'fd> {
             enter(*fd, *kinds)?;
         }
         match self.namespaces.contains(Namespaces::USER) {
-            true => become_root(),
+            true => become_root(self.keeps_groups),
             false => Ok(()),
         }
     }
@@ -352,7 +360,7 @@ impl<'fd> Spawn<'fd> {
             gate.entered(Entered::User, None)?;
             gate.opened()?;
         }
-        become_root()?;
+        become_root(self.keeps_groups)?;
         for (number, (fd, kinds)) in self.joins.iter().enumerate() {
             if number < 64 && late & 1 << number != 0 {
                 enter(*fd, *kinds - user)?;

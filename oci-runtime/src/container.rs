@@ -189,6 +189,9 @@ impl Prepared {
 
     fn create_in(&self, group: Option<&Made>) -> Result<(Child, Option<OwnedFd>), Error> {
         let mut spawn = self.namespaces.spawn();
+        if self.process.as_ref().is_some_and(Process::keeps_groups) {
+            spawn = spawn.keep_groups();
+        }
         let join = group.map(|group| &group.join);
         let first = || crate::group::enter(join);
         if let Some(join) = join {

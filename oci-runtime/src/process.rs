@@ -131,6 +131,11 @@ impl Process {
         self.groups = None;
     }
 
+    /// Whether it was left them.
+    pub(crate) fn keeps_groups(&self) -> bool {
+        self.groups.is_none()
+    }
+
     /// Child side. A new terminal of the container's devpts becomes the controlling one and standard
     /// input, output and error; its master goes to the parent.
     ///

@@ -229,8 +229,14 @@ fn a_further_program_is_killed_as_soon_as_the_container_for_want_of_memory() {
 /// Those that tests have: whatever they are, with the annotation they are the container's.
 #[test]
 fn groups_are_the_creators_if_that_is_asked_for() {
-    let groups = |annotation: Option<&str>| {
+    let of = |annotation: Option<&str>, in_user: bool| {
         let mut config = script("grep Groups /proc/self/status");
+        if in_user {
+            let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+            config["linux"]["uidMappings"] = map.clone();
+            config["linux"]["gidMappings"] = map;
+            config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+        }
         config["annotations"] = json!({"run.oci.keep_original_groups": annotation.unwrap_or("0")});
         let thread = std::thread::spawn(move || {
             // Of this thread alone.
@@ -238,8 +244,12 @@ fn groups_are_the_creators_if_that_is_asked_for() {
             rustix::thread::set_thread_groups(&own).unwrap();
             run(config).unwrap().0
         });
-        thread.join().unwrap()
+        let said = thread.join().unwrap();
+        said.split_whitespace().skip(1).map(str::to_owned).collect::<Vec<_>>()
     };
-    assert_eq!(groups(Some("1")).split_whitespace().collect::<Vec<_>>(), ["Groups:", "5", "7"]);
-    assert_eq!(groups(None).trim_end(), "Groups:");
+    assert_eq!(of(Some("1"), false), ["5", "7"]);
+    // They have no names there.
+    assert_eq!(of(Some("1"), true), ["65534", "65534"]);
+    assert_eq!(of(None, false), [""; 0]);
+    assert_eq!(of(None, true), [""; 0]);
 }
