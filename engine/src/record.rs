@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 
 use image_store::Digest;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::value::RawValue;
 
 use crate::{Health, HealthStatus, Healthcheck, Limits, RestartPolicy};
 
@@ -99,7 +101,7 @@ pub struct Empty {}
 
 /// Docker's `.HostConfig`, as far as it varies here; `inspect` adds what is always the same.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename_all = "PascalCase", default, remote = "Self")]
 pub struct HostConfig {
     /// The user's volumes of type bind and volume, as `-v` writes them.
     pub binds: Option<Vec<String>>,
@@ -166,8 +168,25 @@ pub struct HostConfig {
     #[serde(rename = "ContainerIDFile")]
     pub container_id_file: String,
     /// What it may use.
-    #[serde(flatten)]
+    #[serde(flatten, skip_deserializing)]
     pub limits: Limits,
+}
+
+impl Serialize for HostConfig {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for HostConfig {
+    /// Its own fields and the limits, each from the text: `flatten` would keep all of it in memory first, which takes
+    /// three times as long, and `ps` reads a thousand of them.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Box::<RawValue>::deserialize(deserializer)?;
+        let own = Self::deserialize(&mut serde_json::Deserializer::from_str(text.get()));
+        let limits = serde_json::from_str(text.get()).map_err(D::Error::custom)?;
+        Ok(Self { limits, ..own.map_err(D::Error::custom)? })
+    }
 }
 
 /// A limit on a resource; -1 is none.
