@@ -92,7 +92,10 @@ fn of_what_fails_no_group_is_left() {
     for (resources, field) in [
         (json!({"cpu": {"idle": 7}}), "linux.resources.cpu.idle: "),
         (json!({"memory": {"limit": -5}}), "linux.resources.memory.limit: "),
-        (json!({"unified": {"no.such": "1"}}), "linux.resources.unified[\"no.such\"] needs"),
+        (
+            json!({"unified": {"no.such": "1"}}),
+            "linux.resources.unified[\"no.such\"]: the requested cgroup controller",
+        ),
         (
             json!({"devices": [{"allow": true, "access": "q"}]}),
             "linux.resources.devices[0].access ",
