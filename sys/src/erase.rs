@@ -40,18 +40,13 @@ fn clear(dir: &mut Dir, top: BorrowedFd<'_>, depth: usize, moved: &mut u64) -> R
             continue;
         }
         again = true;
+        let Some(deeper) = depth.checked_sub(1) else {
+            move_up(dir.fd()?, &name, top, moved)?;
+            continue;
+        };
         let Some(mut inner) = open(dir.fd()?, &name)? else { continue };
-        match depth.checked_sub(1) {
-            Some(depth) => drop(clear(&mut inner, top, depth, moved)?),
-            None => {
-                for (name, kind) in entries(&mut inner)? {
-                    if !remove(inner.fd()?, &name, kind)? {
-                        move_up(inner.fd()?, &name, top, moved)?;
-                    }
-                }
-            }
-        }
-        // Now or, if something was added meanwhile, in the next round.
+        clear(&mut inner, top, deeper, moved)?;
+        // Now or, if something was moved up or added meanwhile, in the next round.
         remove(dir.fd()?, &name, FileType::Directory)?;
     }
     Ok(again)
