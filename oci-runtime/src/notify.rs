@@ -23,6 +23,9 @@ pub(crate) const NOTIFY: &str = "notify";
 const READY: &[u8] = b"READY=1";
 /// As long as systemd itself takes messages.
 const LONGEST: usize = 4096;
+/// More than wait in a socket (net.unix.max_dgram_qlen: 10, and 512 by systemd): a program that never stops talking keeps
+/// nobody here.
+const MESSAGES: usize = 1024;
 
 /// A socket at which a container's program says that it is ready.
 #[derive(Debug)]
@@ -63,7 +66,8 @@ impl Notify {
     /// Passes on that the program is ready, if it has said so by now.
     pub fn pass(&self) -> bool {
         let mut message = [0; LONGEST];
-        while let Ok(count) = self.socket.recv(&mut message) {
+        for _ in 0..MESSAGES {
+            let Ok(count) = self.socket.recv(&mut message) else { break };
             if message[..count].split(|byte| *byte == b'\n').any(|line| line == READY) {
                 self.tell(READY);
                 return true;
