@@ -179,8 +179,8 @@ impl Serialize for HostConfig {
 }
 
 impl<'de> Deserialize<'de> for HostConfig {
-    /// Its own fields and the limits, each from the text: `flatten` would keep all of it in memory first, which takes
-    /// three times as long, and `ps` reads a thousand of them.
+    /// Its own fields and the limits, each from the text: `flatten` would keep all of it in memory first, field by field,
+    /// and `ps` reads a thousand of them.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = Box::<RawValue>::deserialize(deserializer)?;
         let own = Self::deserialize(&mut serde_json::Deserializer::from_str(text.get()));
