@@ -114,7 +114,7 @@ fn build(target: &Path, targets: &[String], asan: bool) -> Result<PathBuf> {
         cargo.env("CARGO_TARGET_DIR", &dir);
     }
     // What the calling cargo was told about other builds is not for this one.
-    cargo.env_remove("CARGO_BUILD_TARGET").env_remove("CARGO_PROFILE_DEV_OPT_LEVEL");
+    cargo.env_remove("CARGO_BUILD_TARGET");
     cargo.env("RUSTFLAGS", flags);
     cargo.args(["build", "--quiet", "--locked", "--package", "fuzz", "--profile", "fuzz"]);
     cargo.args(["--target", &triple]);

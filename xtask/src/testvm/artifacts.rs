@@ -14,9 +14,6 @@ use crate::sh;
 /// Static executables, procedural macros and all, need the target named.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 const STATIC: &str = "-C target-feature=+crt-static";
-/// The emulator is slow: so a little optimization, with all checks left in, and all of it for what touches each byte
-/// of an image. (`package."*"` would optimize procedural macros too, which takes minutes.)
-const OPTIMIZED: [&str; 5] = ["sha2", "flate2", "zlib-rs", "zstd-sys", "tar"];
 
 /// What was built.
 #[derive(Debug)]
@@ -82,10 +79,6 @@ fn rank(program: &Program) -> u8 {
 fn cargo(what: &[&str]) -> Command {
     let mut command = sh::cargo();
     command.args(what).args(["--target", TARGET]);
-    command.args(["--config", "profile.dev.opt-level=1"]);
-    for package in OPTIMIZED {
-        command.args(["--config", &format!("profile.dev.package.{package}.opt-level=3")]);
-    }
     command.env("RUSTFLAGS", STATIC).env("RUSTDOCFLAGS", STATIC);
     command
 }
