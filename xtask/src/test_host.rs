@@ -65,6 +65,10 @@ fn cargo_test(nightly: bool, own: &Path) -> Command {
     let own = own.to_string_lossy();
     let runner = format!("target.'cfg(all())'.runner=[{own:?}, \"test-program\"]");
     cargo.args(["--config", &runner, "test", "--locked", "--quiet"]);
+    // Tests mostly wait for others: processes, the disk, a second that has to go by.
+    if std::env::var_os("RUST_TEST_THREADS").is_none() {
+        cargo.env("RUST_TEST_THREADS", (2 * testvm::processors()).to_string());
+    }
     if nightly && std::env::var_os("RACE_SECONDS").is_none() {
         cargo.env("RACE_SECONDS", "120");
     }

@@ -121,7 +121,7 @@ impl Args {
 }
 
 /// The processors that this machine has for us.
-fn processors() -> usize {
+pub(crate) fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
