@@ -13,7 +13,7 @@ use std::fs::{DirBuilder, File};
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
@@ -144,6 +144,16 @@ impl Root {
             dirs.extend(name.to_str().map(|id| self.dir(id)));
         }
         Ok(dirs)
+    }
+
+    /// How many containers there are, complete or not, without listing them: most file systems count the directories in a
+    /// directory (its links but two, inode(7)). `None` where they do not, as Btrfs.
+    pub(crate) fn count(&self) -> Result<Option<usize>, Error> {
+        let path = self.path.join("containers");
+        let links = std::fs::metadata(&path)
+            .map_err(|error| Error::system("look at", &path, error))?
+            .nlink();
+        Ok(links.checked_sub(2).and_then(|count| count.try_into().ok()))
     }
 
     /// Waits until nobody is between making a directory and locking it.

@@ -9,6 +9,8 @@ use crate::{Error, State, Status};
 /// So many containers are looked at by a command that is not about all of them: a start beside thousands costs what the
 /// first one did.
 const LOOKS: usize = 32;
+/// Where there are more, only one of so many commands looks: even to list a thousand takes a tenth of a start.
+const TURNS: u32 = 8;
 
 /// Ends and removes, or writes down as ended, what nobody manages any more: of many containers some, others each time.
 /// Gives how many there are.
@@ -16,10 +18,15 @@ const LOOKS: usize = 32;
 /// One container that cannot be tidied up (its process hangs in the kernel, the disk is full, a record
 /// is damaged) keeps nobody from the others: what is wrong with it is told to who asks for it.
 pub(crate) fn some(root: &Root) -> Result<usize, Error> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().subsec_nanos();
+    if let Some(many) = root.count()?.filter(|&count| count > LOOKS)
+        && now % TURNS != 0
+    {
+        return Ok(many);
+    }
     let mut dirs = root.dirs()?;
     if dirs.len() > LOOKS {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let first = now.subsec_nanos() as usize % dirs.len();
+        let first = (now / TURNS) as usize % dirs.len();
         dirs.rotate_left(first);
     }
     for dir in dirs.iter().take(LOOKS) {
@@ -84,6 +91,31 @@ pub(crate) fn abandoned(root: &Root, dir: &Dir) -> Result<(), Error> {
             let with_volumes = container.as_ref().is_some_and(|c| c.host_config.auto_remove)
                 || state.status == Status::Creating;
             remove(root, dir, container.as_ref(), with_volumes)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_dead_ones_all_go_by_and_by_and_each_command_knows_how_many_there_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::open(dir.path()).unwrap();
+        let many = LOOKS + 8;
+        for number in 0..many {
+            std::fs::create_dir(root.dir(&format!("{number:064x}")).path()).unwrap();
+        }
+        let mut commands = 0;
+        loop {
+            let left = root.dirs().unwrap().len();
+            assert_eq!(some(&root).unwrap(), left);
+            if left == 0 {
+                break;
+            }
+            commands += 1;
+            assert!(commands < 10_000, "{left} of {many} are left");
         }
     }
 }
