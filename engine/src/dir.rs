@@ -16,10 +16,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use sys::erase::Removed;
 
 use crate::log::Form;
 use crate::volume_changes::VolumeChanges;
@@ -108,13 +109,19 @@ impl Root {
 
     /// Removes a container's directory with all that is in it, its lock last; nothing may be mounted
     /// below it. The caller holds the lock, or there is none.
-    pub(crate) fn remove(&self, dir: &Dir) -> Result<(), Error> {
+    pub(crate) fn remove(&self, dir: &Dir) -> Result<Removed, Error> {
         let failed = |error| Error::system("remove the directory", &dir.path, error);
-        dir.remove_all_but_the_lock().map_err(failed)?;
+        let mut removed = dir.remove_all_but_the_lock().map_err(failed)?;
         let _held = self.lock()?;
-        match std::fs::remove_dir_all(&dir.path) {
+        unlink(&dir.path.join(LOCK)).map_err(failed)?;
+        let gone = match removed.unlink(CWD, &dir.path, AtFlags::REMOVEDIR) {
+            // Something was added meanwhile.
+            Err(Errno::NOTEMPTY | Errno::EXIST) => std::fs::remove_dir_all(&dir.path),
+            other => other.map_err(io::Error::from),
+        };
+        match gone {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(failed(error)),
-            _ => Ok(()),
+            _ => Ok(removed),
         }
     }
 
@@ -126,7 +133,7 @@ impl Root {
                 return Ok(()); // it has just been made
             }
         }
-        self.remove(dir)
+        self.remove(dir).map(drop)
     }
 
     /// The directory of the container `id`, there or not.
@@ -286,9 +293,10 @@ impl Dir {
         Ok(if stat.st_nlink == 0 { Attempt::Gone } else { Attempt::Taken(lock) })
     }
 
-    fn remove_all_but_the_lock(&self) -> io::Result<()> {
+    fn remove_all_but_the_lock(&self) -> io::Result<Removed> {
+        let mut removed = Removed::default();
         let entries = match std::fs::read_dir(&self.path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(removed),
             other => other?,
         };
         let own = File::open(&self.path)?;
@@ -300,12 +308,13 @@ impl Dir {
             match entry.file_type()?.is_dir() {
                 // What a program has made there may be nested deeper than descriptors last.
                 true => {
-                    sys::erase::erase(own.as_fd(), &CString::new(entry.file_name().as_bytes())?)?
+                    let name = CString::new(entry.file_name().as_bytes())?;
+                    removed.extend(sys::erase::erase(own.as_fd(), &name)?);
                 }
                 false => std::fs::remove_file(entry.path())?,
             }
         }
-        Ok(())
+        Ok(removed)
     }
 
     /// The record, with the volumes that the container has by now; `None` where there is none (yet, or

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rustix::process::Signal;
+use sys::erase::Removed;
 
 use crate::dir::{Dir, Root};
 use crate::target::Target;
@@ -13,7 +14,8 @@ use crate::{Container, Error, State, Status, group, volumes};
 const KILL_LIMIT: Duration = Duration::from_secs(10);
 
 /// Removes a container whose process has ended, or ends it: mount, name, directory, and `with_volumes`
-/// the volumes that were made for it alone. May be called again after it was interrupted.
+/// the volumes that were made for it alone. May be called again after it was interrupted. Gives what is gone and
+/// takes room still ([`Removed`]).
 ///
 /// The caller holds the container's lock, or has just seen its holder go.
 pub(crate) fn remove(
@@ -21,7 +23,7 @@ pub(crate) fn remove(
     dir: &Dir,
     container: Option<&Container>,
     with_volumes: bool,
-) -> Result<(), Error> {
+) -> Result<Removed, Error> {
     let state = dir.state()?;
     let with_volumes = with_volumes || state.volumes_too;
     end(dir, &state)?;
@@ -50,10 +52,10 @@ pub(crate) fn remove(
         }
         // Its name of now: it may have been renamed since the caller has read the record.
         let now = dir.container()?.unwrap_or_else(|| container.clone());
-        root.drop_name(&now.name, &now.id)?;
-        root.remove(dir)?;
+        let mut removed = root.drop_name(&now.name, &now.id)?;
+        removed.extend(root.remove(dir)?);
         root.events().container(&now, "destroy", &[]);
-        Ok(())
+        Ok(removed)
     } else {
         root.drop_names_of(dir.id())?;
         root.remove(dir)

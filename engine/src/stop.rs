@@ -116,7 +116,7 @@ impl Engine {
             Standing::Gone => return Ok(()),
         };
         let volumes = volumes || container.host_config.auto_remove;
-        remove(&self.root, &dir, Some(&container), volumes)
+        remove(&self.root, &dir, Some(&container), volumes).map(drop)
     }
 
     /// How a container stands. Waits while somebody makes the container, or tidies up behind it. Not for

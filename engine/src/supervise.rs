@@ -9,6 +9,7 @@ use oci_runtime::{Prepared, Running};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::Signal;
+use sys::erase::Removed;
 use sys::process::SignalFd;
 
 use crate::base::Base;
@@ -75,6 +76,7 @@ impl Supervisor {
         let _ = base.as_ref().map(|base| base.tell(&root));
         // Where an attempt to tidy up fails, what went wrong first is told, and the next command tries
         // again.
+        let mut removed = Removed::default();
         let report = match begin(&dir, &container, prepared, &mut hub) {
             Ok(started) => {
                 let ended = live(&root, &dir, &container, started, &mut hub, pipes);
@@ -84,7 +86,7 @@ impl Supervisor {
                     // For who waits for a container that goes with its record; that goes on without.
                     let _ = lock.note(state.exit_code);
                 }
-                match tidy(&root, &dir, &container, ended) {
+                match tidy(&root, &dir, &container, ended, &mut removed) {
                     Ok(code) => Report::Exited { code },
                     Err(error) => {
                         // Its files are the user's by now, and stay without --rm.
@@ -95,7 +97,7 @@ impl Supervisor {
             }
             Err(error) => {
                 let _ = match new {
-                    true => remove(&root, &dir, Some(&container), true),
+                    true => remove(&root, &dir, Some(&container), true).map(drop),
                     false => not_started(&dir, &error),
                 };
                 Report::failed(&error)
@@ -106,7 +108,10 @@ impl Supervisor {
         // Who reads slowly, or not at all, keeps nobody from the container.
         drop(lock);
         hub.dismiss(&report);
-        match hub.finish(false) {
+        let finished = hub.finish(false);
+        // It has its room until now: nobody waits any more.
+        drop(removed);
+        match finished {
             Ok(()) => 0,
             Err(_) => 1,
         }
@@ -315,10 +320,11 @@ fn tidy(
     dir: &Dir,
     container: &Container,
     watched: Result<State, Error>,
+    removed: &mut Removed,
 ) -> Result<i32, Error> {
     let state = watched?;
     if container.host_config.auto_remove {
-        remove(root, dir, Some(container), true)?;
+        *removed = remove(root, dir, Some(container), true)?;
     } else {
         release(dir)?;
         dir.write_state(&state)?;

@@ -20,7 +20,7 @@ const TURNS: u32 = 8;
 pub(crate) fn some(root: &Root) -> Result<usize, Error> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().subsec_nanos();
     if let Some(many) = root.count()?.filter(|&count| count > LOOKS)
-        && now % TURNS != 0
+        && !now.is_multiple_of(TURNS)
     {
         return Ok(many);
     }
@@ -90,7 +90,7 @@ pub(crate) fn abandoned(root: &Root, dir: &Dir) -> Result<(), Error> {
         (_, container) => {
             let with_volumes = container.as_ref().is_some_and(|c| c.host_config.auto_remove)
                 || state.status == Status::Creating;
-            remove(root, dir, container.as_ref(), with_volumes)
+            remove(root, dir, container.as_ref(), with_volumes).map(drop)
         }
     }
 }

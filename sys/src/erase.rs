@@ -1,10 +1,11 @@
 //! Removing a directory with all that it holds, however deep, and following nothing. Allocates.
 
 use std::ffi::{CStr, CString};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
+use rustix::path::Arg;
 
 const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
@@ -12,20 +13,65 @@ const DIRECTORY: OFlags =
 /// How deep directories are emptied in their place, each with a descriptor, before what lies deeper is moved up.
 const DEPTH: usize = 8;
 
+/// How many directories [`Removed`] keeps.
+const KEPT: usize = 16;
+
+/// Directories and links that are gone, and take room until this is dropped: their file system frees what nobody has open,
+/// and on some each takes a millisecond for that (ext4 with `discard`). Who has somebody waiting for the removal answers
+/// first. Of many only some are kept.
+#[derive(Debug, Default)]
+pub struct Removed(Vec<OwnedFd>);
+
+impl Removed {
+    /// What is about to be removed, if it is to be kept. Where it cannot be, its end is waited for, and no more.
+    fn open(&self, dir: impl AsFd, name: impl Arg) -> Option<OwnedFd> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let open = || rustix::fs::openat(dir, name, flags, Mode::empty()).ok();
+        (self.0.len() < KEPT).then(open).flatten()
+    }
+
+    /// Removes a file or an empty directory, by unlinkat(2) with `flags`.
+    ///
+    /// # Errors
+    /// That of the call.
+    pub fn unlink(
+        &mut self,
+        dir: impl AsFd,
+        name: impl Arg + Copy,
+        flags: AtFlags,
+    ) -> Result<(), Errno> {
+        let kept = self.open(&dir, name);
+        rustix::fs::unlinkat(dir, name, flags)?;
+        self.0.extend(kept);
+        Ok(())
+    }
+
+    /// Keeps what `other` keeps, too.
+    pub fn extend(&mut self, other: Removed) {
+        self.0.extend(other.0);
+    }
+}
+
 /// Removes directory `name` of `dir`, and what lies in it. What a container has written may be
 /// nested deeper than descriptors or the stack last, so what lies deeper than some levels is moved up to
 /// the first, until nothing is left. Others may remove it at the same time.
-pub fn erase(dir: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> {
-    let Some(top) = open(dir, name)? else { return Ok(()) };
-    empty(top.fd()?)?;
-    missing_is_fine(rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR))
+pub fn erase(dir: BorrowedFd<'_>, name: &CStr) -> Result<Removed, Errno> {
+    let mut removed = Removed::default();
+    let Some(top) = open(dir, name, &mut removed)? else { return Ok(removed) };
+    clear_all(top.fd()?, &mut removed)?;
+    missing_is_fine(removed.unlink(dir, name, AtFlags::REMOVEDIR))?;
+    Ok(removed)
 }
 
 /// Removes all that lies in `top`.
 pub fn empty(top: BorrowedFd<'_>) -> Result<(), Errno> {
+    clear_all(top, &mut Removed::default())
+}
+
+fn clear_all(top: BorrowedFd<'_>, removed: &mut Removed) -> Result<(), Errno> {
     let mut moved = 0;
     let mut found = Dir::read_from(top)?;
-    while clear(&mut found, top, DEPTH, &mut moved)? {
+    while clear(&mut found, top, DEPTH, &mut moved, removed)? {
         found.rewind();
     }
     Ok(())
@@ -33,10 +79,16 @@ pub fn empty(top: BorrowedFd<'_>) -> Result<(), Errno> {
 
 /// Removes what is in `dir`, but for what holds something that was moved to `top`, or was added meanwhile. Whether it was
 /// to be looked for again.
-fn clear(dir: &mut Dir, top: BorrowedFd<'_>, depth: usize, moved: &mut u64) -> Result<bool, Errno> {
+fn clear(
+    dir: &mut Dir,
+    top: BorrowedFd<'_>,
+    depth: usize,
+    moved: &mut u64,
+    removed: &mut Removed,
+) -> Result<bool, Errno> {
     let mut again = false;
     for (name, kind) in entries(dir)? {
-        if remove(dir.fd()?, &name, kind)? {
+        if remove(dir.fd()?, &name, kind, removed)? {
             continue;
         }
         again = true;
@@ -44,16 +96,25 @@ fn clear(dir: &mut Dir, top: BorrowedFd<'_>, depth: usize, moved: &mut u64) -> R
             move_up(dir.fd()?, &name, top, moved)?;
             continue;
         };
-        let Some(mut inner) = open(dir.fd()?, &name)? else { continue };
-        clear(&mut inner, top, deeper, moved)?;
+        let Some(mut inner) = open(dir.fd()?, &name, removed)? else { continue };
+        clear(&mut inner, top, deeper, moved, removed)?;
         // Now or, if something was moved up or added meanwhile, in the next round.
-        remove(dir.fd()?, &name, FileType::Directory)?;
+        remove(dir.fd()?, &name, FileType::Directory, removed)?;
     }
     Ok(again)
 }
 
-fn open(dir: BorrowedFd<'_>, name: &CStr) -> Result<Option<Dir>, Errno> {
-    match rustix::fs::openat(dir, name, DIRECTORY, Mode::empty()) {
+fn open(dir: BorrowedFd<'_>, name: &CStr, removed: &mut Removed) -> Result<Option<Dir>, Errno> {
+    let open = || rustix::fs::openat(dir, name, DIRECTORY, Mode::empty());
+    let opened = open().or_else(|errno| match errno {
+        // What is kept is the first to go.
+        Errno::MFILE | Errno::NFILE if !removed.0.is_empty() => {
+            removed.0.clear();
+            open()
+        }
+        errno => Err(errno),
+    });
+    match opened {
         Err(Errno::NOENT) => Ok(None),
         result => Dir::new(result?).map(Some),
     }
@@ -61,16 +122,23 @@ fn open(dir: BorrowedFd<'_>, name: &CStr) -> Result<Option<Dir>, Errno> {
 
 /// Whether the file or empty directory is gone; not, if it is a directory that holds something. Not every filesystem
 /// tells the kind in a directory, and it may be another by now.
-fn remove(dir: BorrowedFd<'_>, name: &CStr, kind: FileType) -> Result<bool, Errno> {
+fn remove(
+    dir: BorrowedFd<'_>,
+    name: &CStr,
+    kind: FileType,
+    removed: &mut Removed,
+) -> Result<bool, Errno> {
     if kind != FileType::Directory {
         match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
             Err(Errno::ISDIR) => {}
             result => return missing_is_fine(result).map(|()| true),
         }
     }
-    match rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR) {
+    match removed.unlink(dir, name, AtFlags::REMOVEDIR) {
         Err(Errno::NOTEMPTY | Errno::EXIST) => Ok(false),
-        Err(Errno::NOTDIR) if kind == FileType::Directory => remove(dir, name, FileType::Unknown),
+        Err(Errno::NOTDIR) if kind == FileType::Directory => {
+            remove(dir, name, FileType::Unknown, removed)
+        }
         result => missing_is_fine(result).map(|()| true),
     }
 }
@@ -138,9 +206,29 @@ mod tests {
             rustix::fs::mkdirat(&deepest, c"d", Mode::RWXU).unwrap();
             deepest = rustix::fs::openat(&deepest, c"d", DIRECTORY, Mode::empty()).unwrap();
         }
-        erase(top.as_fd(), c"gone").unwrap();
+        let removed = erase(top.as_fd(), c"gone").unwrap();
         assert!(!dir.path().join("gone").exists());
         assert!(dir.path().join("canary/file").exists());
+        assert_eq!(removed.0.len(), KEPT, "of many some are kept");
         erase(top.as_fd(), c"gone").unwrap();
+    }
+
+    #[test]
+    fn directories_are_freed_when_what_keeps_them_is_dropped() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("gone/full")).unwrap();
+        std::fs::create_dir_all(dir.path().join("gone/empty")).unwrap();
+        std::fs::write(dir.path().join("gone/full/file"), "").unwrap();
+        let top = std::fs::File::open(dir.path()).unwrap();
+        let removed = erase(top.as_fd(), c"gone").unwrap();
+        assert!(!dir.path().join("gone").exists());
+        // Three directories, each without a name, and no second descriptor of one of them.
+        let links = removed.0.iter().map(|fd| rustix::fs::fstat(fd).unwrap());
+        let mut inodes: Vec<_> =
+            links.map(|stat| (stat.st_ino, stat.st_mode & 0o170_000)).collect();
+        inodes.sort_unstable();
+        inodes.dedup();
+        assert_eq!(inodes.len(), 3);
+        assert!(inodes.iter().all(|(_, kind)| *kind == 0o040_000));
     }
 }

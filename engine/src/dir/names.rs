@@ -3,6 +3,10 @@
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
+use rustix::fs::{AtFlags, CWD};
+use rustix::io::Errno;
+use sys::erase::Removed;
+
 use super::{Root, unlink};
 use crate::Error;
 
@@ -43,12 +47,13 @@ impl Root {
     }
 
     /// Takes `name` from the container `id`, if that has it.
-    pub(crate) fn drop_name(&self, name: &str, id: &str) -> Result<(), Error> {
+    pub(crate) fn drop_name(&self, name: &str, id: &str) -> Result<Removed, Error> {
+        let mut removed = Removed::default();
         let _held = self.lock()?;
-        if self.named(name)?.as_deref() != Some(id) {
-            return Ok(());
+        if self.named(name)?.as_deref() == Some(id) {
+            self.unlink_name(name, &mut removed)?;
         }
-        self.unlink_name(name)
+        Ok(removed)
     }
 
     /// Takes all names from the container `id`, of which no record says what it is called.
@@ -61,14 +66,19 @@ impl Root {
             if let Some(name) = name.to_str()
                 && self.named(name)?.as_deref() == Some(id)
             {
-                self.unlink_name(name)?;
+                self.unlink_name(name, &mut Removed::default())?;
             }
         }
         Ok(())
     }
 
-    fn unlink_name(&self, name: &str) -> Result<(), Error> {
+    fn unlink_name(&self, name: &str, removed: &mut Removed) -> Result<(), Error> {
         let link = self.link(name);
-        unlink(&link).map_err(|error| Error::system("remove the name", link, error))
+        match removed.unlink(CWD, &link, AtFlags::empty()) {
+            Err(errno) if errno != Errno::NOENT => {
+                Err(Error::system("remove the name", link, errno))
+            }
+            _ => Ok(()),
+        }
     }
 }
