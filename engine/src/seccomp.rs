@@ -98,9 +98,9 @@ pub(crate) fn filter(
         Some(profile) => resolve(&read(profile).map_err(wrong)?, &capabilities),
     };
     let filter = filter.map_err(|error| wrong(error.to_string()))?;
-    // Both have the specification's form.
-    serde_json::to_value(filter)
-        .and_then(serde_json::from_value)
+    // Both have the specification's form. By its text: a tree of values is a string and a node for each call's name more.
+    serde_json::to_string(&filter)
+        .and_then(|text| serde_json::from_str(&text))
         .map(Some)
         .map_err(|error| wrong(error.to_string()))
 }
