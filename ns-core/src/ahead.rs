@@ -36,6 +36,7 @@ impl NetworkAhead {
             let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
             Error::System { op: "starting a thread", errno }
         };
+        one_heap();
         std::thread::Builder::new().spawn(make).map(Self).map_err(failed)
     }
 
@@ -48,5 +49,15 @@ impl NetworkAhead {
         // The thread cannot panic.
         let made = self.0.join().unwrap_or(Err(Errno::IO));
         made.map_err(|errno| Error::System { op: OP, errno })
+    }
+}
+
+/// The thread allocates next to nothing: it takes it from the heap that there is, and needs no other, which glibc would map
+/// 128 MiB for and touch.
+fn one_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: mallopt(3) sets a number of the allocator, under the allocator's own lock; there are no pointers.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
     }
 }

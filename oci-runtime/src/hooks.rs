@@ -77,8 +77,8 @@ pub struct Hooks {
     all: Vec<Hook>,
     id: String,
     bundle: PathBuf,
-    /// What the hooks are of; none where there is no hook.
-    spec: Option<oci::Spec>,
+    /// What the hooks are of; none where there is no hook. Three kilobytes, which a container's own value would have too.
+    spec: Option<Box<oci::Spec>>,
     outputs: Outputs,
 }
 
@@ -113,7 +113,7 @@ impl Hooks {
         let bundle = std::fs::canonicalize(bundle)
             .map_err(Error::io("finding the path of the bundle", bundle))?;
         let outputs = Outputs::open(spec)?;
-        Ok(Self { spec: Some(spec.clone()), all, id, bundle, outputs })
+        Ok(Self { spec: Some(Box::new(spec.clone())), all, id, bundle, outputs })
     }
 
     /// Whether a configuration has hooks for a container's end.
@@ -133,7 +133,7 @@ impl Hooks {
     /// The container's state as hooks get it on their standard input (runtime.md, "State"): `status` is
     /// `creating`, `created`, `running` or `stopped`; a stopped container has no `pid`.
     fn state(&self, status: &str, pid: Option<Pid>) -> Vec<u8> {
-        let spec = self.spec.as_ref();
+        let spec = self.spec.as_deref();
         let mut state = serde_json::json!({
             "ociVersion": spec.map(oci::Spec::version), "id": self.id, "status": status,
             "bundle": self.bundle,

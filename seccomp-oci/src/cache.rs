@@ -5,7 +5,7 @@
 //! believed only if it is the caller's own and nobody else can write it; one that is cut short or
 //! changed is made anew. It is written under another name and renamed.
 
-use std::io;
+use std::io::{self, BufWriter, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
@@ -33,6 +33,20 @@ struct Names {
     without_table: Vec<Arch>,
 }
 
+/// What is written to it is hashed.
+struct Hasher(Sha256);
+
+impl Write for Hasher {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// The place of one filter's program in a directory, which should be the caller's alone.
 ///
 /// It is found without a [`Filter`], which need not be made of what a program is found for.
@@ -47,9 +61,10 @@ impl<'fd> Kept<'fd> {
     /// That of the filter which `source` is serialized to, the specification's object without `listenerPath` and
     /// `listenerMetadata`, for this machine. `None`: `source` cannot be serialized.
     pub fn of(source: &impl Serialize, machine: Arch, dir: BorrowedFd<'fd>) -> Option<Self> {
-        let text = serde_json::to_vec(&(TABLES, machine, source)).ok()?;
-        let key: [u8; HASH] =
-            Sha256::new().chain_update(MAGIC).chain_update(text).finalize().into();
+        // Hashed a piece at a time: the text is longer than all else that a start has in memory.
+        let mut text = BufWriter::with_capacity(2048, Hasher(Sha256::new_with_prefix(MAGIC)));
+        serde_json::to_writer(&mut text, &(TABLES, machine, source)).ok()?;
+        let key: [u8; HASH] = text.into_inner().ok()?.0.finalize().into();
         let name = format!("{}{SUFFIX}", hex(&key));
         Some(Self { dir, key, name })
     }
