@@ -19,6 +19,8 @@ pub(crate) struct Terminal {
     master: File,
     /// Keeps the terminal there, so that its settings can be looked at after the program's end.
     slave: OwnedFd,
+    /// As it was before the program was started.
+    pub(crate) before: Termios,
     child: Child,
     shown: Arc<Mutex<Vec<u8>>>,
 }
@@ -34,6 +36,7 @@ impl Terminal {
         let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
         let slave = rustix::fs::open(&name, flags, Mode::empty()).unwrap();
         set_size(&master, rows, columns);
+        let before = tcgetattr(&slave).unwrap();
         // setsid(1) makes standard input the controlling terminal, which SIGWINCH needs.
         let mut session = Command::new("setsid");
         session.arg("-c").arg(command.get_program()).args(command.get_args());
@@ -49,7 +52,7 @@ impl Terminal {
                 sink.lock().unwrap().extend_from_slice(&buffer[..count]);
             }
         });
-        Terminal { master, slave, child, shown }
+        Terminal { master, slave, before, child, shown }
     }
 
     pub(crate) fn settings(&self) -> Termios {

@@ -16,7 +16,7 @@ fn run(root: &Root, options: &[&str], command: &[&str]) -> Terminal {
 fn a_shell_of_run() {
     let root = Root::new();
     let mut user = run(&root, &["-it"], &["sh"]);
-    let before = user.settings();
+    let before = user.before.clone();
     user.expect("# ");
     user.press("stty size; tty; echo $TERM\r");
     user.expect("24 80");
@@ -72,7 +72,7 @@ fn the_terminal_is_restored_after_a_signal() {
             echo ready; while :; do sleep 1000 & wait $!; done",
             ],
         );
-        let before = user.settings();
+        let before = user.before.clone();
         user.expect("ready");
         user.signal(signal);
         user.wait();

@@ -267,7 +267,7 @@ fn a_shell_in_nginx() {
     let root = Root::new();
     Server::start(&root, "nginx", "docker-oci");
     let mut user = Terminal::start(&root.command(["exec", "-it", "nginx", "bash"]), 40, 120);
-    let before = user.settings();
+    let before = user.before.clone();
     user.expect("# ");
     user.press("stty size\r");
     user.expect("40 120");
