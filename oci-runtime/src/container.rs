@@ -16,6 +16,7 @@ use sys::{Failure, Report, Step};
 
 use crate::group::{Made, OwnGroup};
 use crate::hooks::{HookKind, Hooks};
+use crate::memory_policy::MemoryPolicy;
 use crate::mounts::{Mount, Mounts};
 use crate::namespaces::OwnNamespaces;
 use crate::net_devices::NetDevices;
@@ -84,7 +85,7 @@ impl Prepared {
         };
         let namespaces = OwnNamespaces::prepare(linux)?;
         let in_user = namespaces.kinds().contains(Namespaces::USER);
-        let mut warnings = version::warnings(linux);
+        let mut warnings = Vec::new();
         supported::one_domain_name(spec, linux)?;
         let mut root = Root::prepare(&dir.join(root.path()), root, spec, &namespaces)?;
         let mut mounts = Mounts::new(dir, &namespaces, linux, &mut warnings);
@@ -95,6 +96,8 @@ impl Prepared {
                 own.set_seccomp(Seccomp::prepare(dir, spec, cache, &mut warnings)?);
                 own.personality =
                     linux.personality().as_ref().map(scheduling::personality).transpose()?;
+                own.memory_policy =
+                    linux.memory_policy().as_ref().map(MemoryPolicy::prepare).transpose()?;
                 own.own_null = root.makes_devices();
                 if supported::keeps_groups(spec) {
                     own.keep_groups();

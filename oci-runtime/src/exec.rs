@@ -16,6 +16,7 @@ use sys::exec::Program;
 use sys::{Failure, Report, Step};
 
 use crate::container::end;
+use crate::memory_policy::MemoryPolicy;
 use crate::parts::{PART_GROUP, Phase};
 use crate::process::Process;
 use crate::scheduling::{self, Affinity};
@@ -144,6 +145,15 @@ impl PreparedExec {
     /// It has no meaning.
     pub fn personality(mut self, personality: &oci::LinuxPersonality) -> Result<Self, Error> {
         self.process.personality = Some(scheduling::personality(personality)?);
+        Ok(self)
+    }
+
+    /// Takes its memory from where the container's processes do (`linux.memoryPolicy`).
+    ///
+    /// # Errors
+    /// Its nodes are no list.
+    pub fn memory_policy(mut self, policy: &oci::LinuxMemoryPolicy) -> Result<Self, Error> {
+        self.process.memory_policy = Some(MemoryPolicy::prepare(policy)?);
         Ok(self)
     }
 

@@ -27,9 +27,21 @@ pub fn features() -> Value {
             "intelRdt": {"enabled": false},
             "mountExtensions": {"idmap": {"enabled": true}},
             "netDevices": {"enabled": true},
+            "memoryPolicy": memory_policy(),
         },
         "annotations": {},
         "potentiallyUnsafeConfigAnnotations": [],
+    })
+}
+
+/// What `linux.memoryPolicy` may say (features-linux.md, "Memory Policy").
+fn memory_policy() -> Value {
+    json!({
+        "modes": [
+            "MPOL_DEFAULT", "MPOL_BIND", "MPOL_INTERLEAVE", "MPOL_WEIGHTED_INTERLEAVE", "MPOL_PREFERRED",
+            "MPOL_PREFERRED_MANY", "MPOL_LOCAL",
+        ],
+        "flags": ["MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES"],
     })
 }
 

@@ -78,6 +78,7 @@ mod idmap;
 mod inside;
 mod labels;
 mod limits;
+mod memory_policy;
 mod mounts;
 mod namespaces;
 mod net_devices;

@@ -17,6 +17,7 @@ use sys::{Failure, Report, Step, below};
 use crate::capabilities::Capabilities;
 use crate::labels::Labels;
 use crate::limits::Limits;
+use crate::memory_policy::MemoryPolicy;
 use crate::parts::{PART_COMMAND, PART_CWD, PART_LABELS, PART_LIMITS, Phase};
 use crate::scheduling::Scheduling;
 use crate::seccomp::Seccomp;
@@ -46,6 +47,8 @@ pub(crate) struct Process {
     labels: Labels,
     /// The execution domain (personality(2)).
     pub(crate) personality: Option<u32>,
+    /// Where its memory comes from.
+    pub(crate) memory_policy: Option<MemoryPolicy>,
     /// It is in a user namespace that is not the caller's.
     pub(crate) in_user: bool,
     /// The host's null device becomes the container's own where it is standard input or output.
@@ -104,6 +107,7 @@ impl Process {
             scheduling: Scheduling::prepare(process)?,
             labels: Labels::prepare(process)?,
             personality: None,
+            memory_policy: None,
             in_user,
             own_null: true,
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
@@ -208,6 +212,9 @@ impl Process {
             self.limits.apply().map_err(|failure| failure.of(PART_LIMITS, failure.index))?;
         }
         self.scheduling.apply()?;
+        if let Some(policy) = &self.memory_policy {
+            policy.apply()?;
+        }
         self.labels.apply().map_err(|failure| failure.of(PART_LABELS, failure.index))?;
         if let Some(domain) = self.personality {
             sys::sched::set_personality(domain).step("setting linux.personality")?;

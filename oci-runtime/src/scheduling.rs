@@ -182,18 +182,23 @@ impl Affinity {
     }
 }
 
-/// `0-3,7` (cpuset(7), "List format").
 fn cpus(list: &str) -> Option<CpuSet> {
     let mut set = CpuSet::new();
+    numbers(list, CpuSet::MAX_CPU, |cpu| set.set(cpu))?;
+    Some(set)
+}
+
+/// The numbers of a list as `0-3,7` (cpuset(7), "List format"), of which each is less than `limit`.
+pub(crate) fn numbers(list: &str, limit: usize, mut each: impl FnMut(usize)) -> Option<()> {
     for part in list.split(',').map(str::trim) {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
         let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
-        if first > last || last >= CpuSet::MAX_CPU {
+        if first > last || last >= limit {
             return None;
         }
-        (first..=last).for_each(|cpu| set.set(cpu));
+        (first..=last).for_each(&mut each);
     }
-    Some(set)
+    Some(())
 }
 
 #[cfg(test)]

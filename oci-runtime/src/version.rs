@@ -30,16 +30,6 @@ pub(crate) fn check(spec: &oci::Spec) -> Result<(), Error> {
     }
 }
 
-/// Fields of later versions, which are to be ignored (config.md, "Extensibility"), and said.
-pub(crate) fn warnings(linux: &oci::Linux) -> Vec<String> {
-    match linux.memory_policy() {
-        Some(_) => vec![format!(
-            "linux.memoryPolicy is of a later version of the specification than {MAX}; it is ignored"
-        )],
-        None => Vec::new(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,4 +1,5 @@
-//! How a process is scheduled, and its execution domain: sched_setattr(2), ioprio_set(2), personality(2).
+//! How a process is scheduled, its execution domain and where its memory comes from: sched_setattr(2), ioprio_set(2),
+//! personality(2), set_mempolicy(2).
 
 use rustix::io::Errno;
 
@@ -71,6 +72,40 @@ pub fn set_personality(domain: u32) -> Result<(), Errno> {
     if result >= 0 { Ok(()) } else { Err(last_errno()) }
 }
 
+/// Nodes of a machine's memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemoryNodes([libc::c_ulong; Self::WORDS]);
+
+impl MemoryNodes {
+    /// Their numbers are less; no kernel has more (MAX_NUMNODES).
+    pub const MOST: usize = 1024;
+    const BITS: usize = libc::c_ulong::BITS as usize;
+    const WORDS: usize = Self::MOST / Self::BITS;
+
+    /// Adds one; a number that is too large is none.
+    pub fn set(&mut self, node: usize) {
+        if let Some(word) = self.0.get_mut(node / Self::BITS) {
+            *word |= 1 << (node % Self::BITS);
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.iter().all(|word| *word == 0)
+    }
+}
+
+/// Sets from where the memory of the calling thread comes, and of what it starts: MPOL_… with MPOL_F_… (set_mempolicy(2)).
+pub fn set_memory_policy(mode: u32, nodes: &MemoryNodes) -> Result<(), Errno> {
+    // The kernel counts the one that is not there, too.
+    let (mask, most) = match nodes.is_empty() {
+        true => (std::ptr::null(), 0),
+        false => (nodes.0.as_ptr(), MemoryNodes::MOST + 1),
+    };
+    // SAFETY: the kernel reads MOST bits at `mask`, which the array has, and none from a null pointer with 0.
+    let result = unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, mask, most) };
+    if result == 0 { Ok(()) } else { Err(last_errno()) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,6 +121,14 @@ mod tests {
             assert_eq!((fields[16], fields[38]), ("5", "3"));
             set_io_priority(3, 0).unwrap();
             assert_eq!(set_io_priority(5, 0), Err(Errno::INVAL));
+            let mut nodes = MemoryNodes::default();
+            nodes.set(0);
+            // MPOL_PREFERRED.
+            set_memory_policy(1, &nodes).unwrap();
+            let maps = std::fs::read_to_string("/proc/thread-self/numa_maps").unwrap();
+            assert!(maps.contains(" prefer:0 "), "{maps}");
+            set_memory_policy(0, &MemoryNodes::default()).unwrap();
+            assert_eq!(set_memory_policy(0, &nodes), Err(Errno::INVAL));
             let wrong = Attributes { policy: 77, ..Attributes::default() };
             assert_eq!(set_attributes(&wrong), Err(Errno::INVAL));
         })

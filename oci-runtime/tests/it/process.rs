@@ -40,6 +40,24 @@ fn a_personality_is_set_for_it_and_for_what_joins_it() {
 }
 
 #[test]
+fn memory_comes_from_where_it_is_to() {
+    let mut config = script("grep -q ' prefer=relative:0 ' /proc/self/numa_maps && echo prefers");
+    config["linux"]["memoryPolicy"] =
+        json!({"mode": "MPOL_PREFERRED", "nodes": "0", "flags": ["MPOL_F_RELATIVE_NODES"]});
+    assert_eq!(run(config).unwrap().0, "prefers\n");
+    let mut config = script("true");
+    config["linux"]["memoryPolicy"] = json!({"mode": "MPOL_DEFAULT", "nodes": ""});
+    run(config).unwrap();
+    for (nodes, flags) in [("0", json!(["MPOL_F_STATIC_NODES"])), ("0-9876543210", json!([]))] {
+        let mut config = script("true");
+        config["linux"]["memoryPolicy"] =
+            json!({"mode": "MPOL_DEFAULT", "nodes": nodes, "flags": flags});
+        let error = run(config).unwrap_err().to_string();
+        assert!(error.contains("linux.memoryPolicy"), "{error}");
+    }
+}
+
+#[test]
 fn exec_runs_on_the_processors_that_it_names() {
     let (container, _pipe) = start(script("sleep 1000")).unwrap();
     let exec = |affinity: serde_json::Value| {

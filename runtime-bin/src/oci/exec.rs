@@ -54,6 +54,9 @@ pub(crate) fn exec(context: &Context, args: ExecArgs, preserved: u32) -> anyhow:
     {
         prepared = prepared.personality(personality)?;
     }
+    if let Some(policy) = config.linux().as_ref().and_then(|linux| linux.memory_policy().as_ref()) {
+        prepared = prepared.memory_policy(policy)?;
+    }
     context.log.warnings(prepared.warnings());
     let told = prepared.warnings().len();
     let programs = context.home.programs(&config);
