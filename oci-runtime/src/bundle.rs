@@ -1,5 +1,6 @@
 //! A bundle's `config.json` (OCI runtime specification, bundle.md, config.md).
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Capability, Process, Spec};
@@ -93,18 +94,24 @@ fn understand(process: &mut Value, field: &str, warnings: &mut Vec<String>) {
         field => format!("{field}.capabilities"),
     };
     if let Some(sets) = process.get_mut("capabilities").and_then(Value::as_object_mut) {
-        for (set, names) in sets {
+        let mut unknown = BTreeSet::new();
+        for (_, names) in sets {
             let Some(names) = names.as_array_mut() else { continue };
             names.retain(|name| {
                 // What is no string is an error of its own.
                 let known =
                     !name.is_string() || serde_json::from_value::<Capability>(name.clone()).is_ok();
                 if !known {
-                    warnings
-                        .push(format!("{field}.{set}: {name} is no capability; it is left out"));
+                    unknown.insert(name.as_str().unwrap_or_default().to_owned());
                 }
                 known
             });
+        }
+        if !unknown.is_empty() {
+            let names = Vec::from_iter(unknown).join(" ");
+            // runc's words.
+            warnings
+                .push(format!("{field}: ignoring unknown or unavailable capabilities: [{names}]"));
         }
     }
     // The types have another spelling than the specification.
@@ -166,7 +173,7 @@ mod tests {
         assert_eq!(bounding.into_iter().collect::<Vec<_>>(), [Capability::Chown]);
         assert_eq!(warnings.len(), 1);
         assert!(
-            warnings[0].starts_with("process.capabilities.bounding: \"CAP_NEW\""),
+            warnings[0].starts_with("process.capabilities: ") && warnings[0].ends_with("[CAP_NEW]"),
             "{warnings:?}"
         );
     }
@@ -177,7 +184,10 @@ mod tests {
         std::fs::write(file.path(), r#"{"cwd": "/", "capabilities": {"effective": ["X"]}}"#)
             .unwrap();
         let (_, warnings) = load_process_with_warnings(file.path()).unwrap();
-        assert!(warnings[0].starts_with("capabilities.effective: \"X\""), "{warnings:?}");
+        assert!(
+            warnings[0].starts_with("capabilities: ") && warnings[0].ends_with("[X]"),
+            "{warnings:?}"
+        );
         std::fs::write(file.path(), r#"{"cwd": 1}"#).unwrap();
         let error = load_process(file.path()).unwrap_err().to_string();
         assert!(error.contains(": cwd: invalid type"), "{error}");
