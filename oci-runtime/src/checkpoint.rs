@@ -1,13 +1,14 @@
 //! Checkpoints: the processes of a container as files, from which they go on later ([`Recorded::checkpoint`]).
 
 use std::fs::File;
+use std::io::Write as _;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use cgroup::Group;
 use rustix::process::Pid;
 
-use crate::criu::{Criu, Request};
+use crate::criu::{Criu, Notice, Request};
 use crate::criu_groups::GroupOptions;
 use crate::criu_message::Message;
 use crate::external::{self, DESCRIPTORS};
@@ -19,7 +20,7 @@ const OP: &str = "making a checkpoint of";
 const LOG: &str = "dump.log";
 
 /// How a checkpoint is made.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Checkpoint {
     /// What restores have, too.
     pub options: CriuOptions,
@@ -33,8 +34,11 @@ pub struct Checkpoint {
     pub tcp_skip_in_flight: bool,
     /// Files that have no name any more may get one.
     pub link_remap: bool,
-    /// Who takes the memory, in the place of files: a host and a port.
+    /// Who takes the memory, in the place of files: a host and a port. With [`CriuOptions::lazy_pages`] it is this one's own,
+    /// where a `criu lazy-pages` asks for the memory.
     pub page_server: Option<(String, u16)>,
+    /// What gets a zero byte when others can ask for the memory there.
+    pub status: Option<File>,
 }
 
 impl Recorded {
@@ -53,6 +57,9 @@ impl Recorded {
             status => return Err(refuse(status)),
         };
         let (pid, _pidfd) = container.process()?.ok_or_else(|| refuse(Status::Stopped))?;
+        if let Some(parent) = &wanted.parent {
+            check_parent(&wanted.options.images, parent)?;
+        }
         let config = container.config()?;
         let unified = container.hierarchies()?.is_unified();
         external::check(&config, unified)?;
@@ -62,13 +69,21 @@ impl Recorded {
         let fresh = is_fresh(&wanted.options.images);
         let directories = wanted.options.open(true, LOG)?;
         let options = GroupOptions::find()?;
+        let mut lock = Some(lock);
         let done = wanted
             .message(&container, &config, pid, freezer.as_deref())
             .map(|own| wanted.options.message(&directories, &config).and(&own))
             .and_then(|message| {
                 let request = if wanted.pre_dump { Request::PreDump } else { Request::Dump };
-                criu.ask(request, &message, &mut |_| Ok(()))
-                    .map_err(|refusal| refusal.explained(OP, id, &directories.log))
+                criu.ask(request, &message, &mut |notice: Notice| {
+                    if notice.name == "status-ready" {
+                        // From now on it may take long, and is another's to end.
+                        lock = None;
+                        wanted.tell_status()?;
+                    }
+                    Ok(())
+                })
+                .map_err(|refusal| refusal.explained(OP, id, &directories.log))
             });
         let mut warnings = options.put_back();
         if let Err(error) = done {
@@ -106,6 +121,8 @@ impl Checkpoint {
             .number(2, process.unsigned_abs().into())
             .bytes(13, text(&container.record.rootfs))
             .flag(3, self.leave_running)
+            // Notices: of what is there for others to fetch.
+            .flag(12, self.options.lazy_pages)
             .flag(46, self.tcp_skip_in_flight)
             .flag(18, self.link_remap)
             .text(44, freezer.map(text).as_deref());
@@ -114,7 +131,6 @@ impl Checkpoint {
                 message.message(11, &Message::default().bytes(1, host).number(2, (*port).into()));
         }
         if let Some(parent) = &self.parent {
-            check_parent(&self.options.images, parent)?;
             message = message.bytes(14, text(parent));
         }
         // A pre-dump is the beginning of a series, whose later members have what changed.
@@ -140,6 +156,12 @@ impl Checkpoint {
         }
         self.write_descriptors(process)?;
         Ok(message)
+    }
+
+    /// Says that its memory can be asked for.
+    fn tell_status(&self) -> Result<(), Error> {
+        let Some(mut status) = self.status.as_ref() else { return Ok(()) };
+        status.write_all(&[0]).map_err(Error::io("writing to", "the descriptor of --status-fd"))
     }
 
     /// Writes down what standard input, output and error are: what was a pipe of the engine's is one again.

@@ -39,6 +39,8 @@ pub struct CriuOptions {
     pub shell_job: bool,
     /// Files may be locked.
     pub file_locks: bool,
+    /// Memory is fetched when the restored processes need it, from where the old ones wait until all is there.
+    pub lazy_pages: bool,
     /// What is in a later checkpoint is taken out of an earlier one.
     pub auto_dedup: bool,
     /// What is done about cgroups.
@@ -129,6 +131,7 @@ impl CriuOptions {
             .flag(8, self.file_locks)
             .flag(16, self.auto_dedup)
             .flag(24, true)
+            .flag(48, self.lazy_pages)
             .number(34, self.cgroups.number())
             .number(38, EMPTY_NAMESPACES)
             // The master of a terminal is who shows it, outside.

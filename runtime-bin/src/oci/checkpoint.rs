@@ -1,9 +1,10 @@
 //! `checkpoint` and `restore`.
 
+use std::fs::File;
 use std::os::fd::AsFd as _;
 use std::path::Path;
 
-use anyhow::bail;
+use anyhow::Context as _;
 use oci_runtime::{Checkpoint, CriuOptions, Making, Recorded, Restore, Running, Stdio};
 
 use crate::create::{self, At};
@@ -13,13 +14,14 @@ use crate::{Context, files, moment};
 /// Writes a container's processes to files, and removes it unless it is to go on.
 pub(crate) fn checkpoint(context: &Context, args: CheckpointArgs) -> anyhow::Result<u8> {
     let wanted = Checkpoint {
-        options: options(args.criu, context)?,
+        options: options(args.criu, context),
         leave_running: args.leave_running,
         pre_dump: args.pre_dump,
         parent: args.parent_path,
         tcp_skip_in_flight: args.tcp_skip_in_flight,
         link_remap: args.link_remap,
         page_server: args.page_server,
+        status: args.status_fd.map(open_status).transpose()?,
     };
     context.log.warnings(&Recorded::checkpoint(&context.home, &args.id, &wanted)?);
     context.log.debug(&format!("made a checkpoint of container {}", args.id));
@@ -29,7 +31,7 @@ pub(crate) fn checkpoint(context: &Context, args: CheckpointArgs) -> anyhow::Res
 /// Makes a container of a checkpoint.
 pub(crate) fn restore(context: &Context, args: RestoreArgs) -> anyhow::Result<u8> {
     let wanted = Restore {
-        options: options(args.criu, context)?,
+        options: options(args.criu, context),
         lsm_profile: args.lsm_profile,
         lsm_mount_context: args.lsm_mount_context,
     };
@@ -78,13 +80,17 @@ fn announced(
     Ok(running)
 }
 
-fn options(args: CriuArgs, context: &Context) -> anyhow::Result<CriuOptions> {
-    if args.lazy_pages {
-        bail!(
-            "--lazy-pages is not supported: memory is restored whole, before the processes go on; leave it out"
-        );
-    }
-    Ok(CriuOptions {
+/// A descriptor of the caller's, once more, for writing.
+fn open_status(number: u32) -> anyhow::Result<File> {
+    let path = format!("/proc/self/fd/{number}");
+    File::options()
+        .write(true)
+        .open(path)
+        .with_context(|| format!("--status-fd {number}: give one that is open for writing"))
+}
+
+fn options(args: CriuArgs, context: &Context) -> CriuOptions {
+    CriuOptions {
         program: context.criu.clone(),
         images: args.image_path,
         work: args.work_path,
@@ -92,7 +98,8 @@ fn options(args: CriuArgs, context: &Context) -> anyhow::Result<CriuOptions> {
         ext_unix_sk: args.ext_unix_sk,
         shell_job: args.shell_job,
         file_locks: args.file_locks,
+        lazy_pages: args.lazy_pages,
         auto_dedup: args.auto_dedup,
         cgroups: args.manage_cgroups_mode,
-    })
+    }
 }

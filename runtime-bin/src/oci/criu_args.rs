@@ -23,8 +23,8 @@ pub(crate) struct CriuArgs {
     /// The terminal, or the session, may be that of a shell outside.
     #[arg(long)]
     pub(crate) shell_job: bool,
-    /// Not supported.
-    #[arg(long, hide = true)]
+    /// Fetch memory only when it is needed, from the old processes, which wait: by `criu lazy-pages`.
+    #[arg(long)]
     pub(crate) lazy_pages: bool,
     /// Files may be locked.
     #[arg(long)]
@@ -66,9 +66,12 @@ pub(crate) struct CheckpointArgs {
     /// Write the memory alone, and let the container go on.
     #[arg(long)]
     pub(crate) pre_dump: bool,
-    /// Send the memory to a page server in the place of files.
+    /// Send the memory to a page server in the place of files; with --lazy-pages be that server.
     #[arg(long, value_parser = page_server, value_name = "ADDRESS:PORT")]
     pub(crate) page_server: Option<(String, u16)>,
+    /// Descriptor that gets a zero byte when the server of --lazy-pages is there.
+    #[arg(long, value_name = "N")]
+    pub(crate) status_fd: Option<u32>,
     /// The container's id.
     pub(crate) id: String,
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::{Oci, WAITS};
-use crate::harness::{Started, arg, write_script};
+use crate::harness::{Started, arg, wait_until, write_script};
 
 pub(super) fn directory(oci: &Oci, name: &str) -> PathBuf {
     let path = oci.dir().join(name);
@@ -243,7 +243,8 @@ fn criu_is_asked_for_what_the_options_say() {
         [34, 38, 50, 3].map(|field| number(&plain, field)),
         [Some(3), Some(1 << 30), Some(1), Some(1)]
     );
-    assert_eq!([4, 5, 7, 8, 14, 15, 16, 18, 46].map(|field| number(&plain, field)), [None; 9]);
+    let off = [4, 5, 7, 8, 14, 15, 16, 18, 46, 48];
+    assert_eq!(off.map(|field| number(&plain, field)), [None; 10]);
     let descriptors = std::fs::read_to_string(images.join("descriptors.json")).unwrap();
     let descriptors: Vec<String> = serde_json::from_str(&descriptors).unwrap();
     assert_eq!(descriptors[1], arg(&oci.dir().join("output")));
@@ -255,6 +256,7 @@ fn criu_is_asked_for_what_the_options_say() {
         "--file-locks",
         "--auto-dedup",
         "--link-remap",
+        "--lazy-pages",
         "--tcp-skip-in-flight",
         "--manage-cgroups-mode",
         "ignore",
@@ -265,7 +267,8 @@ fn criu_is_asked_for_what_the_options_say() {
         "--leave-running",
     ];
     let full = options(&call(&all));
-    assert_eq!([4, 5, 7, 8, 16, 18, 46].map(|field| number(&full, field)), [Some(1); 7]);
+    let on = [4, 5, 7, 8, 12, 16, 18, 46, 48];
+    assert_eq!(on.map(|field| number(&full, field)), [Some(1); 9], "with notices");
     assert_eq!(number(&full, 34), Some(0));
     assert_eq!(texts(&full, 11), ["::1=27277"]);
 
@@ -282,13 +285,42 @@ fn criu_is_asked_for_what_the_options_say() {
     assert!(oci.names().is_empty());
 }
 
+/// Who fetches the memory hears that it can, on the descriptor that was named; and others can look at the container meanwhile.
+#[test]
+fn who_fetches_memory_lazily_hears_when_it_is_there() {
+    let (oci, _) = running(&WAITS, |_| {});
+    let go = oci.dir().join("go");
+    let script = format!(
+        "{}ask /dev/null\ntell '\\010\\006\\020\\001\\052\\016\\012\\014status-ready'\nask {}\n\
+         while ! [ -e {} ]; do sleep 0.05; done\ntell '\\010\\001\\020\\001'\n",
+        version(3, 17),
+        arg(&oci.dir().join("reply")),
+        arg(&go)
+    );
+    let criu = program(&oci, &script);
+    let images = oci.dir().join("images");
+    let call = ["--criu", &criu, "checkpoint", "--image-path", arg(&images), "--lazy-pages"];
+    let call = [&call[..], &["--status-fd", "1", "--leave-running", "a"]].concat();
+    let checkpoint = Started::new(oci.command(&call), None);
+    wait_until("CRIU has its answer", || {
+        std::fs::metadata(oci.dir().join("reply")).is_ok_and(|reply| reply.len() > 0)
+    });
+    goes_on(&oci);
+    std::fs::write(&go, "").unwrap();
+    let out = checkpoint.wait();
+    assert_eq!((out.code, out.stdout.as_str()), (0, "\0"), "{}", out.stderr);
+    let reply = fields(&std::fs::read(oci.dir().join("reply")).unwrap());
+    assert_eq!(reply[1], (3, Field::Number(1)), "{reply:?}");
+}
+
 #[test]
 fn what_cannot_be_checkpointed_is_refused() {
     let (oci, _) = running(&WAITS, |_| {});
     for (option, words) in [
         (&["--parent-path", "/abs"][..], "must be relative"),
         (&["--parent-path", "../none"], "no such directory"),
-        (&["--lazy-pages"], "not supported"),
+        (&["--status-fd", "77"], "--status-fd 77"),
+        (&["--status-fd", "x"], "--status-fd"),
         (&["--manage-cgroups-mode", "some"], "soft"),
         (&["--empty-ns", "pid"], "network"),
         (&["--page-server", "host"], "ADDRESS:PORT"),
@@ -348,6 +380,7 @@ fn a_restore_that_fails_leaves_nothing() {
         arg(&images),
         "--lsm-profile",
         "apparmor:x",
+        "--lazy-pages",
         "a",
     ];
     oci.fails(1, &["there is no checkpoint", "descriptors.json"], &call);
@@ -370,6 +403,7 @@ fn a_restore_that_fails_leaves_nothing() {
     );
     assert_eq!(texts(&asked, 39), ["ipc=/proc/self/ns/ipc"]);
     assert_eq!(texts(&asked, 53), ["apparmor:x"]);
+    assert!(asked.contains(&(48, Field::Number(1))), "{asked:?}");
     let inherited: Vec<String> = asked
         .iter()
         .filter_map(|field| match field {
@@ -403,5 +437,4 @@ fn a_restore_that_fails_leaves_nothing() {
         &["/no/directory", "there is no checkpoint"],
         &["restore", "--image-path", "/no/directory", "a"],
     );
-    oci.fails(1, &["not supported"], &["restore", "--lazy-pages", "a"]);
 }

@@ -290,3 +290,44 @@ fn what_comes_from_outside_is_there_again() {
     keeper.kill().unwrap();
     keeper.wait().unwrap();
 }
+
+/// Between the old processes, which wait until all of their memory is fetched, and the new ones is a `criu lazy-pages`.
+#[test]
+fn memory_may_come_when_it_is_needed() {
+    let args = quiet(&COUNTS);
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let (oci, volume) = running(&args, |_| {});
+    wait_until("it counts", || count(&volume) > 1000);
+    if !works() {
+        return is_told_that_it_does_not(&oci);
+    }
+    let (images, status) = (oci.dir().join("images"), oci.dir().join("status"));
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let lazy = ["--lazy-pages", "--manage-cgroups-mode", "ignore", "--image-path", arg(&images)];
+    let address = format!("127.0.0.1:{port}");
+    let server = ["--page-server", &address, "--status-fd", "1", "a"];
+    let mut command = oci.command(&[&["checkpoint"], &lazy[..], &server].concat());
+    let mut checkpoint = command.stdout(File::create(&status).unwrap()).spawn().unwrap();
+    wait_until("its memory is there", || std::fs::read(&status).is_ok_and(|said| said == [0]));
+    let stopped = count(&volume);
+    assert_eq!(oci.status("a"), "running", "it is on record as long as it has memory to give");
+
+    let mut pages = Command::new("criu")
+        .args(["lazy-pages", "--page-server", "--address", "127.0.0.1", "--port"])
+        .args([&port.to_string(), "-D", arg(&images)])
+        .spawn()
+        .unwrap();
+    configure(&oci, &args, |config| {
+        config["linux"]["cgroupsPath"] = format!("{}-b", oci.group()).into();
+    });
+    wait_until("the memory can be asked for", || images.join("lazy-pages.socket").exists());
+    let mut command = oci.command(&[&["restore", "-d"], &lazy[..], &["b"]].concat());
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let restored = command.status().unwrap();
+    let log = || std::fs::read_to_string(images.join("restore.log")).unwrap_or_default();
+    assert!(restored.success(), "{}", log());
+    assert!(checkpoint.wait().unwrap().success() && pages.wait().unwrap().success());
+    assert_eq!(oci.names(), ["b"], "the old one is gone when all is fetched");
+    wait_until("it counts on", || count(&volume) > stopped);
+    assert!(count(&volume) < stopped + 1000, "it counts from where it was");
+}
