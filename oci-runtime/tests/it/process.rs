@@ -45,6 +45,21 @@ fn memory_comes_from_where_it_is_to() {
     config["linux"]["memoryPolicy"] =
         json!({"mode": "MPOL_PREFERRED", "nodes": "0", "flags": ["MPOL_F_RELATIVE_NODES"]});
     assert_eq!(run(config).unwrap().0, "prefers\n");
+    // And of what joins it.
+    let (container, _pipe) = start(script("sleep 1000")).unwrap();
+    let process = json!({
+        "user": {}, "cwd": "/", "env": ["PATH=/usr/bin:/bin"],
+        "args": ["grep", "-q", " prefer:0 ", "/proc/self/numa_maps"],
+    });
+    let process = serde_json::from_value(process).unwrap();
+    let policy = serde_json::from_value(json!({"mode": "MPOL_PREFERRED", "nodes": "0"})).unwrap();
+    let pidfd = pidfd_open(container.pid(), PidfdFlags::empty()).unwrap();
+    let exec = PreparedExec::new(pidfd, container.pid(), &process, Stdio::null().unwrap()).unwrap();
+    let exit = exec.memory_policy(&policy).unwrap().start().unwrap().wait().unwrap();
+    assert_eq!(exit, Exit::Status(0));
+    container.kill().unwrap();
+    container.wait().unwrap();
+
     let mut config = script("true");
     config["linux"]["memoryPolicy"] = json!({"mode": "MPOL_DEFAULT", "nodes": ""});
     run(config).unwrap();
