@@ -109,8 +109,9 @@ impl Supervisor {
         drop(lock);
         hub.dismiss(&report);
         let finished = hub.finish(false);
-        // It has its room until now: nobody waits any more.
-        drop(removed);
+        // Nobody waits any more, so that it is freed by the kernel, with the last of this process: who looks for processes
+        // does not find it at that.
+        std::mem::forget(removed);
         match finished {
             Ok(()) => 0,
             Err(_) => 1,

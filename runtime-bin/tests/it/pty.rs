@@ -41,6 +41,8 @@ impl Terminal {
         let mut session = Command::new("setsid");
         session.arg("-c").arg(command.get_program()).args(command.get_args());
         session.current_dir(command.get_current_dir().unwrap());
+        // A terminal has a kind: where none is said, no progress is shown.
+        session.env("TERM", "xterm");
         let stdio = || Stdio::from(slave.try_clone().unwrap());
         let child = session.stdin(stdio()).stdout(stdio()).stderr(stdio()).spawn().unwrap();
         let shown = Arc::new(Mutex::new(Vec::new()));
