@@ -5,15 +5,37 @@ use anyhow::Result;
 use super::bundle::IMAGE;
 use super::site::{Entry, Measured, Place, Site};
 
-/// What is written, and by what; whether also to json-file, which takes too long for very short lines.
-const WORKS: [(&str, &str, bool); 3] = [
-    ("256 MiB in blocks of 64 KiB", "dd if=/dev/zero bs=64k count=4096 2>/dev/null", false),
-    ("25 MB in lines of 2 bytes", "yes | head -c 25000000", false),
-    (
-        "25 MB in lines of 80 bytes",
-        "yes 0123456789012345678901234567890123456789012345678901234567890123456789012345678 | head -c 25000000",
-        true,
-    ),
+/// What is written, and by what.
+struct Work {
+    megabytes: usize,
+    how: &'static str,
+    /// A shell's words, for so many megabytes.
+    producer: fn(usize) -> String,
+    /// Whether also to json-file, which takes too long for very short lines.
+    to_json: bool,
+}
+
+const WORKS: [Work; 3] = [
+    Work {
+        megabytes: 256,
+        how: "MiB in blocks of 64 KiB",
+        producer: |megabytes| {
+            format!("dd if=/dev/zero bs=64k count={} 2>/dev/null", megabytes * 16)
+        },
+        to_json: false,
+    },
+    Work {
+        megabytes: 25,
+        how: "MB in lines of 2 bytes",
+        producer: |megabytes| format!("yes | head -c {megabytes}000000"),
+        to_json: false,
+    },
+    Work {
+        megabytes: 25,
+        how: "MB in lines of 80 bytes",
+        producer: |megabytes| format!("yes {:079} | head -c {megabytes}000000", 0),
+        to_json: true,
+    },
 ];
 
 /// Our logs: what they are called, their options, and whether they are not for all works.
@@ -26,7 +48,10 @@ const LOGS: [(&str, &[&str], bool); 3] = [
 /// Measures all, in turns. The starts are in the figures.
 pub(super) fn run(site: &Site<'_>) -> Result<Vec<Measured>> {
     let mut entries = Vec::new();
-    for (work, producer, to_json) in WORKS {
+    for Work { megabytes, how, producer, to_json } in WORKS {
+        let megabytes = megabytes / site.options.less_output;
+        // A work's name lasts as long as the program, as those that are constants.
+        let (work, producer) = (&*format!("{megabytes} {how}").leak(), &*producer(megabytes));
         let words = ["sh", "-c", producer].map(str::to_owned);
         let entry = Entry::new(work, "a pipe", Place::Floor, &to_pipe(&words));
         entries.push(entry.note("no container; the host's programs"));
