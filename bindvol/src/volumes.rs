@@ -232,7 +232,7 @@ impl Volumes {
 
     fn erase(&self, name: &str) -> Result<(), Errno> {
         // The names are ours, and have no NUL.
-        erase::erase(self.dir.as_fd(), &CString::new(name).map_err(|_| Errno::INVAL)?).map(drop)
+        erase::erase(self.dir.as_fd(), &CString::new(name).map_err(|_| Errno::INVAL)?)
     }
 
     fn checked(&self, name: &str) -> Result<CString, Error> {

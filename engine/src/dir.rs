@@ -109,9 +109,9 @@ impl Root {
 
     /// Removes a container's directory with all that is in it, its lock last; nothing may be mounted
     /// below it. The caller holds the lock, or there is none.
-    pub(crate) fn remove(&self, dir: &Dir) -> Result<Removed, Error> {
+    pub(crate) fn remove(&self, dir: &Dir, removed: &mut Removed) -> Result<(), Error> {
         let failed = |error| Error::system("remove the directory", &dir.path, error);
-        let mut removed = dir.remove_all_but_the_lock().map_err(failed)?;
+        dir.remove_all_but_the_lock(removed).map_err(failed)?;
         let _held = self.lock()?;
         unlink(&dir.path.join(LOCK)).map_err(failed)?;
         let gone = match removed.unlink(CWD, &dir.path, AtFlags::REMOVEDIR) {
@@ -121,7 +121,7 @@ impl Root {
         };
         match gone {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(failed(error)),
-            _ => Ok(removed),
+            _ => Ok(()),
         }
     }
 
@@ -133,7 +133,7 @@ impl Root {
                 return Ok(()); // it has just been made
             }
         }
-        self.remove(dir).map(drop)
+        self.remove(dir, &mut Removed::default())
     }
 
     /// The directory of the container `id`, there or not.
@@ -293,10 +293,9 @@ impl Dir {
         Ok(if stat.st_nlink == 0 { Attempt::Gone } else { Attempt::Taken(lock) })
     }
 
-    fn remove_all_but_the_lock(&self) -> io::Result<Removed> {
-        let mut removed = Removed::default();
+    fn remove_all_but_the_lock(&self, removed: &mut Removed) -> io::Result<()> {
         let entries = match std::fs::read_dir(&self.path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(removed),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
             other => other?,
         };
         let own = File::open(&self.path)?;
@@ -308,13 +307,12 @@ impl Dir {
             match entry.file_type()?.is_dir() {
                 // What a program has made there may be nested deeper than descriptors last.
                 true => {
-                    let name = CString::new(entry.file_name().as_bytes())?;
-                    removed.extend(sys::erase::erase(own.as_fd(), &name)?);
+                    removed.erase(own.as_fd(), &CString::new(entry.file_name().as_bytes())?)?;
                 }
                 false => std::fs::remove_file(entry.path())?,
             }
         }
-        Ok(removed)
+        Ok(())
     }
 
     /// The record, with the volumes that the container has by now; `None` where there is none (yet, or

@@ -46,20 +46,21 @@ pub(crate) fn remove(
             dir.remove_state()?;
         }
     }
+    let mut removed = Removed::default();
     if let Some(container) = container {
         if with_volumes && !names.is_empty() {
             remove_volumes(root, dir, &names)?;
         }
         // Its name of now: it may have been renamed since the caller has read the record.
         let now = dir.container()?.unwrap_or_else(|| container.clone());
-        let mut removed = root.drop_name(&now.name, &now.id)?;
-        removed.extend(root.remove(dir)?);
+        root.drop_name(&now.name, &now.id, &mut removed)?;
+        root.remove(dir, &mut removed)?;
         root.events().container(&now, "destroy", &[]);
-        Ok(removed)
     } else {
         root.drop_names_of(dir.id())?;
-        root.remove(dir)
+        root.remove(dir, &mut removed)?;
     }
+    Ok(removed)
 }
 
 /// Removes the volumes of a container that nobody else has.

@@ -1,5 +1,7 @@
 //! `rename`: another name for a container.
 
+use sys::erase::Removed;
+
 use crate::{Engine, Error, Status, names};
 
 impl Engine {
@@ -29,7 +31,7 @@ impl Engine {
         // Killed in between, it has two names, and loses both when it is removed.
         let old = std::mem::replace(&mut container.name, name.to_owned());
         dir.write_container(&container)?;
-        self.root.drop_name(&old, &container.id)?;
+        self.root.drop_name(&old, &container.id, &mut Removed::default())?;
         let old = format!("/{old}");
         self.root.events().container(&container, "rename", &[("oldName", &old)]);
         Ok(())

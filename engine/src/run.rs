@@ -4,6 +4,7 @@ use std::os::fd::AsFd;
 
 use image_store::{Mounted, Progress, StoredImage};
 use oci_runtime::Ahead;
+use sys::erase::Removed;
 
 use crate::dir::{Dir, Lock};
 use crate::remove::remove;
@@ -104,7 +105,7 @@ impl Engine {
         let mut container = match made {
             Ok(container) => container,
             Err(error) => {
-                self.root.drop_name(&name, dir.id())?;
+                self.root.drop_name(&name, dir.id(), &mut Removed::default())?;
                 return Err(error);
             }
         };

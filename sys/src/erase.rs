@@ -46,21 +46,22 @@ impl Removed {
         Ok(())
     }
 
-    /// Keeps what `other` keeps, too.
-    pub fn extend(&mut self, other: Removed) {
-        self.0.extend(other.0);
+    /// As [`erase`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn erase(&mut self, dir: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> {
+        let Some(top) = open(dir, name, self)? else { return Ok(()) };
+        clear_all(top.fd()?, self)?;
+        missing_is_fine(self.unlink(dir, name, AtFlags::REMOVEDIR))
     }
 }
 
 /// Removes directory `name` of `dir`, and what lies in it. What a container has written may be
 /// nested deeper than descriptors or the stack last, so what lies deeper than some levels is moved up to
 /// the first, until nothing is left. Others may remove it at the same time.
-pub fn erase(dir: BorrowedFd<'_>, name: &CStr) -> Result<Removed, Errno> {
-    let mut removed = Removed::default();
-    let Some(top) = open(dir, name, &mut removed)? else { return Ok(removed) };
-    clear_all(top.fd()?, &mut removed)?;
-    missing_is_fine(removed.unlink(dir, name, AtFlags::REMOVEDIR))?;
-    Ok(removed)
+pub fn erase(dir: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> {
+    Removed::default().erase(dir, name)
 }
 
 /// Removes all that lies in `top`.
@@ -206,10 +207,14 @@ mod tests {
             rustix::fs::mkdirat(&deepest, c"d", Mode::RWXU).unwrap();
             deepest = rustix::fs::openat(&deepest, c"d", DIRECTORY, Mode::empty()).unwrap();
         }
-        let removed = erase(top.as_fd(), c"gone").unwrap();
+        let mut removed = Removed::default();
+        removed.erase(top.as_fd(), c"gone").unwrap();
         assert!(!dir.path().join("gone").exists());
         assert!(dir.path().join("canary/file").exists());
         assert_eq!(removed.0.len(), KEPT, "of many some are kept");
+        std::fs::create_dir(dir.path().join("gone")).unwrap();
+        removed.erase(top.as_fd(), c"gone").unwrap();
+        assert_eq!(removed.0.len(), KEPT, "and of several no more");
         erase(top.as_fd(), c"gone").unwrap();
     }
 
@@ -220,7 +225,8 @@ mod tests {
         std::fs::create_dir_all(dir.path().join("gone/empty")).unwrap();
         std::fs::write(dir.path().join("gone/full/file"), "").unwrap();
         let top = std::fs::File::open(dir.path()).unwrap();
-        let removed = erase(top.as_fd(), c"gone").unwrap();
+        let mut removed = Removed::default();
+        removed.erase(top.as_fd(), c"gone").unwrap();
         assert!(!dir.path().join("gone").exists());
         // Three directories, each without a name, and no second descriptor of one of them.
         let links = removed.0.iter().map(|fd| rustix::fs::fstat(fd).unwrap());

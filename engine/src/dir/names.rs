@@ -47,13 +47,17 @@ impl Root {
     }
 
     /// Takes `name` from the container `id`, if that has it.
-    pub(crate) fn drop_name(&self, name: &str, id: &str) -> Result<Removed, Error> {
-        let mut removed = Removed::default();
+    pub(crate) fn drop_name(
+        &self,
+        name: &str,
+        id: &str,
+        removed: &mut Removed,
+    ) -> Result<(), Error> {
         let _held = self.lock()?;
-        if self.named(name)?.as_deref() == Some(id) {
-            self.unlink_name(name, &mut removed)?;
+        if self.named(name)?.as_deref() != Some(id) {
+            return Ok(());
         }
-        Ok(removed)
+        self.unlink_name(name, removed)
     }
 
     /// Takes all names from the container `id`, of which no record says what it is called.

@@ -42,11 +42,8 @@ pub(super) fn run(site: &Site<'_>) -> Result<Vec<Measured>> {
     let words = own(&["exec", NAME, PROGRAM]);
     entries.push(Entry::new(OF_IMAGE, "runtime-bin exec", Place::Ours, &words));
     for engine in site.engines() {
-        let run = engine
-            .run(&["-d", "--stop-timeout", "0", "--name", NAME], &["/bin/sleep", "3600"])
-            .unwrap_or_default();
         let verb = |words: &[&str]| engine.verb(words).unwrap_or_default();
-        if let Err(error) = site.watch.once(&Plan::of(&refs(&run))) {
+        if let Err(error) = site.watch.once(&Plan::of(&refs(&engine.stay(NAME)))) {
             eprintln!("{error:#}");
             continue;
         }

@@ -49,12 +49,7 @@ pub(super) fn run(site: &Site<'_>) -> Result<Table> {
     entries.push((entry, Some(ours(site)?)));
     for engine in site.engines() {
         let verb = |words: &[&str]| engine.verb(words).unwrap_or_default();
-        let run = |name: &str| {
-            // Podman's `rm -f` waits for its end as `stop` does.
-            let options = ["-d", "--stop-timeout", "0", "--name", name];
-            engine.run(&options, &["/bin/sleep", "3600"]).unwrap_or_default()
-        };
-        let stays = stays(site, run, verb).unwrap_or_else(|error| {
+        let stays = stays(site, |name| engine.stay(name), verb).unwrap_or_else(|error| {
             // A peer that fails is told as such, and hinders nothing.
             eprintln!("{error:#}");
             Stays { who: "does not go here".to_owned(), memory: None }

@@ -83,6 +83,13 @@ pub(super) struct Engine {
 }
 
 impl Engine {
+    /// Its `run` of the image, for a container `name` that stays until it is removed, and is killed then: Podman's `rm -f`
+    /// waits for its end as `stop` does.
+    pub(super) fn stay(&self, name: &str) -> Vec<String> {
+        let options = ["-d", "--stop-timeout", "0", "--name", name];
+        self.run(&options, &["/bin/sleep", "3600"]).unwrap_or_default()
+    }
+
     /// Its `run` of the image.
     pub(super) fn run(&self, options: &[&str], words: &[&str]) -> Option<Vec<String>> {
         let run = self.peer.run(&self.root, &format!("localhost/{IMAGE}:latest"), words[0])?;
