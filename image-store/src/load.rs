@@ -6,7 +6,7 @@ use std::path::Path;
 use image_unpack::{Digest, Image, Layer, Omitted, Options, Platform, WhiteoutForm};
 
 use crate::error::if_whole;
-use crate::form::{LayerForm, takes_index};
+use crate::form::{LayerForm, is_small, takes_index};
 use crate::index::INDEX;
 use crate::record::{LayerName, StoredImage};
 use crate::reference::{candidates, complete};
@@ -216,6 +216,11 @@ impl Store {
                 None if self.dirs().images.has(&format!("{}/{INDEX}", id.hex()))? => true,
                 // An overlay needs a lower directory, and a mount of nothing is none.
                 None if plan.layers.is_empty() => false,
+                None if wanted == LayerForm::Auto
+                    && is_small(plan.image.layers.iter().map(|layer| layer.size)) =>
+                {
+                    false
+                }
                 None => match takes {
                     Some(known) => known,
                     None => *takes.insert(takes_index(wanted, || self.probe())?),

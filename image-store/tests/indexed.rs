@@ -49,6 +49,12 @@ fn two_layers() -> Image {
     Image::new("two:1", &[base, layer(&[("dir/top", b"top"), (".wh.small", b"")])])
 }
 
+/// What `auto` does not unpack.
+fn many_layers() -> Image {
+    let name = |at: usize| format!("dir/{at}");
+    Image::new("many:1", &[0, 1, 2, 3, 4, 5, 6, 7, 8].map(|at| layer(&[(&name(at)[..], &LARGE)])))
+}
+
 fn load(place: &Place, path: &Path, options: &LoadOptions) -> StoredImage {
     place.store.load(&Source::Path(path.to_owned()), options, &()).unwrap().remove(0)
 }
@@ -242,14 +248,31 @@ impl Drop for InMemory {
     }
 }
 
+#[test]
+fn what_is_small_is_unpacked_unless_an_index_is_asked_for() {
+    let Some(place) = place() else { return };
+    let auto = LoadOptions { layer_form: LayerForm::Auto, ..quick() };
+    let large = [b'y'; 8 << 20].to_vec();
+    for (image, options, has_index) in [
+        (two_layers(), auto.clone(), false),
+        (many_layers(), auto.clone(), true),
+        (Image::new("large:1", &[layer(&[("large", &large)])]), auto, true),
+        (Image::new("small:1", &[layer(&[("small", b"s")])]), indexed(), true),
+    ] {
+        let name = image.tags[0];
+        let path = place.path("image.tar");
+        fs::write(&path, common::archive(&[image])).unwrap();
+        assert_eq!(load(&place, &path, &options).index.is_some(), has_index, "{name}");
+    }
+}
+
 /// As all indexes are mounted before Linux 6.12.
 #[test]
 fn where_files_cannot_be_mounted_loop_devices_are_and_go_with_the_mount() {
     let Some(_) = place() else { return };
     let memory = InMemory::new();
     let (store, path) = memory.store();
-    let auto = LoadOptions { layer_form: LayerForm::Auto, ..quick() };
-    for (options, devices) in [(auto, 3), (in_place(), 2)] {
+    for (options, devices) in [(indexed(), 3), (in_place(), 2)] {
         let image = store.load(&Source::Path(path.clone()), &options, &()).unwrap().remove(0);
         assert_eq!(memory.loops(), 0, "the probe left some");
         let mounts = [store.mount(&image.id).unwrap(), store.mount(&image.id).unwrap()];
@@ -285,6 +308,7 @@ fn where_it_cannot_be_mounted_images_are_unpacked() {
     }
     let memory = InMemory::new();
     let (store, path) = memory.store();
+    fs::write(&path, common::archive(&[many_layers()])).unwrap();
     let mut auto = LoadOptions { layer_form: LayerForm::Auto, ..quick() };
     let said = store.load(&Source::Path(path.clone()), &indexed(), &()).unwrap_err().to_string();
     assert!(said.contains("cannot be kept as an index here"), "{said}");
@@ -292,7 +316,7 @@ fn where_it_cannot_be_mounted_images_are_unpacked() {
     let image = store.load(&Source::Path(path.clone()), &auto, &()).unwrap().remove(0);
     assert!(image.index.is_none());
     auto.in_place = true;
-    store.remove("two:1", false, &|_| false).unwrap();
+    store.remove("many:1", false, &|_| false).unwrap();
     let in_place = store.load(&Source::Path(path), &auto, &()).map(drop);
     assert!(matches!(in_place, Err(Error::NoIndex { .. })), "{in_place:?}");
 }

@@ -204,7 +204,8 @@ impl Prepared {
             }
         }
         let mut child = spawn.spawn(|gate| self.in_child(gate))?;
-        match self.attend(&mut child, join) {
+        let limited = group.map_or(Ok(()), Made::limit_devices);
+        match limited.and_then(|()| self.attend(&mut child, join)) {
             Ok(terminal) => Ok((child, terminal)),
             Err(error) => {
                 end(&child);

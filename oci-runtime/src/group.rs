@@ -54,7 +54,8 @@ impl OwnGroup {
         let limits = resources::limits(resources)?;
         let limited = resources.map(resources::given).transpose()?;
         let limited = limited.is_some_and(|limits| limits != Limits::default());
-        Ok(Self { named: matches!(place, Place::Path(_)), place, limits, limited, rootless: false })
+        let named = matches!(place, Place::Path(_));
+        Ok(Self { place, limits, limited, named, rootless: false })
     }
 
     /// Lets the container be without a group where the caller may make none, and nothing was asked of one (as
@@ -74,7 +75,7 @@ impl OwnGroup {
         }
     }
 
-    /// Makes it, with its limits; none where the configuration asks for no group and no limits.
+    /// Makes it, with its limits but those of devices ([`Made::limit_devices`]); none where the configuration asks for no group and no limits.
     pub(crate) fn make(&mut self) -> Result<Option<Made>, Error> {
         if let Place::At(hierarchies, location, maker) = &mut self.place
             && let Some(scope) = maker.take()
@@ -112,7 +113,10 @@ impl OwnGroup {
             group => group?,
         };
         match self.furnish(&group) {
-            Ok(join) => Ok(Some(Made { group, join, unit: None, holder: None })),
+            Ok((join, devices)) => {
+                let rootless = self.rootless;
+                Ok(Some(Made { group, join, devices, rootless, unit: None, holder: None }))
+            }
             Err(error) => {
                 // What made it fail is told.
                 let _ = group.remove();
@@ -132,7 +136,10 @@ impl OwnGroup {
         let holder = scope.start(&mut self.limits)?;
         let made = hierarchies.create(location).map_err(Error::from);
         match made.and_then(|group| Ok((self.furnish(&group)?, group))) {
-            Ok((join, group)) => Ok(Made { group, join, unit: Some(unit), holder: Some(holder) }),
+            Ok(((join, devices), group)) => {
+                let (rootless, unit, holder) = (self.rootless, Some(unit), Some(holder));
+                Ok(Made { group, join, devices, rootless, unit, holder })
+            }
             Err(error) => {
                 holder.end();
                 // As above.
@@ -143,24 +150,11 @@ impl OwnGroup {
         }
     }
 
-    /// Sets the limits, and opens what the container's process needs.
-    fn furnish(&self, group: &Group) -> Result<Join, Error> {
-        self.apply(group).map_err(|error| error.below(FIELD))?;
-        Ok(group.join()?)
-    }
-
-    fn apply(&self, group: &Group) -> Result<(), cgroup::Error> {
-        if !self.rootless {
-            return group.apply(&self.limits);
-        }
-        let mut limits = self.limits.clone();
-        let devices = Limits { devices: limits.devices.take(), ..Limits::default() };
-        group.apply(&limits)?;
-        match group.apply(&devices) {
-            // Of a user who can make no nodes, and has those of the host that are the user's anyway (as runc).
-            Err(error) if error.is_permission() => Ok(()),
-            done => done,
-        }
+    /// Sets the limits but those of devices, which it gives, and opens what the container's process needs.
+    fn furnish(&mut self, group: &Group) -> Result<(Join, Limits), Error> {
+        let devices = Limits { devices: self.limits.devices.take(), ..Limits::default() };
+        group.apply(&self.limits).map_err(|error| error.below(FIELD))?;
+        Ok((group.join()?, devices))
     }
 }
 
@@ -169,6 +163,8 @@ impl OwnGroup {
 pub(crate) struct Made {
     group: Group,
     pub(crate) join: Join,
+    devices: Limits,
+    rootless: bool,
     /// Where systemd made it.
     unit: Option<Known>,
     holder: Option<Holder>,
@@ -178,6 +174,16 @@ impl Made {
     /// Its directories on the host, by their controllers, v2's under the empty name.
     pub(crate) fn paths(&self) -> Vec<(String, PathBuf)> {
         self.group.paths()
+    }
+
+    /// Sets the limits of devices, which the container's program must not be without: while its process still makes
+    /// its mounts, for the kernel takes its time over v2's program.
+    pub(crate) fn limit_devices(&self) -> Result<(), Error> {
+        match self.group.apply(&self.devices) {
+            // Of a user who can make no nodes, and has those of the host that are the user's anyway (as runc).
+            Err(error) if self.rootless && error.is_permission() => Ok(()),
+            done => done.map_err(|error| error.below(FIELD).into()),
+        }
     }
 
     /// Does what waits for the process to be in it.

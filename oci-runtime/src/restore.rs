@@ -61,7 +61,10 @@ impl Making {
         let own = Own::prepare(self, spec, &wanted.options)?;
         let mut group = self.restore_group(spec)?;
         let options = GroupOptions::find();
-        let restored = self.restore_in(spec, wanted, stdio, &own, group.as_ref());
+        let restored = group
+            .as_ref()
+            .map_or(Ok(()), Made::limit_devices)
+            .and_then(|()| self.restore_in(spec, wanted, stdio, &own, group.as_ref()));
         let warnings =
             options.map(GroupOptions::put_back).unwrap_or_else(|error| vec![error.to_string()]);
         let restored = restored.and_then(|(child, terminal)| {

@@ -24,7 +24,8 @@ pub(crate) struct DurableArg {
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct FormArg {
     /// How the layers of an image are kept: "dir", unpacked; "index", as their tars, which are mounted (needs root
-    /// and Linux 6.4); "auto", as an index where that can be mounted. An image that is there stays as it is
+    /// and Linux 6.4); "auto", as an index where that can be mounted, but what is small unpacked. An image that is
+    /// there stays as it is
     #[arg(long, value_name = "string", default_value_t)]
     pub(crate) layer_form: LayerForm,
     /// Have the kernel verify what it reads of the layers and their index (fs-verity), which are read once more for
