@@ -70,6 +70,16 @@ impl AsFd for MountBase {
     }
 }
 
+/// Child side, before the root is switched. Whether the process's root is that of a [`MountBase`]: a tmpfs that cannot be
+/// written to, of two inodes.
+pub(crate) fn is_below() -> Result<bool, Failure> {
+    /// linux/magic.h.
+    const TMPFS_MAGIC: u64 = 0x0102_1994;
+    let stat = rustix::fs::statfs(c"/").step("looking at the old root")?;
+    let read_only = stat.f_flags as u64 & u64::from(rustix::mount::MountFlags::RDONLY.bits()) != 0;
+    Ok(stat.f_type as u64 == TMPFS_MAGIC && read_only && stat.f_files - stat.f_ffree == 2)
+}
+
 /// An empty file system with a directory, and a detached mount for that.
 fn prepare() -> Result<(OwnedFd, OwnedFd), Failure> {
     let context = FsContext::open(c"tmpfs")?;

@@ -161,11 +161,12 @@ impl OwnNamespaces {
         }
     }
 
-    /// Makes the new mount namespace as a copy of `base`, where the two have one owner.
-    pub(crate) fn copy_mounts_of(&mut self, base: MountBase) {
-        if self.new.contains(Namespaces::MOUNT) && !self.kinds().contains(Namespaces::USER) {
-            self.base = Some(base);
-        }
+    /// Makes the new mount namespace as a copy of `base`, where the two have one owner; says whether they have.
+    pub(crate) fn copy_mounts_of(&mut self, base: MountBase) -> bool {
+        let copies =
+            self.new.contains(Namespaces::MOUNT) && !self.kinds().contains(Namespaces::USER);
+        self.base = copies.then_some(base);
+        copies
     }
 
     /// Waits for what was begun; the process has one thread again.

@@ -10,8 +10,8 @@ use pivot::{Place, RootPropagation, Stay};
 use rustix::fs::{Mode, OFlags};
 use sys::{Failure, Step};
 
-use crate::Error;
 use crate::namespaces::OwnNamespaces;
+use crate::{Error, base};
 
 /// The way to it.
 #[derive(Debug)]
@@ -20,6 +20,8 @@ enum Way {
     Pivot,
     /// The same without pivot_root(2).
     Stay(Stay),
+    /// The same, over a [`MountBase`](crate::MountBase).
+    Base(Stay),
     /// In the caller's mount namespace, where nothing is mounted.
     Chroot,
 }
@@ -120,10 +122,17 @@ impl Root {
         Ok(())
     }
 
+    /// For a mount namespace that begins as a copy of a [`MountBase`](crate::MountBase): an empty, read-only root may stay
+    /// below the container's, and pivot_root(2), which looks at each process of the machine, need not be called (0.5 us
+    /// for each: 1 of 8 ms beside a thousand containers).
+    pub(crate) fn over_base(&mut self) {
+        self.way = Way::Base(Stay::over_proc());
+    }
+
     /// Child side. Gives the root, below which all else is attached; paths still mean the caller's.
     pub(crate) fn enter(&self) -> Result<OwnedFd, Failure> {
         match &self.way {
-            Way::Pivot | Way::Stay(_) => {
+            Way::Pivot | Way::Stay(_) | Way::Base(_) => {
                 pivot::enter_at(self.fd.as_fd(), self.propagation, self.place.as_ref())
             }
             Way::Chroot => {
@@ -137,7 +146,8 @@ impl Root {
     /// Child side. Makes `root` the process's root.
     pub(crate) fn switch(&self, root: BorrowedFd<'_>) -> Result<(), Failure> {
         match &self.way {
-            Way::Pivot => pivot::pivot(root, self.propagation),
+            Way::Base(stay) if base::is_below()? => stay.apply(root, self.propagation),
+            Way::Pivot | Way::Base(_) => pivot::pivot(root, self.propagation),
             Way::Stay(stay) => stay.apply(root, self.propagation),
             Way::Chroot => pivot::change_root(root),
         }

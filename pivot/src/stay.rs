@@ -49,6 +49,11 @@ impl Stay {
         Ok(Self { full: full(mountinfo::parse(&bytes)?) })
     }
 
+    /// The same where nothing is mounted but a procfs at `/proc`, on a root that hides nothing.
+    pub fn over_proc() -> Self {
+        Self { full: vec![Full { path: c"/proc".to_owned(), count: 1 }] }
+    }
+
     /// Child side. In place of [`pivot`](crate::pivot()): `root` (from [`enter`](crate::enter)) becomes the calling
     /// process's root by chroot(2), over the old one.
     pub fn apply(&self, root: BorrowedFd<'_>, propagation: RootPropagation) -> Result<(), Failure> {

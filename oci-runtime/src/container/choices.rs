@@ -101,8 +101,8 @@ impl Prepared {
     /// of its own.
     #[must_use]
     pub fn copy_mounts_of(mut self, base: MountBase) -> Self {
-        if self.root.is_switched_to_at_once() {
-            self.namespaces.copy_mounts_of(base);
+        if self.root.is_switched_to_at_once() && self.namespaces.copy_mounts_of(base) {
+            self.root.over_base();
         }
         self
     }

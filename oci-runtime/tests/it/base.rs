@@ -1,5 +1,6 @@
 //! A mount namespace that is a copy of another than the caller's.
 
+use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 
 use oci_runtime::{MountBase, Prepared, Stdio};
@@ -47,6 +48,39 @@ fn a_container_is_the_same_over_it() {
         let (printed, _) = run(config.clone()).unwrap();
         assert!(printed.contains("from the host\n"), "{printed}");
         assert_eq!(run_over(&base, config), printed);
+    }
+}
+
+/// Whoever may unmount its root finds nothing of the host's below it.
+#[test]
+fn nothing_of_the_host_is_below_a_container() {
+    let host = std::fs::File::open("/proc/self/ns/mnt").unwrap();
+    let not_empty = MountBase::from_file(host.into()).unwrap().unwrap();
+    for base in [MountBase::new().unwrap(), not_empty] {
+        let mut config = script("read x; umount -l / && echo gone; read x");
+        for set in ["bounding", "effective", "permitted"] {
+            config["process"]["capabilities"][set] = json!(["CAP_SYS_ADMIN"]);
+        }
+        let (input, mut keys) = std::io::pipe().unwrap();
+        let (mut lines, output) = std::io::pipe().unwrap();
+        let stdio = Stdio::new(input, &output, &output).unwrap();
+        let prepared = Prepared::new(std::path::Path::new("/"), &spec(config), stdio).unwrap();
+        let running = prepared.copy_mounts_of(base).create().unwrap().start().unwrap();
+        drop(output);
+        let enters = || {
+            let pid = format!("--target={}", running.pid().as_raw_nonzero());
+            let nsenter =
+                std::process::Command::new("nsenter").args([&pid, "--mount", "true"]).output();
+            nsenter.unwrap().status.success()
+        };
+        assert!(enters());
+        keys.write_all(b"\n").unwrap();
+        let mut line = [0; 5];
+        lines.read_exact(&mut line).unwrap();
+        assert_eq!(&line, b"gone\n");
+        assert!(!enters(), "there is a program below the root");
+        drop(keys);
+        running.wait().unwrap();
     }
 }
 
