@@ -22,9 +22,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sys::erase::Removed;
 
+use crate::json::{self, Staged};
 use crate::log::Form;
 use crate::volume_changes::VolumeChanges;
-use crate::{Container, Error, State, json};
+use crate::{Container, Error, State};
 
 const CONTAINER: &str = "container.json";
 const STATE: &str = "state.json";
@@ -373,6 +374,11 @@ impl Dir {
 
     pub(crate) fn write_state(&self, state: &State) -> Result<(), Error> {
         self.write(STATE, state)
+    }
+
+    /// Writes a state that nobody finds before it is put there.
+    pub(crate) fn stage_state(&self, state: &State) -> Result<Staged, Error> {
+        Staged::new(&self.path, STATE, state)
     }
 
     /// Removes the state: that of a container in the making is left.

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -32,14 +32,51 @@ pub(crate) fn read<T: DeserializeOwned>(dir: &Path, name: &str) -> Result<Option
 /// # Errors
 /// It cannot be written.
 pub(crate) fn write(dir: &Path, name: &str, value: &impl Serialize) -> Result<(), Error> {
-    // Of this process alone: two at once would write into one another's.
-    let new = dir.join(format!(".{name}.{}.new", std::process::id()));
-    let path = dir.join(name);
-    let write = || -> io::Result<()> {
-        let mut bytes = serde_json::to_vec(value)?;
-        bytes.push(b'\n');
-        File::create(&new)?.write_all(&bytes)?;
-        std::fs::rename(&new, &path)
-    };
-    write().map_err(|error| Error::system("write", &path, error))
+    Staged::new(dir, name, value)?.put()
+}
+
+/// A record that is written, and that nobody finds before [`Staged::put`].
+pub(crate) struct Staged {
+    new: PathBuf,
+    path: PathBuf,
+    there: bool,
+}
+
+impl Staged {
+    /// The record `name` in `dir`.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(crate) fn new(dir: &Path, name: &str, value: &impl Serialize) -> Result<Staged, Error> {
+        // Of this process alone: two at once would write into one another's.
+        let new = dir.join(format!(".{name}.{}.new", std::process::id()));
+        let path = dir.join(name);
+        let staged = Staged { new, path, there: false };
+        let write = || -> io::Result<()> {
+            let mut bytes = serde_json::to_vec(value)?;
+            bytes.push(b'\n');
+            File::create(&staged.new)?.write_all(&bytes)
+        };
+        write().map_err(|error| Error::system("write", &staged.path, error))?;
+        Ok(staged)
+    }
+
+    /// Lets it be found.
+    ///
+    /// # Errors
+    /// A system call fails.
+    pub(crate) fn put(mut self) -> Result<(), Error> {
+        let put = std::fs::rename(&self.new, &self.path);
+        self.there = put.is_ok();
+        put.map_err(|error| Error::system("write", &self.path, error))
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        if !self.there {
+            // Nobody looks for it.
+            let _ = std::fs::remove_file(&self.new);
+        }
+    }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use oci_runtime::{Prepared, Running};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 use sys::erase::Removed;
 use sys::process::SignalFd;
 
@@ -16,6 +16,7 @@ use crate::base::Base;
 use crate::dir::{Dir, Lock, Root};
 use crate::health::Checks;
 use crate::hub::Hub;
+use crate::json::Staged;
 use crate::log::Log;
 use crate::oom::Oom;
 use crate::output::Pipes;
@@ -126,13 +127,15 @@ fn begin(
     prepared: Prepared,
     hub: &mut Hub,
 ) -> Result<Started, Error> {
-    let config = container.host_config.log_config.as_ref();
-    if let Some(form) = LogConfig::form(config) {
-        let limits = config.map(LogConfig::limits).unwrap_or_default();
-        hub.keep_log(Log::open(&dir.log(form), form, limits)?);
-    }
-    hub.listen(dir)?;
-    let started = start(dir, container, prepared, 0)?;
+    let get_ready = || {
+        let config = container.host_config.log_config.as_ref();
+        if let Some(form) = LogConfig::form(config) {
+            let limits = config.map(LogConfig::limits).unwrap_or_default();
+            hub.keep_log(Log::open(&dir.log(form), form, limits)?);
+        }
+        hub.listen(dir)
+    };
+    let started = start(dir, container, prepared, 0, get_ready)?;
     hub.tell_started(started.running.pidfd())?;
     Ok(started)
 }
@@ -145,29 +148,36 @@ fn not_started(dir: &Dir, error: &Error) -> Result<(), Error> {
     dir.write_state(&State { error: error.to_string(), ..state.exited(error.exit_code().into()) })
 }
 
-/// Makes and starts the container's process, and writes that down.
+/// Makes and starts the container's process, and writes that down; while the process makes its mounts, that and what
+/// else has to be done before the program runs.
 fn start(
     dir: &Dir,
     container: &Container,
     prepared: Prepared,
     restart_count: u32,
+    get_ready: impl FnOnce() -> Result<(), Error>,
 ) -> Result<Started, Error> {
-    let created = prepared.create()?;
-    let pid = created.pid();
-    let pid_start = sys::process::start_time(pid).map_err(|errno| {
-        Error::system("look at the process", format!("/proc/{}", pid.as_raw_nonzero()), errno)
-    })?;
-    let state = State {
-        status: Status::Running,
-        pid: pid.as_raw_nonzero().get(),
-        pid_start: pid_start.unwrap_or_default(), // it has ended: `start` says so
-        started_at: now(),
-        restart_count,
-        health: container.first_health(),
-        ..State::default()
+    let prepare = |pid: Pid| -> Result<(State, Staged), Error> {
+        get_ready()?;
+        let pid_start = sys::process::start_time(pid).map_err(|errno| {
+            Error::system("look at the process", format!("/proc/{}", pid.as_raw_nonzero()), errno)
+        })?;
+        let state = State {
+            status: Status::Running,
+            pid: pid.as_raw_nonzero().get(),
+            pid_start: pid_start.unwrap_or_default(), // it has ended: `start` says so
+            started_at: now(),
+            restart_count,
+            health: container.first_health(),
+            ..State::default()
+        };
+        let staged = dir.stage_state(&state)?;
+        Ok((state, staged))
     };
+    let (created, done) = prepared.create_while(prepare)?;
+    let (state, staged) = done?;
     // Before the program runs: whoever finds this supervisor dead has to find the process.
-    dir.write_state(&state)?;
+    staged.put()?;
     let mut running = created.start()?;
     dir.tell_start(container);
     let terminal = running.take_terminal();
@@ -217,7 +227,7 @@ fn live(
             let now = dir.container()?;
             let container = now.as_ref().unwrap_or(container);
             let prepared = bundle::prepare(root, dir, container, stdio)?;
-            Ok((start(dir, container, prepared, state.restart_count + 1)?, pipes))
+            Ok((start(dir, container, prepared, state.restart_count + 1, || Ok(()))?, pipes))
         });
         (started, pipes) = match again {
             Ok(again) => again,

@@ -162,12 +162,24 @@ impl Prepared {
     ///
     /// # Errors
     /// A step or a hook failed; nothing of the container is left, and its `poststop` hooks were run.
-    pub fn create(mut self) -> Result<Created, Error> {
+    pub fn create(self) -> Result<Created, Error> {
+        self.create_while(|_| ()).map(|(created, ())| created)
+    }
+
+    /// As [`Prepared::create`]; `meanwhile` is called with the process's number, while the process makes its mounts or has
+    /// failed to, and what it gives is given too.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn create_while<T>(
+        mut self,
+        meanwhile: impl FnOnce(Pid) -> T,
+    ) -> Result<(Created, T), Error> {
         let mut group = self.group.make()?;
         let made = self
             .show(group.as_ref())
             .and_then(|()| self.settle())
-            .and_then(|()| self.create_in(group.as_ref()));
+            .and_then(|()| self.create_in(group.as_ref(), meanwhile));
         let made = made.and_then(|made| match group.as_mut().map_or(Ok(()), Made::has_process) {
             Ok(()) => Ok(made),
             Err(error) => {
@@ -176,7 +188,9 @@ impl Prepared {
             }
         });
         match made {
-            Ok((child, terminal)) => Ok(Created { child, terminal, prepared: self, group }),
+            Ok((child, terminal, done)) => {
+                Ok((Created { child, terminal, prepared: self, group }, done))
+            }
             Err(error) => {
                 group.iter().for_each(Made::take_back);
                 Err(self.after_failure(error))
@@ -190,7 +204,11 @@ impl Prepared {
         self.mounts.iter_mut().try_for_each(|mount| mount.show_group(|| group.paths()))
     }
 
-    fn create_in(&self, group: Option<&Made>) -> Result<(Child, Option<OwnedFd>), Error> {
+    fn create_in<T>(
+        &self,
+        group: Option<&Made>,
+        meanwhile: impl FnOnce(Pid) -> T,
+    ) -> Result<(Child, Option<OwnedFd>, T), Error> {
         let mut spawn = self.namespaces.spawn();
         if self.process.as_ref().is_some_and(Process::keeps_groups) {
             spawn = spawn.keep_groups();
@@ -205,8 +223,9 @@ impl Prepared {
         }
         let mut child = spawn.spawn(|gate| self.in_child(gate))?;
         let limited = group.map_or(Ok(()), Made::limit_devices);
+        let done = meanwhile(child.pid());
         match limited.and_then(|()| self.attend(&mut child, join)) {
-            Ok(terminal) => Ok((child, terminal)),
+            Ok(terminal) => Ok((child, terminal, done)),
             Err(error) => {
                 end(&child);
                 Err(error)

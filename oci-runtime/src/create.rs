@@ -20,6 +20,8 @@ pub struct Making {
     hierarchies: Hierarchies,
     location: Location,
     scope: Option<Scope>,
+    /// What came of writing its process down, so that it need but be put in its place.
+    staged: Option<Result<(), Error>>,
 }
 
 impl Making {
@@ -72,7 +74,7 @@ impl Making {
         let config = serde_json::to_vec(spec).map_err(|error| failed(error.into()))?;
         let mut container = Recorded::new(place, record);
         container.hierarchies = hierarchies.clone().into();
-        let making = Self { container, lock, hierarchies, location, scope };
+        let making = Self { container, lock, hierarchies, location, scope, staged: None };
         // The record last: what has none is of no use to anybody.
         match making.container.place.write_config(&config).and_then(|()| making.container.write()) {
             Ok(()) => Ok(making),
@@ -95,23 +97,38 @@ impl Making {
         self.container.place.dir()
     }
 
+    /// Writes the process `pid` down, for [`Making::note`]: while it still makes its mounts
+    /// ([`Prepared::create_while`](crate::Prepared::create_while)). Nobody finds it before: what is half made must not be entered.
+    pub fn write_down(&mut self, pid: Pid) {
+        let staged = self.take_process(pid).and_then(|()| self.container.stage());
+        self.staged = Some(staged);
+    }
+
     /// Notes the process, before it is let go on: from here on the container is not lost, whatever
     /// happens to the caller.
     ///
     /// # Errors
     /// It has ended; the record cannot be written.
     pub fn note(&mut self, created: &Created) -> Result<(), Error> {
-        self.note_process(created.pid())
+        match self.staged.take() {
+            Some(staged) => staged.and_then(|()| self.container.place.put_state()),
+            None => self.note_process(created.pid()),
+        }
     }
 
     pub(crate) fn note_process(&mut self, pid: Pid) -> Result<(), Error> {
+        self.take_process(pid)?;
+        self.container.write()
+    }
+
+    fn take_process(&mut self, pid: Pid) -> Result<(), Error> {
         let path = || format!("/proc/{}/stat", pid.as_raw_nonzero());
         let start = sys::process::start_time(pid)
             .map_err(|errno| Error::io("reading", path())(errno.into()))?
             .ok_or_else(|| Error::io("reading", path())(std::io::ErrorKind::NotFound.into()))?;
         self.container.record.pid = pid.as_raw_nonzero().get();
         self.container.record.pid_start = start;
-        self.container.write()
+        Ok(())
     }
 
     pub(crate) fn id(&self) -> &str {

@@ -150,6 +150,11 @@ impl Home {
     }
 }
 
+/// The name of a file that is to have the name `name`.
+fn new_name(name: &str) -> String {
+    format!("{name}.new")
+}
+
 /// As runc: the characters of `[\w+-\.]`, and no name that a path has a meaning for.
 fn check_id(id: &str) -> Result<(), Error> {
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '+' | ',' | '-' | '.');
@@ -227,12 +232,21 @@ impl Place {
 
     /// Writes a file by rename: whoever reads finds the old one or the new one.
     pub(crate) fn write(&self, name: &str, content: &[u8]) -> Result<(), Error> {
-        let new = format!("{name}.new");
+        self.stage(name, content)?;
+        self.put(name)
+    }
+
+    /// Writes a file that nobody finds before [`Place::put`].
+    fn stage(&self, name: &str, content: &[u8]) -> Result<(), Error> {
+        let new = new_name(name);
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
         let file = rustix::fs::openat(&self.dir, &new, flags, Mode::RUSR | Mode::WUSR)
             .map_err(self.failed("making", &new))?;
-        File::from(file).write_all(content).map_err(Error::io("writing", self.path.join(&new)))?;
-        rustix::fs::renameat(&self.dir, &new, &self.dir, name)
+        File::from(file).write_all(content).map_err(Error::io("writing", self.path.join(&new)))
+    }
+
+    fn put(&self, name: &str) -> Result<(), Error> {
+        rustix::fs::renameat(&self.dir, new_name(name), &self.dir, name)
             .map_err(self.failed("renaming the new", name))
     }
 
@@ -243,6 +257,15 @@ impl Place {
 
     pub(crate) fn write_state(&self, content: &[u8]) -> Result<(), Error> {
         self.write(STATE, content)
+    }
+
+    /// Writes a record that nobody finds before [`Place::put_state`].
+    pub(crate) fn stage_state(&self, content: &[u8]) -> Result<(), Error> {
+        self.stage(STATE, content)
+    }
+
+    pub(crate) fn put_state(&self) -> Result<(), Error> {
+        self.put(STATE)
     }
 
     pub(crate) fn write_config(&self, content: &[u8]) -> Result<(), Error> {

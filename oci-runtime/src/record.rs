@@ -248,9 +248,17 @@ impl Recorded {
     }
 
     pub(crate) fn write(&self) -> Result<(), Error> {
+        self.place.write_state(&self.content()?)
+    }
+
+    /// Writes it where nobody finds it yet.
+    pub(crate) fn stage(&self) -> Result<(), Error> {
+        self.place.stage_state(&self.content()?)
+    }
+
+    fn content(&self) -> Result<Vec<u8>, Error> {
         let failed = Error::io("writing the record of", self.place.path());
-        let content = serde_json::to_vec(&self.record).map_err(|error| failed(error.into()))?;
-        self.place.write_state(&content)
+        serde_json::to_vec(&self.record).map_err(|error| failed(error.into()))
     }
 
     pub(crate) fn refuse(&self, refusal: &'static str, status: Status) -> Error {

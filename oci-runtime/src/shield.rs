@@ -36,6 +36,9 @@ const SELF: &str = "/proc/self/exe";
 /// `/proc` is not there, or the mount cannot be cloned (CAP_SYS_ADMIN is missing).
 pub fn shield() -> Result<(), Error> {
     let io = |op| move |errno: rustix::io::Errno| Error::io(op, SELF)(errno.into());
+    if MOVED_FROM.get().is_some() {
+        return Ok(());
+    }
     let (own, shielded) = look()?;
     if shielded {
         return name();

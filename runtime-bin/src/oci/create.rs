@@ -16,9 +16,9 @@ pub(crate) fn create(context: &Context, args: CreateArgs, preserved: u32) -> any
     let (mut making, prepared) = begin(context, &args, &bundle, spec, preserved)?;
     let made = prepared
         .and_then(|prepared| prepared.wait_in(making.dir()))
-        .and_then(Prepared::create)
+        .and_then(|prepared| prepared.create_while(|pid| making.write_down(pid)))
         .map_err(anyhow::Error::from)
-        .and_then(|created| Ok(announced(context, &mut making, &args, created)?.leave()?));
+        .and_then(|(created, ())| Ok(announced(context, &mut making, &args, created)?.leave()?));
     match made {
         Ok(()) => {
             context
@@ -38,7 +38,10 @@ pub(crate) fn run(context: &Context, args: RunArgs, preserved: u32) -> anyhow::R
     let (mut making, prepared) = begin(context, &args, &bundle, spec, preserved)?;
     let notify = descriptors::notify_socket().map(|told| making.notify(&told));
     let started = prepared
-        .and_then(|prepared| Ok((notify.transpose()?.flatten(), prepared.create()?)))
+        .and_then(|prepared| {
+            let notify = notify.transpose()?.flatten();
+            Ok((notify, prepared.create_while(|pid| making.write_down(pid))?.0))
+        })
         .map_err(anyhow::Error::from)
         .and_then(|(notify, created)| {
             Ok((notify, announced(context, &mut making, &args, created)?.start()?))

@@ -23,6 +23,7 @@ mod list;
 mod log;
 mod moment;
 mod ps;
+mod quick;
 #[path = "../shells.rs"]
 mod shells;
 mod spec;
@@ -76,7 +77,7 @@ fn main() -> ExitCode {
     if std::env::args_os().any(|arg| STARTERS.iter().any(|verb| arg == *verb)) {
         let _ = oci_runtime::shield();
     }
-    let cli = match Cli::try_parse() {
+    let cli = match quick::parse(std::env::args_os().skip(1)).map_or_else(Cli::try_parse, Ok) {
         Ok(cli) => cli,
         Err(usage) => {
             let wanted = !usage.use_stderr();

@@ -142,7 +142,7 @@ fn a_store_in_memory_is_mounted_by_loop_devices() {
     let flags = rustix::mount::MountFlags::empty();
     rustix::mount::mount("memory", root.store(), "tmpfs", flags, None).unwrap();
     let file = image("busybox", "docker-legacy");
-    root.ok(["run", "-d", "--name", "box", arg(&file), "sleep", "1000"]);
+    root.ok(["run", "-d", "--name", "box", INDEX, arg(&file), "sleep", "1000"]);
     let source = sources(&root);
     assert!(matches!(&source[..], [one] if one.starts_with("/dev/loop")), "{source:?}");
     root.ok(["run", "--rm", arg(&file), "sh", "-c", "rm /bin/true && echo x > /new"]);

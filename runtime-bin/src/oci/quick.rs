@@ -1,0 +1,327 @@
+//! The command lines that engines write, read at once.
+//!
+//! To describe the options to clap takes a quarter of a millisecond, of four that a start takes. So what engines call again
+//! and again is read here, into the same values. What is not of these few forms, or wrong in any way, is left to clap,
+//! which has the words for it: nothing is refused here, and nothing means something else than there.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+
+use crate::cli::{
+    CgroupManager, Cli, CreateArgs, DeleteArgs, ExecArgs, IdArgs, KillArgs, LogFormat, Rootless,
+    RunArgs, Verb,
+};
+
+/// An option: its name, the letter that it may have, and whether it has a value.
+type Known = (&'static str, Option<char>, bool);
+
+const GLOBAL: &[Known] = &[
+    ("root", None, true),
+    ("log", None, true),
+    ("log-format", None, true),
+    ("debug", None, false),
+    ("systemd-cgroup", None, false),
+];
+/// Before the verb alone.
+const ROOTLESS: &[Known] = &[("rootless", None, true)];
+const CREATE: &[Known] = &[
+    ("bundle", Some('b'), true),
+    ("console-socket", None, true),
+    ("pid-file", None, true),
+    ("no-pivot", None, false),
+    ("no-new-keyring", None, false),
+    ("preserve-fds", None, true),
+];
+const RUN: &[Known] = &[("detach", Some('d'), false), ("keep", None, false)];
+const KILL: &[Known] = &[("all", Some('a'), false)];
+const DELETE: &[Known] = &[("force", Some('f'), false)];
+const EXEC: &[Known] = &[
+    ("process", Some('p'), true),
+    ("console-socket", None, true),
+    ("pid-file", None, true),
+    ("cwd", None, true),
+    ("tty", Some('t'), false),
+    ("detach", Some('d'), false),
+    ("preserve-fds", None, true),
+];
+
+/// The command line, where it is such a one; `words` are those after the program's name.
+pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Option<Cli> {
+    let words: Option<Vec<String>> =
+        words.into_iter().map(|word| word.into_string().ok()).collect();
+    let mut given = Given { words: words?.into_iter(), options: Vec::new(), plain: Vec::new() };
+    given.read(&[GLOBAL, ROOTLESS], 1)?;
+    let verb = given.plain.pop()?;
+    let verb = match &verb[..] {
+        "create" => Verb::Create(given.create(&[GLOBAL, CREATE])?.into()),
+        "run" => {
+            let create = given.create(&[GLOBAL, CREATE, RUN])?;
+            let (detach, keep) = (given.flag("detach"), given.flag("keep"));
+            Verb::Run(RunArgs { create, detach, keep, no_subreaper: false }.into())
+        }
+        "start" => Verb::Start(IdArgs { id: given.id(&[GLOBAL])? }.into()),
+        "state" => Verb::State(IdArgs { id: given.id(&[GLOBAL])? }.into()),
+        "delete" => {
+            let id = given.id(&[GLOBAL, DELETE])?;
+            Verb::Delete(DeleteArgs { force: given.flag("force"), regex: false, id }.into())
+        }
+        "kill" => {
+            given.read(&[GLOBAL, KILL], usize::MAX)?;
+            let (id, signal) = match &given.plain[..] {
+                [id] => (id.clone(), "TERM".to_owned()),
+                [id, signal] => (id.clone(), signal.clone()),
+                _ => return None,
+            };
+            Verb::Kill(KillArgs { all: given.flag("all"), id, signal }.into())
+        }
+        "exec" => Verb::Exec(given.exec()?.into()),
+        _ => return None,
+    };
+    Some(Cli {
+        root: given.path("root"),
+        log: given.path("log"),
+        log_format: given.one_of("log-format", LogFormat::Text)?,
+        debug: given.flag("debug"),
+        systemd_cgroup: given.flag("systemd-cgroup"),
+        cgroup_manager: CgroupManager::Cgroupfs,
+        rootless: given.one_of("rootless", Rootless::Auto)?,
+        criu: None,
+        version: false,
+        verb: Some(verb),
+    })
+}
+
+/// What was read, and the words that were not.
+struct Given {
+    words: std::vec::IntoIter<String>,
+    options: Vec<(&'static str, String)>,
+    plain: Vec<String>,
+}
+
+impl Given {
+    /// Reads on, until `most` words are none of the options `known`. `None`: some word is left to clap.
+    fn read(&mut self, known: &[&[Known]], most: usize) -> Option<()> {
+        let find = |is: &dyn Fn(&Known) -> bool| {
+            known.iter().copied().flatten().copied().find(|known| is(known))
+        };
+        while self.plain.len() < most {
+            let Some(word) = self.words.next() else { break };
+            let Some(option) = word.strip_prefix('-') else {
+                self.plain.push(word);
+                continue;
+            };
+            let (found, inline) = match option.strip_prefix('-') {
+                Some(long) => {
+                    let (name, value) = match long.split_once('=') {
+                        Some((name, value)) => (name, Some(value.to_owned())),
+                        None => (long, None),
+                    };
+                    (find(&|known| known.0 == name), value)
+                }
+                None => (find(&|known| known.1.is_some_and(|c| option == c.to_string())), None),
+            };
+            let (name, _, has_value) = found?;
+            let value = match (has_value, inline) {
+                (false, None) => String::new(),
+                (false, Some(_)) => return None,
+                (true, Some(value)) => value,
+                (true, None) => self.words.next().filter(|value| !value.starts_with('-'))?,
+            };
+            let twice = self.options.iter().any(|(other, _)| *other == name);
+            if twice || has_value && value.is_empty() {
+                return None;
+            }
+            self.options.push((name, value));
+        }
+        Some(())
+    }
+
+    /// The one word beside the options `known`.
+    fn id(&mut self, known: &[&[Known]]) -> Option<String> {
+        self.read(known, usize::MAX)?;
+        let id = self.plain.pop()?;
+        self.plain.is_empty().then_some(id)
+    }
+
+    fn create(&mut self, known: &[&[Known]]) -> Option<CreateArgs> {
+        Some(CreateArgs {
+            id: self.id(known)?,
+            bundle: self.path("bundle").unwrap_or_else(|| ".".into()),
+            config: "config.json".into(),
+            console_socket: self.path("console-socket"),
+            pidfd_socket: None,
+            pid_file: self.path("pid-file"),
+            no_pivot: self.flag("no-pivot"),
+            no_new_keyring: self.flag("no-new-keyring"),
+            preserve_fds: self.number("preserve-fds")?,
+        })
+    }
+
+    fn exec(&mut self) -> Option<ExecArgs> {
+        self.read(&[GLOBAL, EXEC], 1)?;
+        let id = self.plain.pop()?;
+        let command: Vec<String> = self.words.by_ref().collect();
+        // Whose is an option here?
+        if command.first().is_some_and(|word| word.starts_with('-')) {
+            return None;
+        }
+        Some(ExecArgs {
+            console_socket: self.path("console-socket"),
+            pidfd_socket: None,
+            cwd: self.value("cwd"),
+            env: Vec::new(),
+            tty: self.flag("tty"),
+            user: None,
+            additional_gids: Vec::new(),
+            process: self.path("process"),
+            detach: self.flag("detach"),
+            pid_file: self.path("pid-file"),
+            process_label: None,
+            apparmor: None,
+            no_new_privs: false,
+            cap: Vec::new(),
+            preserve_fds: self.number("preserve-fds")?,
+            cgroup: Vec::new(),
+            ignore_paused: false,
+            id,
+            command,
+        })
+    }
+
+    fn value(&self, name: &str) -> Option<String> {
+        self.options.iter().find(|(option, _)| *option == name).map(|(_, value)| value.clone())
+    }
+
+    fn path(&self, name: &str) -> Option<PathBuf> {
+        self.value(name).map(PathBuf::from)
+    }
+
+    fn flag(&self, name: &str) -> bool {
+        self.value(name).is_some()
+    }
+
+    /// 0 if it is not given; `None` if it is no number.
+    fn number(&self, name: &str) -> Option<u32> {
+        match self.value(name) {
+            Some(text) if text.bytes().all(|byte| byte.is_ascii_digit()) => text.parse().ok(),
+            Some(_) => None,
+            None => Some(0),
+        }
+    }
+
+    /// `otherwise` if it is not given; `None` if it is none of the words.
+    fn one_of<T: ValueEnum>(&self, name: &str, otherwise: T) -> Option<T> {
+        match self.value(name) {
+            Some(text) => T::from_str(&text, false).ok(),
+            None => Some(otherwise),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn clap(words: &[&str]) -> Result<String, String> {
+        let parsed = Cli::try_parse_from([&["runtime-oci"], words].concat());
+        parsed.map(|cli| format!("{cli:?}")).map_err(|error| error.to_string())
+    }
+
+    fn quick(words: &[&str]) -> Option<String> {
+        parse(words.iter().map(OsString::from)).map(|cli| format!("{cli:?}"))
+    }
+
+    /// As Podman (conmon), containerd's shim, CRI-O and a shell's user write them.
+    #[test]
+    fn what_engines_write_is_read() {
+        for line in [
+            "--root /r --log /l --log-format json --systemd-cgroup create --bundle /b --pid-file /p 1f",
+            "--log-format=json --log=/l --rootless=true create --bundle /b --pid-file /p --console-socket /c 1f",
+            "create -b /b --no-pivot --no-new-keyring --preserve-fds 3 1f",
+            "--root /r --log /l --log-format json start 1f",
+            "start 1f",
+            "--root /r state 1f",
+            "--root /r --log /l --log-format json kill 1f 9",
+            "kill 1f KILL",
+            "kill --all 1f 15",
+            "kill 1f",
+            "--root /r --log /l --log-format json delete --force 1f",
+            "delete 1f",
+            "delete -f 1f",
+            "run -b /b --detach 1f",
+            "run 1f --keep --debug",
+            "--root /r exec --process /p --pid-file /f --detach 1f",
+            "exec --process /p --console-socket /c --tty -d 1f",
+            "exec 1f sh -c true --root",
+        ] {
+            let words: Vec<&str> = line.split(' ').collect();
+            assert_eq!(quick(&words), Some(clap(&words).unwrap()), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_rest_is_left() {
+        for line in [
+            "",
+            "--help",
+            "run",
+            "run --help",
+            "run a b",
+            "run --bundle a",
+            "--root --debug run a",
+            "create --detach a",
+            "run --no-subreaper a",
+            "run --debug=true a",
+            "run -db /b a",
+            "--root a --root b state c",
+            "--root= state c",
+            "--root a state --root b c",
+            "exec a -d sh",
+            "exec a -- sh",
+            "run -- a",
+            "kill a -9",
+            "kill a b c",
+            "ps a",
+            "run --preserve-fds -1 a",
+            "run --preserve-fds +1 a",
+            "--log-format xml state a",
+            "--rootless x state a",
+            "state --rootless true a",
+            "exec -e A=B a sh",
+        ] {
+            let words: Vec<&str> = line.split(' ').filter(|word| !word.is_empty()).collect();
+            assert_eq!(quick(&words), None, "{line}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(3000))]
+
+        /// Whatever is read here is read alike by clap.
+        #[test]
+        fn both_read_alike(
+            words in proptest::collection::vec(
+                prop_oneof![
+                    3 => proptest::sample::select(vec!["run", "create", "start", "state", "kill", "delete", "exec"]),
+                    3 => proptest::sample::select(vec![
+                        "--root", "--root=/r", "--log", "--log-format", "json", "text", "--debug", "--systemd-cgroup",
+                        "--rootless", "auto", "--bundle", "-b", "--pid-file", "--console-socket", "--no-pivot", "-d",
+                        "--detach", "--keep", "--force", "-f", "--all", "-a", "--process", "-p", "--tty", "-t",
+                        "--preserve-fds", "3", "--cwd", "--no-new-keyring", "--config", "-bd", "--", "-", "",
+                    ]),
+                    3 => proptest::sample::select(vec!["a", "sh", "/p", "9", "TERM"]),
+                ],
+                0..9,
+            ),
+        ) {
+            if let Some(read) = quick(&words) {
+                prop_assert_eq!(Ok(read), clap(&words));
+            }
+        }
+    }
+}
