@@ -1,26 +1,26 @@
 //! Compiled programs kept in a directory, by what they were made of.
 //!
-//! A file is named after its key, and holds: the magic, the hash of all that follows, the key, and
-//! the program. Whoever could write such a file could take a container's filter away, so that one is
-//! believed only if it is the caller's own and nobody else can write it; one that is cut short or
-//! changed is made anew. It is written under another name and renamed.
+//! A file holds the key, which is the filter's text and more, and the program; it is named after a hash of
+//! the key. The hash is a fast one, and only says where to look: the key itself is compared, byte by byte,
+//! so that no filter gets the program of another one. Whoever could write such a file could take a
+//! container's filter away, so that one is believed only if it is the caller's own and nobody else can
+//! write it; one that is cut short or changed is made anew. It is written under another name and renamed.
 
-use std::io::{self, BufWriter, Write};
+use std::hash::{DefaultHasher, Hasher as _};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use sys::seccomp::{Flags, Instruction};
 
 use crate::arch::TABLES;
 use crate::{Arch, Compiled, Error, Filter, MAX_INSTRUCTIONS, Program, compile};
 
-/// Changes with the form of the files, and with what programs a filter is made to.
-const MAGIC: &[u8; 16] = b"seccomp-oci v2\n\0";
-const HASH: usize = 32;
-/// Eight bytes for each instruction, and room for the names.
+/// Changes with the form of the files, with what is read of a filter's text, and with what programs a filter is made to.
+const MAGIC: &[u8; 16] = b"seccomp-oci v3\n\0";
+/// The key, eight bytes for each instruction, and room for the names.
 const MAX_FILE: usize = 256 * 1024;
 /// Most files; when there would be more, all are removed.
 const MAX_FILES: usize = 256;
@@ -33,39 +33,23 @@ struct Names {
     without_table: Vec<Arch>,
 }
 
-/// What is written to it is hashed.
-struct Hasher(Sha256);
-
-impl Write for Hasher {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 /// The place of one filter's program in a directory, which should be the caller's alone.
 ///
 /// It is found without a [`Filter`], which need not be made of what a program is found for.
 #[derive(Debug)]
 pub struct Kept<'fd> {
     dir: BorrowedFd<'fd>,
-    key: [u8; HASH],
+    key: Vec<u8>,
     name: String,
 }
 
 impl<'fd> Kept<'fd> {
     /// That of the filter which `source` is serialized to, the specification's object without `listenerPath` and
-    /// `listenerMetadata`, for this machine. `None`: `source` cannot be serialized.
+    /// `listenerMetadata`, for this machine. `source` may be a [`RawValue`](serde_json::value::RawValue): the object's
+    /// text, as somebody wrote it. `None`: `source` cannot be serialized.
     pub fn of(source: &impl Serialize, machine: Arch, dir: BorrowedFd<'fd>) -> Option<Self> {
-        // Hashed a piece at a time: the text is longer than all else that a start has in memory.
-        let mut text = BufWriter::with_capacity(2048, Hasher(Sha256::new_with_prefix(MAGIC)));
-        serde_json::to_writer(&mut text, &(TABLES, machine, source)).ok()?;
-        let key: [u8; HASH] = text.into_inner().ok()?.0.finalize().into();
-        let name = format!("{}{SUFFIX}", hex(&key));
+        let key = serde_json::to_vec(&(TABLES, machine, source)).ok()?;
+        let name = format!("{:016x}{SUFFIX}", hash(&key));
         Some(Self { dir, key, name })
     }
 
@@ -113,18 +97,20 @@ pub fn compile_cached(
     Ok((compiled, kept.err()))
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+/// Of the standard library's choice: with another one nothing is found, and all is made anew.
+fn hash(bytes: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(bytes);
+    hasher.finish()
 }
 
-/// After the magic and the hash of all that follows: the key, the flags, how many instructions, these, and the names. Numbers
-/// are little-endian.
-fn encode(compiled: &Compiled, key: &[u8; HASH]) -> Option<Vec<u8>> {
+/// After the magic: how long the key is, the key, a hash of all that follows, the flags, how many instructions, these, and the
+/// names. Numbers are little-endian.
+fn encode(compiled: &Compiled, key: &[u8]) -> Option<Vec<u8>> {
     let names =
         Names { unknown: compiled.unknown.clone(), without_table: compiled.without_table.clone() };
     let instructions = &compiled.program.instructions;
-    let mut body = key.to_vec();
-    body.extend(compiled.program.flags.bits().to_le_bytes());
+    let mut body = compiled.program.flags.bits().to_le_bytes().to_vec();
     body.extend(u32::try_from(instructions.len()).ok()?.to_le_bytes());
     for Instruction { code, jt, jf, k } in instructions {
         body.extend(code.to_le_bytes());
@@ -132,18 +118,22 @@ fn encode(compiled: &Compiled, key: &[u8; HASH]) -> Option<Vec<u8>> {
         body.extend(k.to_le_bytes());
     }
     serde_json::to_writer(&mut body, &names).ok()?;
-    let hash: [u8; HASH] = Sha256::digest(&body).into();
-    let bytes = [&MAGIC[..], &hash, &body].concat();
+    let length = u32::try_from(key.len()).ok()?.to_le_bytes();
+    let bytes = [&MAGIC[..], &length, key, &hash(&body).to_le_bytes(), &body].concat();
     (bytes.len() <= MAX_FILE).then_some(bytes)
 }
 
 /// `None` for all that is not what [`encode`] made for this key.
-fn decode(bytes: &[u8], key: &[u8; HASH]) -> Option<Compiled> {
-    let (hash, body) = bytes.strip_prefix(MAGIC)?.split_at_checked(HASH)?;
-    if hash != &Sha256::digest(body)[..] {
+fn decode(bytes: &[u8], key: &[u8]) -> Option<Compiled> {
+    let (length, rest) = bytes.strip_prefix(MAGIC)?.split_first_chunk()?;
+    if usize::try_from(u32::from_le_bytes(*length)) != Ok(key.len()) {
         return None;
     }
-    let (flags, rest) = body.strip_prefix(key)?.split_first_chunk()?;
+    let (sum, body) = rest.strip_prefix(key)?.split_first_chunk()?;
+    if u64::from_le_bytes(*sum) != hash(body) {
+        return None;
+    }
+    let (flags, rest) = body.split_first_chunk()?;
     let (count, rest) = rest.split_first_chunk()?;
     let count = usize::try_from(u32::from_le_bytes(*count)).ok()?;
     if !(1..=MAX_INSTRUCTIONS).contains(&count) {
@@ -199,7 +189,7 @@ fn write(dir: BorrowedFd<'_>, name: &str, bytes: &[u8]) -> Result<(), Errno> {
     make_room(dir)?;
     let mut random = [0_u8; 8];
     rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())?;
-    let temporary = format!("{}.new{SUFFIX}", hex(&random));
+    let temporary = format!("{:016x}.new{SUFFIX}", u64::from_ne_bytes(random));
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = rustix::fs::openat(dir, &temporary, flags, Mode::RUSR | Mode::WUSR)?;
     let written = write_all(file.as_fd(), bytes)

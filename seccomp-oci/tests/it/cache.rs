@@ -5,7 +5,8 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 
-use seccomp_oci::{Action, Arch, Compiled, Filter, Rule, compile, compile_cached};
+use seccomp_oci::{Action, Arch, Compiled, Filter, Kept, Rule, compile, compile_cached};
+use serde_json::value::RawValue;
 
 fn filter(name: &str) -> Filter {
     let syscalls = vec![Rule::new([name, "no_such_call"], Action::Errno)];
@@ -49,6 +50,24 @@ fn a_program_is_made_once_and_read_then() {
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
 }
 
+/// As somebody wrote it: what is said in another way is made again, and found by its own text.
+#[test]
+fn a_program_is_found_by_the_text_of_its_filter() {
+    let dir = tempfile::tempdir().unwrap();
+    let opened = File::open(dir.path()).unwrap();
+    let texts = [r#"{"defaultAction":"SCMP_ACT_LOG"}"#, r#"{"defaultAction": "SCMP_ACT_LOG"}"#];
+    for text in texts {
+        let raw: &RawValue = serde_json::from_str(text).unwrap();
+        let kept = || Kept::of(&raw, Arch::X86_64, opened.as_fd()).unwrap();
+        assert_eq!(kept().find(), None, "{text}");
+        let compiled = compile(&serde_json::from_str(text).unwrap(), Arch::X86_64).unwrap();
+        kept().keep(&compiled).unwrap();
+        assert_eq!(kept().find(), Some(compiled), "{text}");
+        assert_eq!(Kept::of(&raw, Arch::Aarch64, opened.as_fd()).unwrap().find(), None);
+    }
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), texts.len());
+}
+
 #[test]
 fn a_file_that_was_changed_is_made_anew() {
     let dir = tempfile::tempdir().unwrap();
@@ -77,10 +96,13 @@ fn the_program_of_another_filter_is_not_taken() {
     let dir = tempfile::tempdir().unwrap();
     cached(dir.path(), &filter("read"));
     let file = only_file(dir.path());
-    let other = tempfile::tempdir().unwrap();
-    cached(other.path(), &filter("write"));
-    fs::copy(only_file(other.path()), &file).unwrap();
-    cached(dir.path(), &filter("read"));
+    // Of another length, and of the same.
+    for name in ["write", "sync"] {
+        let other = tempfile::tempdir().unwrap();
+        cached(other.path(), &filter(name));
+        fs::copy(only_file(other.path()), &file).unwrap();
+        cached(dir.path(), &filter("read"));
+    }
 }
 
 #[test]
