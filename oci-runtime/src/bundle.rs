@@ -1,7 +1,7 @@
 //! A bundle's `config.json` (OCI runtime specification, bundle.md, config.md).
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use oci_spec::runtime::{Capability, Process, Spec};
 use serde::de::DeserializeOwned;
@@ -34,7 +34,17 @@ pub fn load_with_warnings(dir: &Path) -> Result<(Spec, Vec<String>), Error> {
 /// # Errors
 /// As [`load`].
 pub fn load_file_with_warnings(file: &Path) -> Result<(Spec, Vec<String>), Error> {
-    read(file.to_owned(), |document, warnings| {
+    parse(file, &bytes(file)?)
+}
+
+/// What is in a file.
+pub(crate) fn bytes(file: &Path) -> Result<Vec<u8>, Error> {
+    std::fs::read(file).map_err(Error::io("reading", file))
+}
+
+/// As [`load_file_with_warnings`], of what is in that file.
+pub(crate) fn parse(file: &Path, bytes: &[u8]) -> Result<(Spec, Vec<String>), Error> {
+    read(file, bytes, |document, warnings| {
         if let Some(process) = document.get_mut("process") {
             understand(process, "process", warnings);
         }
@@ -54,22 +64,23 @@ pub fn load_process(file: &Path) -> Result<Process, Error> {
 /// # Errors
 /// As [`load`].
 pub fn load_process_with_warnings(file: &Path) -> Result<(Process, Vec<String>), Error> {
-    read(file.to_owned(), |document, warnings| understand(document, "", warnings))
+    read(file, &bytes(file)?, |document, warnings| understand(document, "", warnings))
 }
 
 fn read<T: DeserializeOwned>(
-    path: PathBuf,
+    path: &Path,
+    bytes: &[u8],
     understand: impl FnOnce(&mut Value, &mut Vec<String>),
 ) -> Result<(T, Vec<String>), Error> {
-    let bytes = std::fs::read(&path).map_err(Error::io("reading", &path))?;
     // Nearly always there is nothing to say and nothing to mend.
-    if let Ok(read) = serde_json::from_slice(&bytes) {
+    if let Ok(read) = serde_json::from_slice(bytes) {
         return Ok((read, Vec::new()));
     }
-    let mut document: Value = match serde_json::from_slice(&bytes) {
+    let mut document: Value = match serde_json::from_slice(bytes) {
         Ok(document) => document,
         Err(source) => {
-            return Err(Error::Json { path, field: "it is not JSON".to_owned(), source });
+            let (path, field) = (path.to_owned(), "it is not JSON".to_owned());
+            return Err(Error::Json { path, field, source });
         }
     };
     let mut warnings = Vec::new();
@@ -77,7 +88,7 @@ fn read<T: DeserializeOwned>(
     let read = serde_path_to_error::deserialize(document).map_err(|error| Error::Json {
         field: error.path().to_string(),
         source: error.into_inner(),
-        path,
+        path: path.to_owned(),
     })?;
     Ok((read, warnings))
 }

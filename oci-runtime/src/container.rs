@@ -14,6 +14,7 @@ use pivot::{Devices, Masks};
 use rustix::process::{DumpableBehavior, Pid};
 use sys::{Failure, Report, Step};
 
+use crate::config::Text;
 use crate::group::{Made, OwnGroup};
 use crate::hooks::{HookKind, Hooks};
 use crate::memory_policy::MemoryPolicy;
@@ -26,7 +27,7 @@ use crate::root::Root;
 use crate::seccomp::Seccomp;
 use crate::stdio::Stdio;
 use crate::sysctl::Sysctls;
-use crate::{Error, Running, devices, scheduling, supported, version};
+use crate::{Config, Error, Running, devices, scheduling, supported, version};
 
 /// A container that can be made: everything that needs a path, memory or input is done.
 #[derive(Debug)]
@@ -72,6 +73,30 @@ impl Prepared {
         stdio: Stdio,
         cache: Option<BorrowedFd<'_>>,
     ) -> Result<Self, Error> {
+        Self::prepare(dir, spec, None, stdio, cache)
+    }
+
+    /// As [`Prepared::with_cache`], with `cache` from [`Home::programs`](crate::Home::programs).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn with_config(
+        dir: &Path,
+        config: &Config,
+        stdio: Stdio,
+        cache: Option<BorrowedFd<'_>>,
+    ) -> Result<Self, Error> {
+        Self::prepare(dir, config.spec(), config.text(), stdio, cache)
+    }
+
+    /// `text` is that of the filter, where it is known.
+    fn prepare(
+        dir: &Path,
+        spec: &oci::Spec,
+        text: Option<&Text>,
+        stdio: Stdio,
+        cache: Option<BorrowedFd<'_>>,
+    ) -> Result<Self, Error> {
         version::check(spec)?;
         supported::check(spec)?;
         let root = spec.root().as_ref().ok_or_else(|| Error::field("root", "it is missing"))?;
@@ -93,7 +118,7 @@ impl Prepared {
         let process = match spec.process() {
             Some(process) => {
                 let mut own = Process::prepare(process, stdio, in_user, &mut warnings)?;
-                own.set_seccomp(Seccomp::prepare(dir, spec, cache, &mut warnings)?);
+                own.set_seccomp(Seccomp::prepare(dir, spec, text, cache, &mut warnings)?);
                 own.personality =
                     linux.personality().as_ref().map(scheduling::personality).transpose()?;
                 own.memory_policy =

@@ -9,7 +9,7 @@ use rustix::process::Pid;
 use crate::home::Lock;
 use crate::hooks::Hooks;
 use crate::record::Record;
-use crate::{CgroupDriver, Created, Error, Home, Recorded, Scope, group, spec};
+use crate::{CgroupDriver, Config, Created, Error, Home, Recorded, Scope, group, spec};
 
 /// A container that is being made: on record, locked, without a process yet. Whoever dies here leaves a
 /// stopped container, to be deleted as any other.
@@ -25,7 +25,7 @@ pub struct Making {
 }
 
 impl Making {
-    /// Puts the container `id`, of the configuration `spec` in the absolute path `bundle`, on record;
+    /// Puts the container `id`, of the configuration `config` in the absolute path `bundle`, on record;
     /// `created` is the time, as RFC 3339; `driver` makes its cgroup.
     ///
     /// # Errors
@@ -35,10 +35,11 @@ impl Making {
         home: &Home,
         id: &str,
         bundle: &Path,
-        spec: &spec::Spec,
+        config: &Config,
         created: String,
         driver: CgroupDriver,
     ) -> Result<Self, Error> {
+        let spec = config.spec();
         let hierarchies = Hierarchies::find()?;
         let (scope, location) = match driver {
             // As linux.cgroupsPath says, or else under its id below the caller's own (as runc).
@@ -71,7 +72,7 @@ impl Making {
             return place.remove(lock).and(Err(error));
         }
         let failed = Error::io("writing the configuration of", place.path());
-        let config = serde_json::to_vec(spec).map_err(|error| failed(error.into()))?;
+        let config = config.to_json().map_err(|error| failed(error.into()))?;
         let mut container = Recorded::new(place, record);
         container.hierarchies = hierarchies.clone().into();
         let making = Self { container, lock, hierarchies, location, scope, staged: None };

@@ -21,7 +21,7 @@ use crate::parts::{PART_GROUP, Phase};
 use crate::process::Process;
 use crate::scheduling::{self, Affinity};
 use crate::seccomp::Seccomp;
-use crate::{Error, Running, Stdio};
+use crate::{Config, Error, Running, Stdio};
 
 /// A program that can be run in a container, by descriptors of it.
 #[derive(Debug)]
@@ -124,7 +124,23 @@ impl PreparedExec {
         spec: &oci::Spec,
         cache: Option<BorrowedFd<'_>>,
     ) -> Result<Self, Error> {
-        let seccomp = Seccomp::prepare(dir, spec, cache, &mut self.warnings)?;
+        let seccomp = Seccomp::prepare(dir, spec, None, cache, &mut self.warnings)?;
+        self.process.set_seccomp(seccomp);
+        Ok(self)
+    }
+
+    /// As [`PreparedExec::seccomp`], with `cache` from [`Home::programs`](crate::Home::programs).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn seccomp_of(
+        mut self,
+        dir: &Path,
+        config: &Config,
+        cache: Option<BorrowedFd<'_>>,
+    ) -> Result<Self, Error> {
+        let (spec, text) = (config.spec(), config.text());
+        let seccomp = Seccomp::prepare(dir, spec, text, cache, &mut self.warnings)?;
         self.process.set_seccomp(seccomp);
         Ok(self)
     }

@@ -23,12 +23,14 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, fcntl_lock};
 use rustix::io::Errno;
+use seccomp_oci::{Arch, Compiled, Kept};
+use serde_json::value::RawValue;
 
-use crate::Error;
 use crate::notify::NOTIFY;
+use crate::{Config, Error, seccomp};
 
 const STATE: &str = "state.json";
-const CONFIG: &str = "config.json";
+pub(crate) const CONFIG: &str = "config.json";
 const LOCK: &str = "lock";
 /// Where the root of a container is mounted while it is restored.
 pub(crate) const RESTORE_ROOT: &str = "root";
@@ -54,21 +56,31 @@ impl Home {
         &self.path
     }
 
-    /// Where the compiled program of the seccomp filter of `spec` is kept ([`Prepared::with_cache`]);
-    /// `None` where there is no filter, or no place for it, which costs time alone.
+    /// Where the compiled program of the seccomp filter of `config` is to be kept ([`Prepared::with_config`]);
+    /// `None` where there is no filter, where its program is found already, or where there is no place for it, which costs
+    /// time alone.
     ///
-    /// [`Prepared::with_cache`]: crate::Prepared::with_cache
+    /// [`Prepared::with_config`]: crate::Prepared::with_config
     #[must_use]
-    pub fn programs(&self, spec: &crate::spec::Spec) -> Option<OwnedFd> {
-        spec.linux().as_ref()?.seccomp().as_ref()?;
-        let path = self.path.join(PROGRAMS);
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let open = || rustix::fs::open(&path, flags, Mode::empty()).ok();
-        open().or_else(|| {
+    pub fn programs(&self, config: &Config) -> Option<OwnedFd> {
+        if !config.wants_program() {
+            return None;
+        }
+        self.open_programs().or_else(|| {
             // Another one may be at it, too.
-            let _ = DirBuilder::new().mode(0o700).create(&path);
-            open()
+            let _ = DirBuilder::new().mode(0o700).create(self.path.join(PROGRAMS));
+            self.open_programs()
         })
+    }
+
+    fn open_programs(&self) -> Option<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::open(self.path.join(PROGRAMS), flags, Mode::empty()).ok()
+    }
+
+    /// The program that is kept of a filter.
+    pub(crate) fn program(&self, filter: &RawValue) -> Option<Compiled> {
+        seccomp::find(&Kept::of(&filter, Arch::native()?, self.open_programs()?.as_fd())?)
     }
 
     /// Makes the place for a new container, and locks it.

@@ -122,6 +122,12 @@ impl Hooks {
         hooks.is_some_and(|hooks| !hooks.is_empty())
     }
 
+    /// Whether a configuration has hooks that run in the container, under its filter.
+    pub(crate) fn has_start_container(spec: &oci::Spec) -> bool {
+        let hooks = spec.hooks().as_ref().and_then(|hooks| hooks.start_container().as_ref());
+        hooks.is_some_and(|hooks| !hooks.is_empty())
+    }
+
     pub(crate) fn set_id(&mut self, id: &str) {
         id.clone_into(&mut self.id);
     }

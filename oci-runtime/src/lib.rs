@@ -54,6 +54,7 @@ mod base;
 mod bundle;
 mod capabilities;
 mod checkpoint;
+mod config;
 mod console;
 mod container;
 mod control;
@@ -117,6 +118,7 @@ pub use bundle::{
 };
 pub use capabilities::machine as machine_capabilities;
 pub use checkpoint::Checkpoint;
+pub use config::Config;
 pub use console::{send_pidfd, send_terminal};
 pub use container::{Created, Prepared};
 pub use create::Making;

@@ -13,7 +13,7 @@ use oci_spec::runtime as oci;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::Pid;
 
-use crate::{Error, Making, Recorded, Status};
+use crate::{Config, Error, Making, Recorded, Status};
 
 /// What names the socket, outside and inside.
 const VARIABLE: &str = "NOTIFY_SOCKET=";
@@ -121,13 +121,14 @@ impl Making {
     ///
     /// # Errors
     /// The directory cannot be made.
-    pub fn offer_notify(&self, told: &OsStr, spec: &mut oci::Spec) -> Result<(), Error> {
-        let namespaces = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
+    pub fn offer_notify(&self, told: &OsStr, config: &mut Config) -> Result<(), Error> {
+        let namespaces =
+            config.spec().linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
         let mounts = namespaces
             .into_iter()
             .flatten()
             .any(|namespace| namespace.typ() == oci::LinuxNamespaceType::Mount);
-        let Some(env) = spec.process_mut().as_mut().map(|process| process.env_mut()) else {
+        let Some(env) = config.process_mut().map(oci::Process::env_mut) else {
             return Ok(());
         };
         let env = env.get_or_insert_default();
@@ -149,7 +150,7 @@ impl Making {
         mount.set_destination(inside.into()).set_source(Some(dir));
         let options = ["bind", "ro", "nosuid", "nodev", "noexec"].map(str::to_owned);
         mount.set_options(Some(options.into()));
-        spec.mounts_mut().get_or_insert_default().push(mount);
+        config.mounts_mut().push(mount);
         Ok(())
     }
 

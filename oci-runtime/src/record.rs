@@ -9,9 +9,10 @@ use cgroup::Hierarchies;
 use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 
-use crate::home::{Lock, Place};
+use crate::home::{CONFIG, Lock, Place};
+use crate::hooks::Hooks;
 use crate::scope::Known;
-use crate::{Error, Home, spec};
+use crate::{Config, Error, Home, config, spec};
 
 /// `state.json` in a container's directory.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -232,14 +233,29 @@ impl Recorded {
         crate::load(self.place.path())
     }
 
+    /// As [`Recorded::config`], for a further program in it: where the filter's program is found in `home`, by that.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn config_for_exec(&self, home: &Home) -> Result<Config, Error> {
+        Config::load(&self.config_file(), home).map(|(config, _)| config)
+    }
+
+    /// As [`Recorded::config`], for its start, which puts nothing but hooks under the filter.
+    pub(crate) fn config_for_start(&self) -> Result<spec::Spec, Error> {
+        config::load_for_hooks(&self.config_file())
+    }
+
+    fn config_file(&self) -> PathBuf {
+        self.place.path().join(CONFIG)
+    }
+
     /// Whether its start runs programs in it: the `startContainer` hooks.
     ///
     /// # Errors
     /// As [`Recorded::config`].
     pub fn start_enters(&self) -> Result<bool, Error> {
-        let config = self.config()?;
-        let hooks = config.hooks().as_ref().and_then(|hooks| hooks.start_container().as_ref());
-        Ok(hooks.is_some_and(|hooks| !hooks.is_empty()))
+        self.config_for_start().map(|config| Hooks::has_start_container(&config))
     }
 
     /// Where its bundle is.

@@ -29,6 +29,7 @@ use sys::seccomp::Flags;
 use sys::{Failure, Step};
 
 use crate::Error;
+use crate::config::Text;
 use crate::parts::Phase;
 
 const FIELD: &str = "linux.seccomp";
@@ -65,10 +66,12 @@ fn skipped(what: &str, names: &[String]) -> Option<String> {
 }
 
 impl Seccomp {
-    /// That of `spec`, of the bundle `dir`; programs are kept in `cache`, a directory of the caller's.
+    /// That of `spec`, of the bundle `dir`; programs are kept in `cache`, a directory of the caller's, by the filter's `text`
+    /// where that is known.
     pub(crate) fn prepare(
         dir: &Path,
         spec: &oci::Spec,
+        text: Option<&Text>,
         cache: Option<BorrowedFd<'_>>,
         warnings: &mut Vec<String>,
     ) -> Result<Option<Self>, Error> {
@@ -76,6 +79,9 @@ impl Seccomp {
         let Some(seccomp) = linux.and_then(|linux| linux.seccomp().as_ref()) else {
             return Ok(None);
         };
+        if let Some(program) = text.and_then(|text| text.program.clone()) {
+            return Ok(Some(Self::made(program, None, warnings)));
+        }
         let machine = Arch::native().ok_or_else(|| {
             Error::field(
                 FIELD,
@@ -84,12 +90,12 @@ impl Seccomp {
         })?;
         // A filter with an agent is read each time: for where that is.
         let kept = cache.filter(|_| seccomp.listener_path().is_none());
-        let kept = kept.and_then(|cache| Kept::of(seccomp, machine, cache));
+        let kept = kept.and_then(|cache| match text {
+            Some(text) => Kept::of(&text.json, machine, cache),
+            None => Kept::of(seccomp, machine, cache),
+        });
         let mut agent = None;
-        // One that has an agent was kept by somebody else.
-        let found = kept.as_ref().and_then(Kept::find);
-        let found = found.filter(|one| !one.program.flags().contains(Flags::NEW_LISTENER));
-        let compiled = match found {
+        let compiled = match kept.as_ref().and_then(find) {
             Some(compiled) => compiled,
             None => {
                 let filter = filter(seccomp)?;
@@ -101,6 +107,10 @@ impl Seccomp {
                 compiled
             }
         };
+        Ok(Some(Self::made(compiled, agent, warnings)))
+    }
+
+    fn made(compiled: Compiled, agent: Option<Agent>, warnings: &mut Vec<String>) -> Self {
         let Compiled { program, unknown, without_table } = compiled;
         // Profiles are made for all architectures, Podman's own as well. `podman build` shows warnings at each step, and
         // Podman takes none but a single line for an error: calls that others have are told to who asks.
@@ -113,7 +123,7 @@ impl Seccomp {
             )
         });
         warnings.extend(unknown.into_iter().chain(without_table));
-        Ok(Some(Self { program, agent, foreign }))
+        Self { program, agent, foreign }
     }
 
     /// That the filter names system calls which other architectures have, as a sentence.
@@ -161,6 +171,11 @@ impl Seccomp {
             agent.state.set_id(id.to_owned());
         }
     }
+}
+
+/// The program that is kept. One that has an agent was kept by somebody else: its filter is read each time.
+pub(crate) fn find(kept: &Kept<'_>) -> Option<Compiled> {
+    kept.find().filter(|one| !one.program.flags().contains(Flags::NEW_LISTENER))
 }
 
 /// The filter by the types of its compiler: these and oci-spec's are both those of the specification's JSON.

@@ -47,7 +47,7 @@ impl Recorded {
             return refuse(Status::Stopped);
         };
         // While the process waits: afterwards it may end, and its root with it.
-        let config = container.config()?;
+        let config = container.config_for_start()?;
         if config.process().is_none() {
             return Err(Error::NoProcess);
         }

@@ -13,8 +13,8 @@ use std::sync::mpsc;
 use ns_core::{Namespaces, Spawn};
 use oci_runtime::spec::Process;
 use oci_runtime::{
-    CgroupDriver, Exit, Home, Making, Prepared, PreparedExec, Recorded, Running, Stdio, View,
-    mount_into, unmount_from,
+    CgroupDriver, Config, Exit, Home, Making, Prepared, PreparedExec, Recorded, Running, Stdio,
+    View, mount_into, unmount_from,
 };
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -187,12 +187,14 @@ fn one_that_waits_for_its_start_alone() {
         config["process"]["terminal"] = json!(id == "good");
         config["linux"]["cgroupsPath"] =
             json!(format!("/oci-runtime-test-alone-{id}-{}", std::process::id()));
-        let spec = spec(config);
+        let config = Config::from(spec(config));
         let created = "2026-01-01T00:00:00Z".into();
         let driver = CgroupDriver::default();
-        let mut making = Making::begin(&home, id, Path::new("/"), &spec, created, driver).unwrap();
+        let mut making =
+            Making::begin(&home, id, Path::new("/"), &config, created, driver).unwrap();
         let (hierarchies, location) = making.group();
-        let prepared = Prepared::new(Path::new("/"), &spec, Stdio::null().unwrap()).unwrap();
+        let stdio = Stdio::null().unwrap();
+        let prepared = Prepared::with_config(Path::new("/"), &config, stdio, None).unwrap();
         let prepared = prepared.group(hierarchies, location).id(id);
         let created = prepared.wait_in(making.dir()).unwrap().create();
         let Ok(mut created) = created else {

@@ -37,12 +37,14 @@ pub(crate) fn restore(context: &Context, args: RestoreArgs) -> anyhow::Result<u8
     };
     let console_socket = args.console_socket.as_deref();
     let at = At { bundle: &args.bundle, config: Path::new("config.json"), console_socket };
-    let (bundle, spec) = create::configuration(context, at, args.detach)?;
+    let (bundle, config) = create::configuration(context, at, args.detach)?;
     let (home, driver) = (&context.home, context.driver());
-    let mut making = Making::begin(home, &args.id, &bundle, &spec, moment::now(), driver)?;
-    let terminal = create::has_terminal(&spec);
+    let mut making = Making::begin(home, &args.id, &bundle, &config, moment::now(), driver)?;
+    // The filter of its processes is in the checkpoint.
+    let spec = config.spec();
+    let terminal = create::has_terminal(spec);
     let restored = if terminal { Stdio::null() } else { Stdio::inherit() }
-        .and_then(|stdio| making.restore(&spec, &wanted, stdio))
+        .and_then(|stdio| making.restore(spec, &wanted, stdio))
         .map_err(anyhow::Error::from)
         .and_then(|running| announced(running, console_socket, args.pid_file.as_deref()));
     let running = match restored {

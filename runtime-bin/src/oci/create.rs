@@ -5,15 +5,15 @@ use std::path::Path;
 
 use anyhow::bail;
 use oci_runtime::spec::Spec;
-use oci_runtime::{Ahead, Created, Making, Notify, Prepared, Recorded, Running, Stdio};
+use oci_runtime::{Ahead, Config, Created, Making, Notify, Prepared, Recorded, Running, Stdio};
 
 use crate::cli::{CreateArgs, RunArgs};
 use crate::{Context, descriptors, files, moment};
 
 /// Makes a container whose program waits for `start`, without this process.
 pub(crate) fn create(context: &Context, args: CreateArgs, preserved: u32) -> anyhow::Result<u8> {
-    let (bundle, spec) = configuration(context, At::of(&args), true)?;
-    let (mut making, prepared) = begin(context, &args, &bundle, spec, preserved)?;
+    let (bundle, config) = configuration(context, At::of(&args), true)?;
+    let (mut making, prepared) = begin(context, &args, &bundle, config, preserved)?;
     let made = prepared
         .and_then(|prepared| prepared.wait_in(making.dir()))
         .and_then(|prepared| prepared.create_while(|pid| making.write_down(pid)))
@@ -34,8 +34,8 @@ pub(crate) fn create(context: &Context, args: CreateArgs, preserved: u32) -> any
 /// Makes a container and lets its program run.
 pub(crate) fn run(context: &Context, args: RunArgs, preserved: u32) -> anyhow::Result<u8> {
     let RunArgs { create: args, detach, keep, .. } = args;
-    let (bundle, spec) = configuration(context, At::of(&args), detach)?;
-    let (mut making, prepared) = begin(context, &args, &bundle, spec, preserved)?;
+    let (bundle, config) = configuration(context, At::of(&args), detach)?;
+    let (mut making, prepared) = begin(context, &args, &bundle, config, preserved)?;
     let notify = descriptors::notify_socket().map(|told| making.notify(&told));
     let started = prepared
         .and_then(|prepared| {
@@ -100,10 +100,10 @@ pub(crate) fn configuration(
     context: &Context,
     at: At<'_>,
     detached: bool,
-) -> anyhow::Result<(std::path::PathBuf, Spec)> {
-    let (bundle, mut spec, warnings) = files::bundle(at.bundle, at.config)?;
+) -> anyhow::Result<(std::path::PathBuf, Config)> {
+    let (bundle, mut config, warnings) = files::bundle(&context.home, at.bundle, at.config)?;
     context.log.warnings(&warnings);
-    let terminal = has_terminal(&spec);
+    let terminal = has_terminal(config.spec());
     match (terminal, detached, at.console_socket) {
         (true, true, None) => bail!(
             "cannot allocate tty if runtime-oci will detach without setting console socket: use \
@@ -115,7 +115,7 @@ pub(crate) fn configuration(
         ),
         _ => {}
     }
-    if let Some(process) = spec.process_mut() {
+    if let Some(process) = config.process_mut() {
         if !detached {
             oci_runtime::set_size(process, &[std::io::stdin().as_fd()]);
         }
@@ -124,7 +124,7 @@ pub(crate) fn configuration(
             process.env_mut().get_or_insert_default().extend(env);
         }
     }
-    Ok((bundle, spec))
+    Ok((bundle, config))
 }
 
 pub(crate) fn has_terminal(spec: &Spec) -> bool {
@@ -136,7 +136,7 @@ fn begin(
     context: &Context,
     args: &CreateArgs,
     bundle: &Path,
-    mut spec: Spec,
+    mut config: Config,
     preserved: u32,
 ) -> anyhow::Result<(Making, Result<Prepared, oci_runtime::Error>)> {
     // The first words of these lines are runc's names of the same stages, which are looked for in logs.
@@ -144,24 +144,23 @@ fn begin(
     context
         .log
         .debug(&format!("nsexec container setup: making container {} of {bundle_shown}", args.id));
-    let ahead = Ahead::of(&spec);
+    let ahead = Ahead::of(config.spec());
     let mut making =
-        Making::begin(&context.home, &args.id, bundle, &spec, moment::now(), context.driver())?;
+        Making::begin(&context.home, &args.id, bundle, &config, moment::now(), context.driver())?;
     // The record has none, for `exec` may have another user.
-    add_home(bundle, &mut spec);
+    add_home(bundle, &mut config);
     let offered = match descriptors::notify_socket() {
-        Some(told) => making.offer_notify(&told, &mut spec),
+        Some(told) => making.offer_notify(&told, &mut config),
         None => Ok(()),
     };
-    let spec = &spec;
-    let terminal = has_terminal(spec);
+    let terminal = has_terminal(config.spec());
     let stdio = if terminal { Stdio::null() } else { Stdio::inherit() };
     let prepared = offered.and(stdio).and_then(|stdio| {
-        let programs = context.home.programs(spec);
+        let programs = context.home.programs(&config);
         let programs = programs.as_ref().map(|dir| dir.as_fd());
         let (hierarchies, location) = making.group();
         let scope = making.take_scope();
-        let mut prepared = Prepared::with_cache(bundle, spec, stdio, programs)?
+        let mut prepared = Prepared::with_config(bundle, &config, stdio, programs)?
             .group(hierarchies, location)
             .scope(scope)
             .ahead(ahead)
@@ -187,9 +186,9 @@ fn begin(
 }
 
 /// Gives the configuration's process its HOME.
-fn add_home(bundle: &Path, spec: &mut Spec) {
-    let root = spec.root().as_ref().map(|root| bundle.join(root.path()));
-    if let Some(process) = spec.process_mut()
+fn add_home(bundle: &Path, config: &mut Config) {
+    let root = config.spec().root().as_ref().map(|root| bundle.join(root.path()));
+    if let Some(process) = config.process_mut()
         // A root that is not there is told of when it is needed.
         && let Some(Ok(root)) = root.map(std::fs::File::open)
     {

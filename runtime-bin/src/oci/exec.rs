@@ -13,14 +13,15 @@ use crate::{Context, descriptors, files};
 pub(crate) fn exec(context: &Context, args: ExecArgs, preserved: u32) -> anyhow::Result<u8> {
     let container = Recorded::open(&context.home, &args.id)?;
     container.allows_exec(args.ignore_paused)?;
-    let config = container.config()?;
+    let config = container.config_for_exec(&context.home)?;
+    let spec = config.spec();
     let mut process = match &args.process {
         Some(file) => {
             let (process, warnings) = oci_runtime::load_process_with_warnings(file)?;
             context.log.warnings(&warnings);
-            as_the_containers(process, config.process().as_ref())
+            as_the_containers(process, spec.process().as_ref())
         }
-        None => process(context, config.process().as_ref(), &args)?,
+        None => process(context, spec.process().as_ref(), &args)?,
     };
     let terminal = process.terminal().unwrap_or(false);
     match (terminal, args.detach, &args.console_socket) {
@@ -49,19 +50,18 @@ pub(crate) fn exec(context: &Context, args: ExecArgs, preserved: u32) -> anyhow:
     if terminal && descriptors::copies_to_no_terminal(args.console_socket.as_deref()) {
         prepared = prepared.plain_line_ends();
     }
-    if let Some(personality) =
-        config.linux().as_ref().and_then(|linux| linux.personality().as_ref())
+    if let Some(personality) = spec.linux().as_ref().and_then(|linux| linux.personality().as_ref())
     {
         prepared = prepared.personality(personality)?;
     }
-    if let Some(policy) = config.linux().as_ref().and_then(|linux| linux.memory_policy().as_ref()) {
+    if let Some(policy) = spec.linux().as_ref().and_then(|linux| linux.memory_policy().as_ref()) {
         prepared = prepared.memory_policy(policy)?;
     }
     context.log.warnings(prepared.warnings());
     let told = prepared.warnings().len();
     let programs = context.home.programs(&config);
     let programs = programs.as_ref().map(|dir| dir.as_fd());
-    prepared = prepared.seccomp(container.bundle(), &config, programs)?.id(&args.id);
+    prepared = prepared.seccomp_of(container.bundle(), &config, programs)?.id(&args.id);
     // Of the filter they were told when the container was created.
     prepared.warnings().iter().skip(told).for_each(|warning| context.log.debug(warning));
     let join = match &args.cgroup[..] {

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use oci_runtime::spec::Spec;
+use oci_runtime::{Config, Home};
 
 /// Prints to standard output.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
@@ -26,9 +26,13 @@ pub(crate) fn write_pid(path: &Path, pid: rustix::process::Pid) -> anyhow::Resul
 }
 
 /// The bundle's absolute path, its configuration, and what of that is left out.
-pub(crate) fn bundle(dir: &Path, config: &Path) -> anyhow::Result<(PathBuf, Spec, Vec<String>)> {
+pub(crate) fn bundle(
+    home: &Home,
+    dir: &Path,
+    config: &Path,
+) -> anyhow::Result<(PathBuf, Config, Vec<String>)> {
     let bundle =
         std::path::absolute(dir).with_context(|| format!("naming the bundle {}", dir.display()))?;
-    let (spec, warnings) = oci_runtime::load_file_with_warnings(&bundle.join(config))?;
-    Ok((bundle, spec, warnings))
+    let (config, warnings) = Config::load(&bundle.join(config), home)?;
+    Ok((bundle, config, warnings))
 }
