@@ -31,6 +31,12 @@ impl Group {
         limits.unified.iter().try_for_each(|(key, value)| self.set_unified(key, value))
     }
 
+    /// Whether limits of devices are set at once, as v2's are, and may be while processes are in the group. v1's list is
+    /// emptied, and filled rule by rule.
+    pub fn limits_devices_at_once(&self) -> bool {
+        self.legacy("devices").is_none()
+    }
+
     /// As `place`, where a limit of the group is to be lifted only: what has no controller has none.
     pub(crate) fn place_if(
         &self,

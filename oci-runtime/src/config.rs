@@ -7,15 +7,12 @@ use std::path::Path;
 
 use oci_spec::runtime as oci;
 use seccomp_oci::Compiled;
-use serde::Deserialize as _;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::hooks::Hooks;
-use crate::{Error, Home, bundle};
+use crate::{Ahead, Error, Home, bundle};
 
-/// Where a filter is.
-const FILTER: &[&str] = &["linux", "seccomp"];
 /// In the place of a filter that is not read: whoever took it for the filter would start nothing.
 const NOTHING: &[u8] = br#"{"defaultAction":"SCMP_ACT_KILL_PROCESS"}"#;
 
@@ -43,15 +40,37 @@ impl Config {
     /// As [`load`](crate::load).
     pub fn load(file: &Path, home: &Home) -> Result<(Self, Vec<String>), Error> {
         let bytes = bundle::bytes(file)?;
-        let text = filter_in(&bytes);
+        Self::read(file, &bytes, filter_in(&bytes), home)
+    }
+
+    /// As [`Config::load`], and begins what of its namespaces is made ahead ([`Ahead::of`]) as soon as these are found:
+    /// the rest is read meanwhile.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn load_and_begin(file: &Path, home: &Home) -> Result<(Self, Vec<String>, Ahead), Error> {
+        let bytes = bundle::bytes(file)?;
+        let Parts { filter, namespaces } = parts(&bytes).unwrap_or_default();
+        let namespaces = namespaces.and_then(|json| serde_json::from_str(json.get()).ok());
+        let ahead = namespaces.map_or_else(Ahead::default, |all: Vec<_>| Ahead::of(&all));
+        let (config, warnings) = Self::read(file, &bytes, filter, home)?;
+        Ok((config, warnings, ahead))
+    }
+
+    fn read(
+        file: &Path,
+        bytes: &[u8],
+        text: Option<&RawValue>,
+        home: &Home,
+    ) -> Result<(Self, Vec<String>), Error> {
         if let Some(json) = text
             && let Some(program) = home.program(json)
-            && let Some(spec) = without(&bytes, json)
+            && let Some(spec) = without(bytes, json)
         {
             let filter = Some(Text { json: json.to_owned(), program: Some(program) });
             return Ok((Self { spec, filter }, Vec::new()));
         }
-        let (spec, warnings) = bundle::parse(file, &bytes)?;
+        let (spec, warnings) = bundle::parse(file, bytes)?;
         let filter = text.map(|json| Text { json: json.to_owned(), program: None });
         Ok((Self { spec, filter }, warnings))
     }
@@ -123,48 +142,71 @@ fn with(document: &[u8], part: &RawValue, other: &[u8]) -> Vec<u8> {
     [before, other, &rest[part.len()..]].concat()
 }
 
-/// The filter of a document, where it is a value at all. `None` also where the document is none that the types are read
-/// of: who reads them says what is wrong.
+/// The filter of a document, where it is a value at all.
 fn filter_in(document: &[u8]) -> Option<&RawValue> {
-    let mut json = serde_json::Deserializer::from_slice(document);
-    let found = Member(FILTER).deserialize(&mut json).ok()?;
-    json.end().ok()?;
-    found
+    parts(document)?.filter
 }
 
-/// Finds what is at a path of names in objects. A name that is there twice is an error: who reads the types knows which holds.
-struct Member<'a>(&'a [&'a str]);
+/// What of a document is looked at before its types are read, as it is written.
+#[derive(Default)]
+struct Parts<'a> {
+    /// `linux.seccomp`
+    filter: Option<&'a RawValue>,
+    /// `linux.namespaces`
+    namespaces: Option<&'a RawValue>,
+}
 
-impl<'de> DeserializeSeed<'de> for Member<'_> {
-    type Value = Option<&'de RawValue>;
+/// `None` where the document is none that the types are read of: who reads them says what is wrong.
+fn parts(document: &[u8]) -> Option<Parts<'_>> {
+    let mut json = serde_json::Deserializer::from_slice(document);
+    let found = Object::Document.deserialize(&mut json).ok()?;
+    json.end().ok()?;
+    Some(found)
+}
+
+/// Finds the parts of an object. A name that is there twice is an error: who reads the types knows which holds.
+enum Object {
+    Document,
+    Linux,
+}
+
+impl<'de> DeserializeSeed<'de> for Object {
+    type Value = Parts<'de>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        match self.0 {
-            [] => Option::deserialize(deserializer),
-            // Types are read of arrays as well, which is not meant here.
-            _ => deserializer.deserialize_map(self),
-        }
+        // Types are read of arrays as well, which is not meant here.
+        deserializer.deserialize_map(self)
     }
 }
 
-impl<'de> Visitor<'de> for Member<'_> {
-    type Value = Option<&'de RawValue>;
+impl<'de> Visitor<'de> for Object {
+    type Value = Parts<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let (name, rest) = self.0.split_first().unwrap_or((&"", &[]));
-        let mut found = None;
+        let mut linux = None;
+        let (mut filter, mut namespaces) = (None, None);
         while let Some(key) = map.next_key::<Cow<'_, str>>()? {
-            if key != *name {
-                map.next_value::<IgnoredAny>()?;
-            } else if found.replace(map.next_value_seed(Member(rest))?).is_some() {
+            let twice = match (&self, &*key) {
+                (Self::Document, "linux") => {
+                    linux.replace(map.next_value_seed(Self::Linux)?).is_some()
+                }
+                (Self::Linux, "seccomp") => filter.replace(map.next_value()?).is_some(),
+                (Self::Linux, "namespaces") => namespaces.replace(map.next_value()?).is_some(),
+                _ => {
+                    map.next_value::<IgnoredAny>()?;
+                    false
+                }
+            };
+            if twice {
                 return Err(A::Error::custom("it is there twice"));
             }
         }
-        Ok(found.flatten())
+        let own = Parts { filter: filter.flatten(), namespaces: namespaces.flatten() };
+        Ok(linux.unwrap_or(own))
     }
 }
 

@@ -75,7 +75,7 @@ impl OwnGroup {
         }
     }
 
-    /// Makes it, with its limits but those of devices ([`Made::limit_devices`]); none where the configuration asks for no group and no limits.
+    /// Makes it, with its limits but for those of [`Made::limit_devices`]; none where the configuration asks for no group and no limits.
     pub(crate) fn make(&mut self) -> Result<Option<Made>, Error> {
         if let Place::At(hierarchies, location, maker) = &mut self.place
             && let Some(scope) = maker.take()
@@ -150,11 +150,27 @@ impl OwnGroup {
         }
     }
 
-    /// Sets the limits but those of devices, which it gives, and opens what the container's process needs.
+    /// Sets the limits, but for those of devices that it gives, and opens what the container's process needs.
     fn furnish(&mut self, group: &Group) -> Result<(Join, Limits), Error> {
         let devices = Limits { devices: self.limits.devices.take(), ..Limits::default() };
         group.apply(&self.limits).map_err(|error| error.below(FIELD))?;
-        Ok((group.join()?, devices))
+        let later = match group.limits_devices_at_once() {
+            true => devices,
+            // The process opens some of them, and must not find all of them closed.
+            false => {
+                limit_devices(group, &devices, self.rootless)?;
+                Limits::default()
+            }
+        };
+        Ok((group.join()?, later))
+    }
+}
+
+fn limit_devices(group: &Group, limits: &Limits, rootless: bool) -> Result<(), Error> {
+    match group.apply(limits) {
+        // Of a user who can make no nodes, and has those of the host that are the user's anyway (as runc).
+        Err(error) if rootless && error.is_permission() => Ok(()),
+        done => done.map_err(|error| error.below(FIELD).into()),
     }
 }
 
@@ -176,14 +192,10 @@ impl Made {
         self.group.paths()
     }
 
-    /// Sets the limits of devices, which the container's program must not be without: while its process still makes
-    /// its mounts, for the kernel takes its time over v2's program.
+    /// Sets the limits of devices that are not set yet, which the container's program must not be without: while its
+    /// process makes its mounts, for the kernel takes its time over v2's program.
     pub(crate) fn limit_devices(&self) -> Result<(), Error> {
-        match self.group.apply(&self.devices) {
-            // Of a user who can make no nodes, and has those of the host that are the user's anyway (as runc).
-            Err(error) if self.rootless && error.is_permission() => Ok(()),
-            done => done.map_err(|error| error.below(FIELD).into()),
-        }
+        limit_devices(&self.group, &self.devices, self.rootless)
     }
 
     /// Does what waits for the process to be in it.

@@ -221,12 +221,15 @@ impl OwnNamespaces {
 pub struct Ahead(Option<NetworkAhead>);
 
 impl Ahead {
-    /// Begins with what `spec` asks for: nothing where it has no new network namespace, or has a user
+    /// Begins with what `linux.namespaces` asks for: nothing where it has no new network namespace, or has a user
     /// namespace, which is to own it.
-    pub fn of(spec: &oci::Spec) -> Self {
-        let mut all = spec.linux().iter().flat_map(|linux| linux.namespaces().iter().flatten());
-        let user = all.any(|namespace| namespace.typ() == oci::LinuxNamespaceType::User);
-        if makes_network(spec) && !user { Self::network() } else { Self::default() }
+    pub fn of(namespaces: &[oci::LinuxNamespace]) -> Self {
+        let user = namespaces.iter().any(|one| one.typ() == oci::LinuxNamespaceType::User);
+        if !user && namespaces.iter().any(is_new_network) {
+            Self::network()
+        } else {
+            Self::default()
+        }
     }
 
     /// Begins with a network namespace. Without a thread for it, the container's process makes it.
@@ -237,11 +240,12 @@ impl Ahead {
 
 /// Whether `spec` asks for a network namespace that is new.
 pub(crate) fn makes_network(spec: &oci::Spec) -> bool {
-    let mut all = spec.linux().iter().flat_map(|linux| linux.namespaces().iter().flatten());
-    all.any(|namespace| {
-        let path = namespace.path().as_deref().unwrap_or(Path::new(""));
-        namespace.typ() == oci::LinuxNamespaceType::Network && path.as_os_str().is_empty()
-    })
+    spec.linux().iter().flat_map(|linux| linux.namespaces().iter().flatten()).any(is_new_network)
+}
+
+fn is_new_network(namespace: &oci::LinuxNamespace) -> bool {
+    let path = namespace.path().as_deref().unwrap_or(Path::new(""));
+    namespace.typ() == oci::LinuxNamespaceType::Network && path.as_os_str().is_empty()
 }
 
 /// Whether the caller has less than root's rights over the machine: it is another user, or root of a user

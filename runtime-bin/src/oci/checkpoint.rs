@@ -5,9 +5,9 @@ use std::os::fd::AsFd as _;
 use std::path::Path;
 
 use anyhow::Context as _;
-use oci_runtime::{Checkpoint, CriuOptions, Making, Recorded, Restore, Running, Stdio};
+use oci_runtime::{Checkpoint, Config, CriuOptions, Making, Recorded, Restore, Running, Stdio};
 
-use crate::create::{self, At};
+use crate::create;
 use crate::criu_args::{CheckpointArgs, CriuArgs, RestoreArgs};
 use crate::{Context, files, moment};
 
@@ -36,9 +36,11 @@ pub(crate) fn restore(context: &Context, args: RestoreArgs) -> anyhow::Result<u8
         lsm_mount_context: args.lsm_mount_context,
     };
     let console_socket = args.console_socket.as_deref();
-    let at = At { bundle: &args.bundle, config: Path::new("config.json"), console_socket };
-    let (bundle, config) = create::configuration(context, at, args.detach)?;
     let (home, driver) = (&context.home, context.driver());
+    let bundle = files::bundle(&args.bundle)?;
+    let (mut config, warnings) = Config::load(&bundle.join("config.json"), home)?;
+    context.log.warnings(&warnings);
+    create::complete(&mut config, console_socket, args.detach)?;
     let mut making = Making::begin(home, &args.id, &bundle, &config, moment::now(), driver)?;
     // The filter of its processes is in the checkpoint.
     let spec = config.spec();

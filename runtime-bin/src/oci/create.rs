@@ -1,7 +1,7 @@
 //! `create` and `run`.
 
 use std::os::fd::AsFd as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use oci_runtime::spec::Spec;
@@ -12,8 +12,8 @@ use crate::{Context, descriptors, files, moment};
 
 /// Makes a container whose program waits for `start`, without this process.
 pub(crate) fn create(context: &Context, args: CreateArgs, preserved: u32) -> anyhow::Result<u8> {
-    let (bundle, config) = configuration(context, At::of(&args), true)?;
-    let (mut making, prepared) = begin(context, &args, &bundle, config, preserved)?;
+    let begun = read(context, &args, true)?;
+    let (mut making, prepared) = begin(context, &args, begun, preserved)?;
     let made = prepared
         .and_then(|prepared| prepared.wait_in(making.dir()))
         .and_then(|prepared| prepared.create_while(|pid| making.write_down(pid)))
@@ -34,8 +34,8 @@ pub(crate) fn create(context: &Context, args: CreateArgs, preserved: u32) -> any
 /// Makes a container and lets its program run.
 pub(crate) fn run(context: &Context, args: RunArgs, preserved: u32) -> anyhow::Result<u8> {
     let RunArgs { create: args, detach, keep, .. } = args;
-    let (bundle, config) = configuration(context, At::of(&args), detach)?;
-    let (mut making, prepared) = begin(context, &args, &bundle, config, preserved)?;
+    let begun = read(context, &args, detach)?;
+    let (mut making, prepared) = begin(context, &args, begun, preserved)?;
     let notify = descriptors::notify_socket().map(|told| making.notify(&told));
     let started = prepared
         .and_then(|prepared| {
@@ -80,31 +80,30 @@ pub(crate) fn attend(
     Ok(u8::try_from(exit?.code()).unwrap_or(u8::MAX))
 }
 
-/// Where a container's configuration is, and who gets its terminal.
-#[derive(Clone, Copy)]
-pub(crate) struct At<'a> {
-    pub(crate) bundle: &'a Path,
-    pub(crate) config: &'a Path,
-    pub(crate) console_socket: Option<&'a Path>,
+/// A bundle, its configuration, and what was begun of that.
+struct Begun {
+    bundle: PathBuf,
+    config: Config,
+    ahead: Ahead,
 }
 
-impl<'a> At<'a> {
-    fn of(args: &'a CreateArgs) -> Self {
-        let console_socket = args.console_socket.as_deref();
-        Self { bundle: &args.bundle, config: &args.config, console_socket }
-    }
-}
-
-/// The bundle, once it is clear who gets the terminal.
-pub(crate) fn configuration(
-    context: &Context,
-    at: At<'_>,
-    detached: bool,
-) -> anyhow::Result<(std::path::PathBuf, Config)> {
-    let (bundle, mut config, warnings) = files::bundle(&context.home, at.bundle, at.config)?;
+fn read(context: &Context, args: &CreateArgs, detached: bool) -> anyhow::Result<Begun> {
+    let bundle = files::bundle(&args.bundle)?;
+    let file = bundle.join(&args.config);
+    let (mut config, warnings, ahead) = Config::load_and_begin(&file, &context.home)?;
     context.log.warnings(&warnings);
+    complete(&mut config, args.console_socket.as_deref(), detached)?;
+    Ok(Begun { bundle, config, ahead })
+}
+
+/// Gives a configuration what the caller has for its process, once it is clear who gets the terminal.
+pub(crate) fn complete(
+    config: &mut Config,
+    console_socket: Option<&Path>,
+    detached: bool,
+) -> anyhow::Result<()> {
     let terminal = has_terminal(config.spec());
-    match (terminal, detached, at.console_socket) {
+    match (terminal, detached, console_socket) {
         (true, true, None) => bail!(
             "cannot allocate tty if runtime-oci will detach without setting console socket: use \
              --console-socket, or set process.terminal to false"
@@ -124,7 +123,7 @@ pub(crate) fn configuration(
             process.env_mut().get_or_insert_default().extend(env);
         }
     }
-    Ok((bundle, config))
+    Ok(())
 }
 
 pub(crate) fn has_terminal(spec: &Spec) -> bool {
@@ -135,16 +134,16 @@ pub(crate) fn has_terminal(spec: &Spec) -> bool {
 fn begin(
     context: &Context,
     args: &CreateArgs,
-    bundle: &Path,
-    mut config: Config,
+    begun: Begun,
     preserved: u32,
 ) -> anyhow::Result<(Making, Result<Prepared, oci_runtime::Error>)> {
+    let Begun { bundle, mut config, ahead } = begun;
+    let bundle = &bundle;
     // The first words of these lines are runc's names of the same stages, which are looked for in logs.
     let bundle_shown = bundle.display();
     context
         .log
         .debug(&format!("nsexec container setup: making container {} of {bundle_shown}", args.id));
-    let ahead = Ahead::of(config.spec());
     let mut making =
         Making::begin(&context.home, &args.id, bundle, &config, moment::now(), context.driver())?;
     // The record has none, for `exec` may have another user.

@@ -4,7 +4,6 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use oci_runtime::{Config, Home};
 
 /// Prints to standard output.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
@@ -25,14 +24,7 @@ pub(crate) fn write_pid(path: &Path, pid: rustix::process::Pid) -> anyhow::Resul
         .with_context(|| format!("writing the pid file {}", path.display()))
 }
 
-/// The bundle's absolute path, its configuration, and what of that is left out.
-pub(crate) fn bundle(
-    home: &Home,
-    dir: &Path,
-    config: &Path,
-) -> anyhow::Result<(PathBuf, Config, Vec<String>)> {
-    let bundle =
-        std::path::absolute(dir).with_context(|| format!("naming the bundle {}", dir.display()))?;
-    let (config, warnings) = Config::load(&bundle.join(config), home)?;
-    Ok((bundle, config, warnings))
+/// The bundle's absolute path.
+pub(crate) fn bundle(dir: &Path) -> anyhow::Result<PathBuf> {
+    std::path::absolute(dir).with_context(|| format!("naming the bundle {}", dir.display()))
 }
