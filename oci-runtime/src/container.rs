@@ -1,6 +1,7 @@
 //! A container's way: prepared, created, running. Each state is a type.
 
 mod choices;
+mod sources;
 
 use std::convert::Infallible;
 use std::ffi::CString;
@@ -27,7 +28,7 @@ use crate::root::Root;
 use crate::seccomp::Seccomp;
 use crate::stdio::Stdio;
 use crate::sysctl::Sysctls;
-use crate::{Config, Error, Running, devices, scheduling, supported, version};
+use crate::{Error, Running, devices, scheduling, supported, version};
 
 /// A container that can be made: everything that needs a path, memory or input is done.
 #[derive(Debug)]
@@ -53,43 +54,7 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// Checks and opens all that `spec`, of the bundle `dir`, asks for. Nothing is changed on the
-    /// host. `stdio` is for a process without a terminal.
-    ///
-    /// # Errors
-    /// A field has no meaning, or is not supported; something that it names on the host is missing.
-    pub fn new(dir: &Path, spec: &oci::Spec, stdio: Stdio) -> Result<Self, Error> {
-        Self::with_cache(dir, spec, stdio, None)
-    }
-
-    /// As [`Prepared::new`]; what is made of the seccomp filter is kept in the directory `cache`, which
-    /// should be the caller's alone.
-    ///
-    /// # Errors
-    /// As there.
-    pub fn with_cache(
-        dir: &Path,
-        spec: &oci::Spec,
-        stdio: Stdio,
-        cache: Option<BorrowedFd<'_>>,
-    ) -> Result<Self, Error> {
-        Self::prepare(dir, spec, None, stdio, cache)
-    }
-
-    /// As [`Prepared::with_cache`], with `cache` from [`Home::programs`](crate::Home::programs).
-    ///
-    /// # Errors
-    /// As there.
-    pub fn with_config(
-        dir: &Path,
-        config: &Config,
-        stdio: Stdio,
-        cache: Option<BorrowedFd<'_>>,
-    ) -> Result<Self, Error> {
-        Self::prepare(dir, config.spec(), config.text(), stdio, cache)
-    }
-
-    /// `text` is that of the filter, where it is known.
+    /// As [`Prepared::new`]; `text` is that of the filter, where it is known.
     fn prepare(
         dir: &Path,
         spec: &oci::Spec,
