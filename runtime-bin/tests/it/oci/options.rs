@@ -177,3 +177,31 @@ fn the_callers_processors_are_not_the_containers() {
     oci.ok(&["start", "b"]);
     assert_eq!(kept_to_one(&["exec", "b", "grep", "Cpus_allowed_list", "/proc/self/status"]), all);
 }
+
+/// On a machine whose mounts are private, as without systemd.
+#[test]
+fn what_is_mounted_privately_is_shared_inside_with_a_warning() {
+    let mut oci = Oci::new(&WAITS);
+    oci.prefix = ["unshare", "--mount", "--propagation", "private"].map(Into::into).into();
+    for (word, seen, needed) in
+        [("rshared", " shared:", "no shared mount"), ("rslave", " - ", "no shared or slave mount")]
+    {
+        oci.configure(
+            |config| {
+                let bind = serde_json::json!({
+                    "destination": "/tmp", "type": "bind", "source": oci.dir(), "options": ["rbind", word],
+                });
+                config["mounts"].as_array_mut().unwrap().push(bind);
+            },
+            &["grep", " /tmp ", "/proc/self/mountinfo"],
+        );
+        let out = oci.call(&["run", "one"]);
+        assert_eq!(out.code, 0, "{}", out.stderr);
+        assert!(out.stdout.contains(seen), "{word}: {}", out.stdout);
+        assert!(
+            out.stderr.contains("level=warning") && out.stderr.contains(needed),
+            "{}",
+            out.stderr
+        );
+    }
+}
