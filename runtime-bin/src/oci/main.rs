@@ -17,6 +17,7 @@ mod descriptors;
 mod events;
 mod exec;
 mod files;
+mod help;
 #[path = "../lazy.rs"]
 mod lazy;
 mod list;
@@ -32,7 +33,6 @@ use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
 use cli::{CgroupManager, Cli, Rootless, Verb};
 use log::Log;
 use oci_runtime::{CgroupDriver, Home, Recorded};
@@ -76,7 +76,7 @@ fn main() -> ExitCode {
     if std::env::args_os().any(|arg| STARTERS.iter().any(|verb| arg == *verb)) {
         let _ = oci_runtime::shield();
     }
-    let cli = match Cli::try_parse() {
+    let cli = match help::parse() {
         Ok(cli) => cli,
         Err(usage) => {
             let wanted = !usage.use_stderr();

@@ -151,6 +151,15 @@ fn the_version_and_a_first_configuration_are_printed() {
     oci.ok(&["spec", "--rootless", "--bundle", elsewhere]);
     assert!(oci.dir.path().join("config.json").exists());
     oci.fails(1, &["No help topic for 'foo'"], &["foo", "-h"]);
+    // As runc's, with the name that the program was called by.
+    let help = oci.ok(&["delete", "-h"]);
+    assert!(help.starts_with("NAME:\n   runtime-oci delete - Remove a container\n"), "{help}");
+    let link = oci.dir().join("runc");
+    std::os::unix::fs::symlink(super::BIN, &link).unwrap();
+    let help = Command::new(&link).arg("-h").output().unwrap().stdout;
+    let help = String::from_utf8(help).unwrap();
+    assert!(help.starts_with("NAME:\n   runc - Open Container Initiative runtime\n"), "{help}");
+    assert!(help.contains("Usage: runc [OPTIONS] [COMMAND]"), "{help}");
     let help = oci.ok(&["--help"]);
     for verb in ["create", "start", "state", "kill", "delete", "run", "exec", "list", "spec"] {
         assert!(help.contains(&format!("  {verb}")), "{verb}: {help}");
