@@ -33,6 +33,9 @@ pub struct Attributes<'fd> {
     /// Without the `r`, the mounts below: of `shared` stay as they are on the host, of the others
     /// they become slaves. So nothing but `shared` lets mounts out of the container.
     pub propagation: Option<(Propagation, bool)>,
+    /// `shared` or `slave` of a source whose mount is neither is no error. Nothing that is mounted on the host
+    /// later is seen through it then.
+    pub apart: bool,
     /// A user namespace whose id maps translate owners (Linux 5.12).
     pub idmap: Option<BorrowedFd<'fd>>,
     /// The id maps hold for all below too (`ridmap`).
@@ -51,6 +54,7 @@ impl Default for Attributes<'_> {
             tree_set: MountAttrFlags::empty(),
             tree_clear: MountAttrFlags::empty(),
             propagation: None,
+            apart: false,
             idmap: None,
             idmap_tree: false,
             source_nofollow: false,
@@ -109,7 +113,7 @@ impl Bind {
             FileType::Directory => below::Kind::Directory,
             _ => below::Kind::File,
         };
-        if let Some(propagation) = attributes.propagation {
+        if let Some(propagation) = attributes.propagation.filter(|_| !attributes.apart) {
             sharing::check(source, shown, &target.text, propagation)?;
         }
         let tree = mount::clone_tree(source, c"", recursive)

@@ -247,6 +247,7 @@ impl<'a> Mounts<'a> {
             target_nofollow: words.target_nofollow,
             ..Attributes::default()
         };
+        let of_container = self.namespaces.is_some();
         let own = words.data.iter().rev().find(owners);
         if mapped(mount) || words.idmap.is_some() || own.is_some() {
             let maps = own.and_then(|datum| datum.value.as_deref());
@@ -256,7 +257,18 @@ impl<'a> Mounts<'a> {
                 None => words.idmap == Some(true),
             };
         }
-        Ok(Kind::Bind(Bind::prepare(source, target, recursive, &attributes)?))
+        let bind = match Bind::prepare(source, target, recursive, &attributes) {
+            // As runc: engines look for that themselves where it matters.
+            Err(error @ bindvol::Error::NotShared { .. }) if of_container => {
+                attributes.apart = true;
+                let bind = Bind::prepare(source, target, recursive, &attributes);
+                let what = "nothing that is mounted later is seen through it";
+                self.warnings.push(format!("{}: {error}; {what}", field("options")));
+                bind
+            }
+            prepared => prepared,
+        };
+        Ok(Kind::Bind(bind?))
     }
 
     /// The user namespace whose id maps a mount gets: its own (of the fields, or as crun's option `maps` has

@@ -14,6 +14,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("apt-get", "apt"),
     ("busybox", "busybox-static"),
     ("c++", "g++"),
+    ("containerd-shim-runc-v2", "containerd"),
     ("ctr", "containerd"),
     ("docker", "docker.io"),
     ("dockerd", "docker.io"),

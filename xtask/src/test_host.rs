@@ -25,8 +25,8 @@ pub(crate) struct Args {
     cargo: Vec<String>,
 }
 
-/// Container engines that tests let call `runtime-oci`.
-const CLIENTS: [&str; 5] = ["podman", "docker", "dockerd", "containerd", "ctr"];
+/// Container engines that tests let call `runtime-oci`, and that are not in the guest.
+const CLIENTS: [&str; 1] = ["podman"];
 
 /// Installs or fetches the programs that tests call, makes the images, and runs the tests.
 pub(crate) fn run(args: Args) -> Result<()> {

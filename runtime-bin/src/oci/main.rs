@@ -17,6 +17,7 @@ mod descriptors;
 mod events;
 mod exec;
 mod files;
+mod help;
 #[path = "../lazy.rs"]
 mod lazy;
 mod list;
@@ -33,7 +34,6 @@ use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
 use cli::{CgroupManager, Cli, Rootless, Verb};
 use log::Log;
 use oci_runtime::{CgroupDriver, Home, Recorded};
@@ -77,7 +77,7 @@ fn main() -> ExitCode {
     if std::env::args_os().any(|arg| STARTERS.iter().any(|verb| arg == *verb)) {
         let _ = oci_runtime::shield();
     }
-    let cli = match quick::parse(std::env::args_os().skip(1)).map_or_else(Cli::try_parse, Ok) {
+    let cli = match quick::parse(std::env::args_os().skip(1)).map_or_else(help::parse, Ok) {
         Ok(cli) => cli,
         Err(usage) => {
             let wanted = !usage.use_stderr();

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use crate::harness::{Out, Started, image, wait_until};
 use crate::host;
 use crate::pty::Terminal;
+use crate::systemd::{Systemd, View};
 
 /// What engines are given as their runtime.
 pub(crate) const RUNTIME: &str = env!("CARGO_BIN_EXE_runtime-oci");
@@ -119,6 +120,22 @@ impl Drop for Client {
             let _ = rustix::mount::unmount(&mount.target, rustix::mount::UnmountFlags::DETACH);
         }
     }
+}
+
+/// Starts a client's daemon as the service `engine.service` of a systemd, on whose machine the client is then, too.
+pub(crate) fn serve(client: &mut Client, view: View, program: &str, arguments: &str) -> Systemd {
+    let log = client.dir().join("log");
+    // Containers stay when it ends: as in the units of Docker and containerd.
+    let service = format!(
+        "[Unit]\nDefaultDependencies=no\n[Service]\nType=notify\nDelegate=yes\nKillMode=process\n\
+         StandardOutput=append:{log}\nStandardError=append:{log}\nExecStart={program} {arguments}\n",
+        log = log.display()
+    );
+    let systemd = Systemd::start_with(view, "", &[("engine.service", &*service)]);
+    let out = systemd.call(&["systemctl", "start", "engine.service"]);
+    assert_eq!(out.code, 0, "{}\n{}", out.stderr, std::fs::read_to_string(log).unwrap_or_default());
+    client.prefix = systemd.prefix();
+    systemd
 }
 
 /// A daemon, ended with the test.

@@ -2,11 +2,12 @@
 
 use std::process::Command;
 
-use crate::clients::{BUSYBOX, Client, Daemon, RUNTIME, archive};
+use crate::clients::{BUSYBOX, Client, Daemon, RUNTIME, archive, serve};
 use crate::harness::wait_until;
+use crate::systemd::View;
 
-/// A daemon of the test's own.
-fn containerd() -> (Client, Daemon) {
+/// A client, and its daemon's configuration: it has directories of its own.
+fn client() -> (Client, String) {
     let client = Client::new("ctr", |dir| {
         vec!["--address".to_owned(), dir.join("sock").to_str().unwrap().to_owned()]
     });
@@ -14,12 +15,20 @@ fn containerd() -> (Client, Daemon) {
     let config = format!(
         "version = 2\nroot = \"{dir}/root\"\nstate = \"{dir}/state\"\n\
          disabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n\
+         [plugins.\"io.containerd.internal.v1.opt\"]\npath = \"{dir}/opt\"\n\
          [grpc]\naddress = \"{dir}/sock\"\n[ttrpc]\naddress = \"{dir}/ttrpc\"\n"
     );
     let file = client.dir().join("config.toml");
     std::fs::write(&file, config).unwrap();
+    let file = file.to_str().unwrap().to_owned();
+    (client, file)
+}
+
+/// A daemon of the test's own.
+fn containerd() -> (Client, Daemon) {
+    let (client, config) = client();
     let mut daemon = Command::new("containerd");
-    daemon.arg("--config").arg(&file);
+    daemon.args(["--config", &config]);
     let log = client.dir().join("log");
     let daemon = Daemon::start(daemon, &log, || client.call(&["version"]).code == 0);
     client.ok(&["images", "import", "--snapshotter", "native", &archive()]);
@@ -59,10 +68,51 @@ fn containerd_runs_and_manages_containers() {
     assert_eq!(status(), "PAUSED");
     ctr.ok(&["task", "resume", &one]);
     assert_eq!(ctr.ok(&["task", "ps", &one]).lines().count(), 2);
-    assert!(ctr.ok(&["task", "metrics", &one]).contains("memory.usage_in_bytes"));
+    let used =
+        if View::full() == View::Unified { "memory.usage " } else { "memory.usage_in_bytes " };
+    assert!(ctr.ok(&["task", "metrics", &one]).contains(used));
     ctr.ok(&["task", "kill", "-s", "KILL", &one]);
     wait_until("it ends", || status() == "STOPPED");
     // It passes on the status, 128 and the signal.
     ctr.ends(0, &["task", "rm", &one]);
     ctr.ok(&["container", "rm", &one]);
+}
+
+/// As on a machine that systemd started, and as the kubelet wants it there (`SystemdCgroup = true`).
+#[test]
+fn under_systemd_its_containers_are_scopes() {
+    // It always asks for a share of the processors.
+    let view = View::full();
+    let (mut ctr, config) = client();
+    let systemd = serve(&mut ctr, view, "containerd", &format!("--config {config}"));
+    ctr.ok(&["images", "import", "--snapshotter", "native", &archive()]);
+
+    let scope = ["--runc-systemd-cgroup", "--cgroup", "system.slice:ctr:one"];
+    let limits = ["-d", "--memory-limit", "67108864", "--cpus", "0.5"];
+    ctr.ok(&run(&[&scope[..], &limits].concat(), "one", &["sleep", "1000"]));
+    let (unit, group) = ("ctr-one.scope", "/system.slice/ctr-one.scope");
+    assert_eq!(systemd.show(unit, "ActiveState"), "active");
+    assert_eq!(systemd.show(unit, "ControlGroup"), group);
+    let memory = if view == View::Unified { "MemoryMax" } else { "MemoryLimit" };
+    assert_eq!(systemd.show(unit, memory), "67108864");
+    assert_eq!(systemd.show(unit, "CPUQuotaPerSecUSec"), "500ms");
+    ctr.ends(9, &["task", "exec", "--exec-id", "x", "one", "sh", "-c", "exit 9"]);
+    let task = || ctr.ok(&["task", "ls"]).lines().last().unwrap_or_default().to_owned();
+    let pid = task().split_whitespace().nth(1).unwrap_or_default().to_owned();
+    let groups = systemd.ok(&["cat", &format!("/proc/{pid}/cgroup")]);
+    assert!(groups.lines().any(|line| line == format!("0::{group}")), "{groups}");
+    ctr.ok(&["task", "pause", "one"]);
+    assert!(task().ends_with("PAUSED"), "{}", task());
+    ctr.ok(&["task", "resume", "one"]);
+    ctr.ok(&["task", "kill", "-s", "KILL", "one"]);
+    wait_until("it ends", || task().ends_with("STOPPED"));
+    ctr.ok(&["task", "rm", "one"]);
+    ctr.ok(&["container", "rm", "one"]);
+    let units = || systemd.ok(&["systemctl", "list-units", "--all", "--no-legend", "ctr-*"]);
+    wait_until("systemd has forgotten it", || units().is_empty());
+    // And again, under the same name of a unit.
+    let once = [&scope[..], &["--rm"]].concat();
+    ctr.ends(5, &run(&once, "two", &["sh", "-c", "exit 5"]));
+    wait_until("systemd has forgotten it", || units().is_empty());
+    systemd.ok(&["systemctl", "stop", "engine.service"]);
 }

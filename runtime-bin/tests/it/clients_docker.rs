@@ -2,22 +2,42 @@
 
 use std::process::Command;
 
-use crate::clients::{BUSYBOX, Client, Daemon, LIMITS, RUNTIME, archive};
+use crate::clients::{BUSYBOX, Client, Daemon, LIMITS, RUNTIME, archive, serve};
 use crate::harness::wait_until;
+use crate::systemd::View;
 
-/// A daemon of the test's own, without a network.
-fn docker() -> (Client, Daemon) {
-    let client = Client::new("docker", |dir| {
-        vec!["-H".to_owned(), format!("unix://{}/sock", dir.display())]
-    });
+fn client() -> Client {
+    Client::new("docker", |dir| vec!["-H".to_owned(), format!("unix://{}/sock", dir.display())])
+}
+
+/// What a client's daemon is called with: it has directories of its own, and no network.
+fn arguments(client: &Client) -> Vec<String> {
     let below = |name: &str| client.dir().join(name).to_str().unwrap().to_owned();
+    [
+        ["--iptables=false", "--ip6tables=false", "--ip-forward=false", "--bridge=none"]
+            .map(str::to_owned),
+        ["--data-root".to_owned(), below("data"), "--exec-root".to_owned(), below("exec")],
+        [
+            "--pidfile".to_owned(),
+            below("pid"),
+            "-H".to_owned(),
+            format!("unix://{}", below("sock")),
+        ],
+        [
+            "--storage-driver=vfs".to_owned(),
+            "--add-runtime".to_owned(),
+            format!("tested={RUNTIME}"),
+            "--default-runtime=tested".to_owned(),
+        ],
+    ]
+    .concat()
+}
+
+/// A daemon of the test's own.
+fn docker() -> (Client, Daemon) {
+    let client = client();
     let mut daemon = Command::new("dockerd");
-    daemon
-        .args(["--iptables=false", "--ip6tables=false", "--bridge=none", "--storage-driver=vfs"])
-        .args(["--data-root", &below("data"), "--exec-root", &below("exec")])
-        .args(["--pidfile", &below("pid"), "-H", &format!("unix://{}", below("sock"))])
-        .args(["--exec-opt", "native.cgroupdriver=cgroupfs"])
-        .args(["--add-runtime", &format!("tested={RUNTIME}"), "--default-runtime", "tested"]);
+    daemon.args(arguments(&client)).args(["--exec-opt", "native.cgroupdriver=cgroupfs"]);
     let log = client.dir().join("log");
     let daemon = Daemon::start(daemon, &log, || client.call(&["version"]).code == 0);
     client.ok(&["load", "-q", "-i", &archive()]);
@@ -26,7 +46,9 @@ fn docker() -> (Client, Daemon) {
 
 /// `docker run` with these options and this command.
 fn run<'a>(options: &[&'a str], command: &[&'a str]) -> Vec<&'a str> {
-    let first = [&["run", "--net=none"][..], &LIMITS].concat();
+    // Docker's profile for AppArmor is loaded by a program that not every machine with AppArmor has.
+    let first =
+        [&["run", "--net=none", "--security-opt=apparmor=unconfined"][..], &LIMITS].concat();
     [&first[..], options, &[BUSYBOX], command].concat()
 }
 
@@ -73,4 +95,53 @@ fn docker_runs_and_manages_containers() {
     docker.ends(137, &run(&["--name", "two", "-m", "16m", "--memory-swap", "16m"], &hungry));
     assert_eq!(docker.ok(&["inspect", "-f", "{{.State.OOMKilled}}", "two"]), "true");
     docker.ok(&["rm", "two"]);
+}
+
+/// As on a machine that systemd started, whose cgroup driver is systemd: Docker's own choice where v2 is alone.
+#[test]
+fn under_systemd_its_containers_are_scopes() {
+    for view in View::all() {
+        let mut docker = client();
+        let mut arguments = arguments(&docker);
+        if view == View::Hybrid {
+            arguments.push("--exec-opt native.cgroupdriver=systemd".to_owned());
+        }
+        let systemd = serve(&mut docker, view, "dockerd", &arguments.join(" "));
+        docker.ok(&["load", "-q", "-i", &archive()]);
+        assert_eq!(docker.ok(&["info", "-f", "{{.CgroupDriver}}"]), "systemd");
+
+        let options = ["-d", "--name", "one", "--cgroupns=host"];
+        // Docker refuses limits for which there is no controller.
+        let limits = ["-m", "64m", "--cpus", "0.5", "--pids-limit", "30"];
+        let limited = view == View::full();
+        let options = [&options[..], if limited { &limits } else { &[] }].concat();
+        let id = docker.ok(&run(&options, &["sleep", "1000"]));
+        let unit = format!("docker-{id}.scope");
+        let group = format!("/system.slice/{unit}");
+        let show = |property: &str| systemd.show(&unit, property);
+        assert_eq!(show("ActiveState"), "active");
+        assert_eq!(show("ControlGroup"), group);
+        let memory = if view == View::Unified { "MemoryMax" } else { "MemoryLimit" };
+        if limited {
+            assert_eq!(show(memory), "67108864");
+            assert_eq!(show("TasksMax"), "30");
+            assert_eq!(show("CPUQuotaPerSecUSec"), "500ms");
+            docker.ok(&["update", "--memory", "80m", "--memory-swap", "80m", "one"]);
+            assert_eq!(show(memory), "83886080");
+        }
+        let groups = docker.ok(&["exec", "one", "cat", "/proc/self/cgroup"]);
+        assert!(groups.lines().any(|line| line == format!("0::{group}")), "{groups}");
+        let units = || systemd.ok(&["systemctl", "list-units", "--all", "--no-legend", "docker-*"]);
+        docker.ok(&["pause", "one"]);
+        docker.ok(&["unpause", "one"]);
+        docker.ok(&["stop", "-t", "0", "one"]);
+        wait_until("systemd has forgotten the one that was stopped", || units().is_empty());
+        docker.ok(&["start", "one"]);
+        assert_eq!(show("ControlGroup"), group);
+        docker.ok(&["rm", "-f", "one"]);
+        docker.ends(5, &run(&["--rm"], &["sh", "-c", "exit 5"]));
+        docker.ends(127, &run(&["--rm"], &["nosuch"]));
+        wait_until("systemd has forgotten all of them", || units().is_empty());
+        systemd.ok(&["systemctl", "stop", "engine.service"]);
+    }
 }

@@ -62,8 +62,8 @@ exec unshare --pid --fork --kill-child --mount --propagation private --cgroup --
     mount -o remount,bind,ro /proc/sys
     mount -t tmpfs -o mode=755 tmpfs /run
     mkdir /run/dbus
-    # It writes to /etc and /var/lib as a machine starts.
-    for dir in etc var/lib; do
+    # It writes to /etc and /var/lib as a machine starts, and containerd to /opt.
+    for dir in etc opt var/lib; do
         mkdir -p "/run/over/$dir/upper" "/run/over/$dir/work"
         mount -t overlay -o "lowerdir=/$dir,upperdir=/run/over/$dir/upper,workdir=/run/over/$dir/work" over "/$dir"
     done

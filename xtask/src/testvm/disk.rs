@@ -14,11 +14,18 @@ use crate::sh;
 const ROOT_SIZE: &str = "16G";
 /// Programs of the host that tests call, beside busybox's: also the shell and what behaves otherwise in
 /// busybox (dash unblocks the signals that it inherits; a program of the C library, with a loader), CRIU, which
-/// works on the kernels here whatever the host's is, and the registry that images are pulled from.
-pub(crate) const PROGRAMS: [&str; 33] = [
+/// works on the kernels here whatever the host's is, the registry that images are pulled from, and Docker and containerd,
+/// which call `runtime-oci` on a machine with cgroup v2 alone (and look for runc as they start).
+pub(crate) const PROGRAMS: [&str; 39] = [
+    "containerd",
+    "containerd-shim-runc-v2",
     "criu",
+    "ctr",
     "dd",
+    "docker",
     "docker-registry",
+    "dockerd",
+    "runc",
     "systemd",
     "systemctl",
     "dbus-daemon",
@@ -64,7 +71,7 @@ const FILES: [(&str, &str); 8] = [
     ("etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n"),
     ("etc/os-release", "ID=test-vm\nNAME=test-vm\n"),
 ];
-const DIRECTORIES: [&str; 16] = [
+const DIRECTORIES: [&str; 17] = [
     "dev",
     "proc",
     "sys",
@@ -77,6 +84,7 @@ const DIRECTORIES: [&str; 16] = [
     "var/log",
     "var/tmp",
     "etc",
+    "opt",
     "usr/bin",
     "usr/sbin",
     "usr/lib",

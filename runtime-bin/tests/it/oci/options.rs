@@ -151,6 +151,15 @@ fn the_version_and_a_first_configuration_are_printed() {
     oci.ok(&["spec", "--rootless", "--bundle", elsewhere]);
     assert!(oci.dir.path().join("config.json").exists());
     oci.fails(1, &["No help topic for 'foo'"], &["foo", "-h"]);
+    // As runc's, with the name that the program was called by.
+    let help = oci.ok(&["delete", "-h"]);
+    assert!(help.starts_with("NAME:\n   runtime-oci delete - Remove a container\n"), "{help}");
+    let link = oci.dir().join("runc");
+    std::os::unix::fs::symlink(super::BIN, &link).unwrap();
+    let help = Command::new(&link).arg("-h").output().unwrap().stdout;
+    let help = String::from_utf8(help).unwrap();
+    assert!(help.starts_with("NAME:\n   runc - Open Container Initiative runtime\n"), "{help}");
+    assert!(help.contains("Usage: runc [OPTIONS] [COMMAND]"), "{help}");
     let help = oci.ok(&["--help"]);
     for verb in ["create", "start", "state", "kill", "delete", "run", "exec", "list", "spec"] {
         assert!(help.contains(&format!("  {verb}")), "{verb}: {help}");
@@ -176,4 +185,32 @@ fn the_callers_processors_are_not_the_containers() {
     oci.create(&["b"]);
     oci.ok(&["start", "b"]);
     assert_eq!(kept_to_one(&["exec", "b", "grep", "Cpus_allowed_list", "/proc/self/status"]), all);
+}
+
+/// On a machine whose mounts are private, as without systemd.
+#[test]
+fn what_is_mounted_privately_is_shared_inside_with_a_warning() {
+    let mut oci = Oci::new(&WAITS);
+    oci.prefix = ["unshare", "--mount", "--propagation", "private"].map(Into::into).into();
+    for (word, seen, needed) in
+        [("rshared", " shared:", "no shared mount"), ("rslave", " - ", "no shared or slave mount")]
+    {
+        oci.configure(
+            |config| {
+                let bind = serde_json::json!({
+                    "destination": "/tmp", "type": "bind", "source": oci.dir(), "options": ["rbind", word],
+                });
+                config["mounts"].as_array_mut().unwrap().push(bind);
+            },
+            &["grep", " /tmp ", "/proc/self/mountinfo"],
+        );
+        let out = oci.call(&["run", "one"]);
+        assert_eq!(out.code, 0, "{}", out.stderr);
+        assert!(out.stdout.contains(seen), "{word}: {}", out.stdout);
+        assert!(
+            out.stderr.contains("level=warning") && out.stderr.contains(needed),
+            "{}",
+            out.stderr
+        );
+    }
 }
