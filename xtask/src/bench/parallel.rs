@@ -49,8 +49,8 @@ fn commands(site: &Site<'_>) -> Vec<(String, Vec<String>, String, bool)> {
     let all = [&bundles.groups[..], &bundles.group_mounts, &site.limits];
     let words = site.floor(&["run"], &all, &[&text_of(&bundles.rootfs), PROGRAM]);
     let mut commands = vec![("the floor".to_owned(), words, String::new(), false)];
-    // Two of youki (0.7.0) at once ended processes that are none of theirs: the benchmark, and the shell that it was
-    // called from.
+    // With two of youki (0.7.0) at once the benchmark was killed, and the shell that it was called from: both times that
+    // it was tried, and not without it.
     for runtime in site.runtimes.iter().filter(|runtime| runtime.name != "youki") {
         let (words, note) = runtime.make(&["run"], &bundles.run, "at-once-{}");
         commands.push((format!("{} run", runtime.name), words, note.to_owned(), false));
