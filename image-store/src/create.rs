@@ -10,7 +10,7 @@ use rustix::fs::{Mode, OFlags};
 
 use crate::dir::Dir;
 use crate::error::Problem;
-use crate::form::{LayerForm, is_small, takes_index};
+use crate::form::takes_index;
 use crate::index_load::{Tars, staged_blob};
 use crate::load::{LoadOptions, Plan, Progress};
 use crate::record::{LayerName, StoredImage};
@@ -92,8 +92,7 @@ impl Store {
         let work = Work { store: self, plans: &[], options, staging: staging.dir() };
         let indexed = match new.base {
             Some(base) => base.index.is_some(),
-            None if options.layer_form == LayerForm::Auto && is_small([new.layer.size()]) => false,
-            None => takes_index(options.layer_form, || self.probe())?,
+            None => takes_index(options.layer_form, [new.layer.size()], || self.probe())?,
         };
         if indexed {
             return self.create_indexed(new, &work, tags, progress);

@@ -77,34 +77,36 @@ impl Store {
     }
 }
 
-/// Whether an image is unpacked about as soon as indexed: it has few layers, of together at most 8 MiB as they are in the
-/// archive (`layers` are their bytes). A start mounts the index, if no other container of the image runs, and has none of its content in memory, since
-/// the kernel lets that go with the mount: 1.3 of 9 ms and more. No load of such an image gains that once.
-pub(crate) fn is_small(layers: impl IntoIterator<Item = u64>) -> bool {
+/// Whether an image gets an index; `layers` are the bytes of its layers, as they are in the archive. `probe` says why it
+/// cannot be mounted, where that is so.
+///
+/// # Errors
+/// It is asked for and cannot be ([`Error::NoIndex`]).
+pub(crate) fn takes_index(
+    wanted: LayerForm,
+    layers: impl IntoIterator<Item = u64>,
+    probe: impl FnOnce() -> Result<Option<Report>, Error>,
+) -> Result<bool, Error> {
+    match wanted {
+        LayerForm::Dir => Ok(false),
+        LayerForm::Auto => Ok(!is_small(layers) && probe()?.is_none()),
+        LayerForm::Index => match probe()? {
+            None => Ok(true),
+            Some(why) => Err(Error::NoIndex { why: why.to_string() }),
+        },
+    }
+}
+
+/// Whether an image is unpacked about as soon as indexed. A start mounts the index, if no other container of the image
+/// runs, and has none of its content in memory, since the kernel lets that go with the mount: 1.3 of 9 ms and more. No
+/// load of such an image gains that once.
+fn is_small(layers: impl IntoIterator<Item = u64>) -> bool {
     const BYTES: u64 = 8 << 20;
     const LAYERS: usize = 8;
     let (count, bytes) = layers
         .into_iter()
         .fold((0, 0_u64), |(count, sum), bytes| (count + 1, sum.saturating_add(bytes)));
     count <= LAYERS && bytes <= BYTES
-}
-
-/// Whether images get an index. `probe` says why it cannot be mounted, where that is so.
-///
-/// # Errors
-/// It is asked for and cannot be ([`Error::NoIndex`]).
-pub(crate) fn takes_index(
-    wanted: LayerForm,
-    probe: impl FnOnce() -> Result<Option<Report>, Error>,
-) -> Result<bool, Error> {
-    match wanted {
-        LayerForm::Dir => Ok(false),
-        LayerForm::Auto => Ok(probe()?.is_none()),
-        LayerForm::Index => match probe()? {
-            None => Ok(true),
-            Some(why) => Err(Error::NoIndex { why: why.to_string() }),
-        },
-    }
 }
 
 impl Store {
@@ -168,17 +170,29 @@ mod tests {
         }
     }
 
+    const LARGE: [u64; 1] = [(8 << 20) + 1];
+
+    #[test]
+    fn what_is_small_needs_no_probe_and_takes_an_index_if_that_is_asked_for() {
+        for small in [&[8 << 20][..], &[1 << 20; 8], &[]] {
+            let layers = || small.iter().copied();
+            assert!(!takes_index(LayerForm::Auto, layers(), || panic!("nobody asked")).unwrap());
+            assert!(takes_index(LayerForm::Index, layers(), || Ok(None)).unwrap());
+        }
+        assert!(takes_index(LayerForm::Auto, [1; 9], || Ok(None)).unwrap());
+    }
+
     fn no() -> Result<Option<Report>, Error> {
         Ok(Some(sys::Failure::new("mounting", Errno::NOTBLK).into()))
     }
 
     #[test]
     fn a_kernel_without_it_gets_directories_unless_it_was_asked_for() {
-        assert!(!takes_index(LayerForm::Auto, no).unwrap());
-        assert!(!takes_index(LayerForm::Dir, || panic!("nobody asked")).unwrap());
-        assert!(takes_index(LayerForm::Auto, || Ok(None)).unwrap());
-        assert!(takes_index(LayerForm::Index, || Ok(None)).unwrap());
-        let said = takes_index(LayerForm::Index, no).unwrap_err().to_string();
+        assert!(!takes_index(LayerForm::Auto, LARGE, no).unwrap());
+        assert!(!takes_index(LayerForm::Dir, LARGE, || panic!("nobody asked")).unwrap());
+        assert!(takes_index(LayerForm::Auto, LARGE, || Ok(None)).unwrap());
+        assert!(takes_index(LayerForm::Index, LARGE, || Ok(None)).unwrap());
+        let said = takes_index(LayerForm::Index, LARGE, no).unwrap_err().to_string();
         assert!(said.contains("--layer-form dir") && said.contains("mounting"), "{said}");
     }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use image_unpack::{Digest, Image, Layer, Omitted, Options, Platform, WhiteoutForm};
 
 use crate::error::if_whole;
-use crate::form::{LayerForm, is_small, takes_index};
+use crate::form::{LayerForm, takes_index};
 use crate::index::INDEX;
 use crate::record::{LayerName, StoredImage};
 use crate::reference::{candidates, complete};
@@ -207,7 +207,7 @@ impl Store {
         let implied = options.in_place || options.verity;
         let wanted = if implied { LayerForm::Index } else { options.layer_form };
         let (mut indexed, mut others) = (Vec::new(), Vec::new());
-        let mut takes = None;
+        let mut probed = None;
         for plan in plans {
             let id = &plan.image.id;
             let is_indexed = match if_whole(self.image_record(id))? {
@@ -216,15 +216,13 @@ impl Store {
                 None if self.dirs().images.has(&format!("{}/{INDEX}", id.hex()))? => true,
                 // An overlay needs a lower directory, and a mount of nothing is none.
                 None if plan.layers.is_empty() => false,
-                None if wanted == LayerForm::Auto
-                    && is_small(plan.image.layers.iter().map(|layer| layer.size)) =>
-                {
-                    false
+                None => {
+                    let layers = plan.image.layers.iter().map(|layer| layer.size);
+                    takes_index(wanted, layers, || match &probed {
+                        Some(known) => Ok(Option::clone(known)),
+                        None => Ok(probed.insert(self.probe()?).clone()),
+                    })?
                 }
-                None => match takes {
-                    Some(known) => known,
-                    None => *takes.insert(takes_index(wanted, || self.probe())?),
-                },
             };
             if is_indexed { indexed.push(plan) } else { others.push(plan) }
         }

@@ -77,7 +77,7 @@ pub(crate) fn is_below() -> Result<bool, Failure> {
     const TMPFS_MAGIC: u64 = 0x0102_1994;
     let stat = rustix::fs::statfs(c"/").step("looking at the old root")?;
     let read_only = stat.f_flags as u64 & u64::from(rustix::mount::MountFlags::RDONLY.bits()) != 0;
-    Ok(stat.f_type as u64 == TMPFS_MAGIC && read_only && stat.f_files - stat.f_ffree == 2)
+    Ok(stat.f_type as u64 == TMPFS_MAGIC && read_only && stat.f_files == stat.f_ffree + 2)
 }
 
 /// An empty file system with a directory, and a detached mount for that.

@@ -75,7 +75,8 @@ impl OwnGroup {
         }
     }
 
-    /// Makes it, with its limits but for those of [`Made::limit_devices`]; none where the configuration asks for no group and no limits.
+    /// Makes it, with its limits but for those of [`Made::limit_devices`]; none where the configuration asks for no group
+    /// and no limits.
     pub(crate) fn make(&mut self) -> Result<Option<Made>, Error> {
         if let Place::At(hierarchies, location, maker) = &mut self.place
             && let Some(scope) = maker.take()
