@@ -1,5 +1,6 @@
 //! Children in namespaces of their own, seen from their parent. Needs root.
 
+mod ahead;
 mod guard;
 mod join;
 mod spawn;
