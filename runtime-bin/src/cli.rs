@@ -30,11 +30,14 @@ use crate::run::RunArgs;
 use crate::stats::StatsArgs;
 use crate::system::{InfoArgs, SystemVerb};
 use crate::volume::VolumeVerb;
-use crate::{help, later, log};
+use crate::{help, later, log, quick};
 
 mod layers;
 
 pub(crate) use layers::{DurableArg, FormArg, ImageLimitArgs, LayersArgs};
+
+/// Where images, containers and volumes are, unless `--root` says otherwise.
+pub(crate) const ROOT: &str = "/var/lib/runtime-bin";
 
 /// A container runtime that runs an image from a tar file or a registry
 #[derive(Debug, Parser)]
@@ -54,7 +57,7 @@ pub(crate) struct Cli {
         global = true,
         display_order = 1000,
         value_name = "DIR",
-        default_value = "/var/lib/runtime-bin"
+        default_value = ROOT
     )]
     pub(crate) root: PathBuf,
     /// Set the logging level: what is told on standard error
@@ -82,7 +85,7 @@ pub(crate) struct Cli {
     pub(crate) quiet: bool,
     /// Print version information and quit
     #[arg(short = 'v', long, action = clap::ArgAction::Version)]
-    version: Option<bool>,
+    pub(crate) version: Option<bool>,
     #[command(subcommand)]
     pub(crate) verb: Verb,
 }
@@ -226,7 +229,7 @@ pub(crate) struct AttachArgs {
 }
 
 /// `--detach-keys`
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct DetachKeysArg {
     /// Override the key sequence for detaching a container
     #[arg(long, value_name = "string", default_value = "", hide_default_value = true)]
@@ -253,6 +256,12 @@ pub(crate) struct SigProxyArg {
         action = clap::ArgAction::Set
     )]
     pub(crate) sig_proxy: bool,
+}
+
+impl Default for SigProxyArg {
+    fn default() -> Self {
+        Self { sig_proxy: true }
+    }
 }
 
 /// `logs`
@@ -388,6 +397,9 @@ pub(crate) struct Usage {
 
 /// Reads a command line, the program's own name first.
 pub(crate) fn parse(args: Vec<OsString>) -> Result<Cli, Usage> {
+    if let Some(cli) = quick::parse(args.iter().skip(1).cloned()) {
+        return Ok(cli);
+    }
     let form = log_format(&args);
     let read = match Cli::command().try_get_matches_from(&args) {
         // Examples are made for those who want to see them.

@@ -8,9 +8,10 @@ use engine::{Engine, ExecRequest};
 use crate::cli::{DetachKeysArg, SigProxyArg};
 use crate::files;
 use crate::run::{attach, check_terminal, given};
+use crate::words::{Given, Known, Takes};
 
 /// `exec`. Options end at CONTAINER: what comes behind it is the command's.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(
     override_usage = "runtime-bin exec [OPTIONS] CONTAINER COMMAND [ARG...]",
     args_override_self = true,
@@ -57,6 +58,30 @@ pub(crate) struct ExecArgs {
 }
 
 impl ExecArgs {
+    /// The options that are read without clap.
+    pub(crate) const QUICK: &'static [Known] = &[
+        ("detach", Some('d'), Takes::Nothing),
+        ("env", Some('e'), Takes::Values),
+        ("interactive", Some('i'), Takes::Nothing),
+        ("tty", Some('t'), Takes::Nothing),
+        ("user", Some('u'), Takes::Value),
+        ("workdir", Some('w'), Takes::Value),
+    ];
+
+    /// What clap would make of the options that were `given`, and the rest.
+    pub(crate) fn quick(given: &Given, container_and_command: Vec<String>) -> ExecArgs {
+        ExecArgs {
+            detach: given.flag("detach"),
+            env: given.values("env"),
+            interactive: given.flag("interactive"),
+            tty: given.flag("tty"),
+            user: given.value("user"),
+            workdir: given.value("workdir"),
+            container_and_command,
+            ..ExecArgs::default()
+        }
+    }
+
     /// The container, and what the engine is asked for.
     ///
     /// # Errors

@@ -41,6 +41,7 @@ mod progress;
 mod prune;
 mod ps;
 mod pull;
+mod quick;
 mod run;
 mod several;
 mod shells;
@@ -51,6 +52,7 @@ mod table;
 mod template;
 mod volume;
 mod volumes;
+mod words;
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;

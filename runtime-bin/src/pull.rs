@@ -38,7 +38,7 @@ pub(crate) struct PullArgs {
 }
 
 /// The options of `run` and `create` about pulling.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct PullOptions {
     /// Registry that may be spoken to without TLS: host or host:port (those on this machine always may)
     #[arg(long, value_name = "list")]

@@ -17,9 +17,13 @@ use crate::output;
 use crate::progress::Bar;
 use crate::pull::PullOptions;
 use crate::volumes::VolumeArgs;
+use crate::words::{Given, Known, Takes};
+
+/// The restart policy, unless `--restart` says otherwise.
+const NO_RESTART: &str = "no";
 
 /// `run`. Options end at IMAGE: what comes behind it is the command's.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(
     override_usage = "runtime-bin run [OPTIONS] IMAGE [COMMAND] [ARG...]",
     args_override_self = true,
@@ -81,7 +85,7 @@ pub(crate) struct RunArgs {
     #[arg(long)]
     read_only: bool,
     /// Restart policy to apply when a container exits: no, on-failure, on-failure:N, always, unless-stopped
-    #[arg(long, value_name = "string", default_value = "no")]
+    #[arg(long, value_name = "string", default_value = NO_RESTART)]
     restart: String,
     /// Automatically remove the container and its associated anonymous volumes when it exits
     #[arg(long)]
@@ -111,6 +115,49 @@ pub(crate) struct RunArgs {
 }
 
 impl RunArgs {
+    /// The options that are read without clap.
+    pub(crate) const QUICK: &'static [Known] = &[
+        ("detach", Some('d'), Takes::Nothing),
+        ("entrypoint", None, Takes::Value),
+        ("env", Some('e'), Takes::Values),
+        ("hostname", Some('h'), Takes::Value),
+        ("init", None, Takes::Nothing),
+        ("interactive", Some('i'), Takes::Nothing),
+        ("label", Some('l'), Takes::Values),
+        ("name", None, Takes::Value),
+        ("network", None, Takes::Value),
+        ("read-only", None, Takes::Nothing),
+        ("rm", None, Takes::Nothing),
+        ("tty", Some('t'), Takes::Nothing),
+        ("user", Some('u'), Takes::Value),
+        ("volume", Some('v'), Takes::Values),
+        ("workdir", Some('w'), Takes::Value),
+    ];
+
+    /// What clap would make of the options that were `given`, and the rest.
+    pub(crate) fn quick(given: &Given, image_and_command: Vec<String>) -> RunArgs {
+        RunArgs {
+            detach: given.flag("detach"),
+            entrypoint: given.value("entrypoint"),
+            env: given.values("env"),
+            hostname: given.value("hostname"),
+            init: given.flag("init"),
+            interactive: given.flag("interactive"),
+            label: given.values("label"),
+            name: given.value("name"),
+            network: given.value("network"),
+            read_only: given.flag("read-only"),
+            restart: NO_RESTART.to_owned(),
+            rm: given.flag("rm"),
+            tty: given.flag("tty"),
+            user: given.value("user"),
+            volumes: VolumeArgs::of(given.values("volume")),
+            workdir: given.value("workdir"),
+            image_and_command,
+            ..RunArgs::default()
+        }
+    }
+
     /// What the engine is asked for, and when the image is pulled.
     ///
     /// # Errors

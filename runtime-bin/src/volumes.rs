@@ -18,6 +18,12 @@ const OPTIONS: [(&str, Read); 3] = [
 pub(crate) struct VolumeArgs(Vec<(Read, String)>);
 
 impl VolumeArgs {
+    /// Those of `--volume` alone.
+    pub(crate) fn of(texts: Vec<String>) -> VolumeArgs {
+        let (_, read) = OPTIONS[0];
+        VolumeArgs(texts.into_iter().map(|text| (read, text)).collect())
+    }
+
     /// What the options say.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use clap::Args;
 use engine::{Engine, ImageLimits, LayerForm, Layers, ParseLimitError};
 
 /// `--durable`
-#[derive(Clone, Copy, Debug, Args)]
+#[derive(Clone, Copy, Debug, Default, Args)]
 pub(crate) struct DurableArg {
     /// Have an image on the disk before it has its name. Without, the kernel writes it within about half a
     /// minute, and what a power cut took before that is found and said
@@ -21,7 +21,7 @@ pub(crate) struct DurableArg {
 }
 
 /// `--layer-form` and `--verity`
-#[derive(Clone, Copy, Debug, Args)]
+#[derive(Clone, Copy, Debug, Default, Args)]
 pub(crate) struct FormArg {
     /// How the layers of an image are kept: "dir", unpacked; "index", as their tars, which are mounted (needs root
     /// and Linux 6.4); "auto", as an index where that can be mounted, but what is small unpacked. An image that is
@@ -43,7 +43,7 @@ pub(crate) struct FormArg {
 }
 
 /// `--layer-form` and `--in-place`
-#[derive(Clone, Copy, Debug, Args)]
+#[derive(Clone, Copy, Debug, Default, Args)]
 pub(crate) struct LayersArgs {
     #[command(flatten)]
     pub(crate) form: FormArg,
@@ -62,7 +62,7 @@ pub(crate) struct LayersArgs {
 }
 
 /// `--image-limit`
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub(crate) struct ImageLimitArgs {
     /// Most that an image may cost, as NAME=NUMBER with k, m, g or t for powers of 1024: bytes=256g and
     /// entries=5000000 of a layer, ratio=200 of its compression (from ratio-after=1g on), path=4095 and depth=1024

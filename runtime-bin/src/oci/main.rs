@@ -29,6 +29,8 @@ mod quick;
 mod shells;
 mod spec;
 mod update;
+#[path = "../words.rs"]
+mod words;
 
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;

@@ -1,57 +1,48 @@
-//! The command lines that engines write, read at once.
-//!
-//! To describe the options to clap takes a quarter of a millisecond, of four that a start takes. So what engines call again
-//! and again is read here, into the same values. What is not of these few forms, or wrong in any way, is left to clap,
-//! which has the words for it: nothing is refused here, and nothing means something else than there.
+//! The command lines that engines write, read at once ([`crate::words`]): what engines call again and again takes no
+//! description of options.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
-
-use clap::ValueEnum;
 
 use crate::cli::{
     CgroupManager, Cli, CreateArgs, DeleteArgs, ExecArgs, IdArgs, KillArgs, LogFormat, Rootless,
     RunArgs, Verb,
 };
-
-/// An option: its name, the letter that it may have, and whether it has a value.
-type Known = (&'static str, Option<char>, bool);
+use crate::words::{Given, Known, Takes};
 
 const GLOBAL: &[Known] = &[
-    ("root", None, true),
-    ("log", None, true),
-    ("log-format", None, true),
-    ("debug", None, false),
-    ("systemd-cgroup", None, false),
+    ("root", None, Takes::Value),
+    ("log", None, Takes::Value),
+    ("log-format", None, Takes::Value),
+    ("debug", None, Takes::Nothing),
+    ("systemd-cgroup", None, Takes::Nothing),
 ];
 /// Before the verb alone.
-const ROOTLESS: &[Known] = &[("rootless", None, true)];
+const ROOTLESS: &[Known] = &[("rootless", None, Takes::Value)];
 const CREATE: &[Known] = &[
-    ("bundle", Some('b'), true),
-    ("console-socket", None, true),
-    ("pid-file", None, true),
-    ("no-pivot", None, false),
-    ("no-new-keyring", None, false),
-    ("preserve-fds", None, true),
+    ("bundle", Some('b'), Takes::Value),
+    ("console-socket", None, Takes::Value),
+    ("pid-file", None, Takes::Value),
+    ("no-pivot", None, Takes::Nothing),
+    ("no-new-keyring", None, Takes::Nothing),
+    ("preserve-fds", None, Takes::Value),
 ];
-const RUN: &[Known] = &[("detach", Some('d'), false), ("keep", None, false)];
-const KILL: &[Known] = &[("all", Some('a'), false)];
-const DELETE: &[Known] = &[("force", Some('f'), false)];
+const RUN: &[Known] = &[("detach", Some('d'), Takes::Nothing), ("keep", None, Takes::Nothing)];
+const KILL: &[Known] = &[("all", Some('a'), Takes::Nothing)];
+const DELETE: &[Known] = &[("force", Some('f'), Takes::Nothing)];
 const EXEC: &[Known] = &[
-    ("process", Some('p'), true),
-    ("console-socket", None, true),
-    ("pid-file", None, true),
-    ("cwd", None, true),
-    ("tty", Some('t'), false),
-    ("detach", Some('d'), false),
-    ("preserve-fds", None, true),
+    ("process", Some('p'), Takes::Value),
+    ("console-socket", None, Takes::Value),
+    ("pid-file", None, Takes::Value),
+    ("cwd", None, Takes::Value),
+    ("env", Some('e'), Takes::Values),
+    ("tty", Some('t'), Takes::Nothing),
+    ("detach", Some('d'), Takes::Nothing),
+    ("preserve-fds", None, Takes::Value),
 ];
 
 /// The command line, where it is such a one; `words` are those after the program's name.
 pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Option<Cli> {
-    let words: Option<Vec<String>> =
-        words.into_iter().map(|word| word.into_string().ok()).collect();
-    let mut given = Given { words: words?.into_iter(), options: Vec::new(), plain: Vec::new() };
+    let mut given = Given::of(words)?;
     given.read(&[GLOBAL, ROOTLESS], 1)?;
     let verb = given.plain.pop()?;
     let verb = match &verb[..] {
@@ -93,51 +84,7 @@ pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Option<Cli> {
     })
 }
 
-/// What was read, and the words that were not.
-struct Given {
-    words: std::vec::IntoIter<String>,
-    options: Vec<(&'static str, String)>,
-    plain: Vec<String>,
-}
-
 impl Given {
-    /// Reads on, until `most` words are none of the options `known`. `None`: some word is left to clap.
-    fn read(&mut self, known: &[&[Known]], most: usize) -> Option<()> {
-        let find = |is: &dyn Fn(&Known) -> bool| {
-            known.iter().copied().flatten().copied().find(|known| is(known))
-        };
-        while self.plain.len() < most {
-            let Some(word) = self.words.next() else { break };
-            let Some(option) = word.strip_prefix('-') else {
-                self.plain.push(word);
-                continue;
-            };
-            let (found, inline) = match option.strip_prefix('-') {
-                Some(long) => {
-                    let (name, value) = match long.split_once('=') {
-                        Some((name, value)) => (name, Some(value.to_owned())),
-                        None => (long, None),
-                    };
-                    (find(&|known| known.0 == name), value)
-                }
-                None => (find(&|known| known.1.is_some_and(|c| option == c.to_string())), None),
-            };
-            let (name, _, has_value) = found?;
-            let value = match (has_value, inline) {
-                (false, None) => String::new(),
-                (false, Some(_)) => return None,
-                (true, Some(value)) => value,
-                (true, None) => self.words.next().filter(|value| !value.starts_with('-'))?,
-            };
-            let twice = self.options.iter().any(|(other, _)| *other == name);
-            if twice || has_value && value.is_empty() {
-                return None;
-            }
-            self.options.push((name, value));
-        }
-        Some(())
-    }
-
     /// The one word beside the options `known`.
     fn id(&mut self, known: &[&[Known]]) -> Option<String> {
         self.read(known, usize::MAX)?;
@@ -171,7 +118,7 @@ impl Given {
             console_socket: self.path("console-socket"),
             pidfd_socket: None,
             cwd: self.value("cwd"),
-            env: Vec::new(),
+            env: self.values("env"),
             tty: self.flag("tty"),
             user: None,
             additional_gids: Vec::new(),
@@ -190,32 +137,12 @@ impl Given {
         })
     }
 
-    fn value(&self, name: &str) -> Option<String> {
-        self.options.iter().find(|(option, _)| *option == name).map(|(_, value)| value.clone())
-    }
-
-    fn path(&self, name: &str) -> Option<PathBuf> {
-        self.value(name).map(PathBuf::from)
-    }
-
-    fn flag(&self, name: &str) -> bool {
-        self.value(name).is_some()
-    }
-
     /// 0 if it is not given; `None` if it is no number.
     fn number(&self, name: &str) -> Option<u32> {
         match self.value(name) {
             Some(text) if text.bytes().all(|byte| byte.is_ascii_digit()) => text.parse().ok(),
             Some(_) => None,
             None => Some(0),
-        }
-    }
-
-    /// `otherwise` if it is not given; `None` if it is none of the words.
-    fn one_of<T: ValueEnum>(&self, name: &str, otherwise: T) -> Option<T> {
-        match self.value(name) {
-            Some(text) => T::from_str(&text, false).ok(),
-            None => Some(otherwise),
         }
     }
 }
@@ -257,7 +184,7 @@ mod tests {
             "run 1f --keep --debug",
             "--root /r exec --process /p --pid-file /f --detach 1f",
             "exec --process /p --console-socket /c --tty -d 1f",
-            "exec 1f sh -c true --root",
+            "exec -t -e A=B --env C=D 1f sh -c true --root",
         ] {
             let words: Vec<&str> = line.split(' ').collect();
             assert_eq!(quick(&words), Some(clap(&words).unwrap()), "{line}");
@@ -292,7 +219,7 @@ mod tests {
             "--log-format xml state a",
             "--rootless x state a",
             "state --rootless true a",
-            "exec -e A=B a sh",
+            "exec -e=A a sh",
         ] {
             let words: Vec<&str> = line.split(' ').filter(|word| !word.is_empty()).collect();
             assert_eq!(quick(&words), None, "{line}");
@@ -312,7 +239,7 @@ mod tests {
                         "--root", "--root=/r", "--log", "--log-format", "json", "text", "--debug", "--systemd-cgroup",
                         "--rootless", "auto", "--bundle", "-b", "--pid-file", "--console-socket", "--no-pivot", "-d",
                         "--detach", "--keep", "--force", "-f", "--all", "-a", "--process", "-p", "--tty", "-t",
-                        "--preserve-fds", "3", "--cwd", "--no-new-keyring", "--config", "-bd", "--", "-", "",
+                        "--preserve-fds", "3", "--cwd", "-e", "--env", "-td", "--no-new-keyring", "--config", "-bd", "--", "-", "",
                     ]),
                     3 => proptest::sample::select(vec!["a", "sh", "/p", "9", "TERM"]),
                 ],
