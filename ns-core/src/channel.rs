@@ -58,7 +58,9 @@ impl<'fd> Gate<'fd> {
             .step("telling the parent which namespaces the child is in")
     }
 
-    pub(crate) fn opened(&self) -> Result<(), Failure> {
+    /// Waits until the parent calls [`Child::proceed`](crate::Child::proceed), which it may have done already: for a child that
+    /// told its phase ([`Gate::tell`]), and had something left to do. ECANCELED when the parent is gone. Does not allocate.
+    pub fn opened(&self) -> Result<(), Failure> {
         const OP: &str = "waiting for the parent";
         let mut byte = [0_u8; 1];
         match rustix::io::retry_on_intr(|| rustix::io::read(self.channel, &mut byte)) {

@@ -313,13 +313,21 @@ impl Prepared {
             gate.wait(Phase::Created as u8)?;
             return door.map_or(Err(nothing), |door| door.pass(|_| Err(nothing)));
         };
+        // Who is let go at once tells so while it becomes its user: its creator writes it down meanwhile, and neither waits.
+        let ahead = self.door.is_none() && process.needs_no_parent();
+        if ahead {
+            gate.tell(Phase::Created as u8, None)?;
+        }
         process.become_user(root, gate)?;
         if self.door.is_some() {
             process.find()?;
         }
         process.install_listener(gate)?;
         let Some(door) = &self.door else {
-            gate.wait(Phase::Created as u8)?;
+            match ahead {
+                true => gate.opened()?,
+                false => gate.wait(Phase::Created as u8)?,
+            }
             return process.execute();
         };
         let door = door.attend()?;

@@ -21,8 +21,8 @@
 //!      ◄── LIMITS ────────────────────────  waits, in a user namespace, for its rlimits
 //!                                           user, capabilities, working directory
 //!      ◄── LISTENER, the descriptor ──────  (a seccomp filter that asks an agent)
-//!      ◄── CREATED ───────────────────────  waits
-//! Created::start
+//!      ◄── CREATED ───────────────────────  waits (where the user needs nothing of the parent, and no other
+//! Created::start                            program starts it: tells it before the user, and waits here)
 //!   startContainer hooks, joining it
 //!     ── byte ────────────────────────────► signals, seccomp, exec
 //!      ◄── end of the channel ────────────  the program runs

@@ -11,7 +11,7 @@ pub(crate) enum Phase {
     Limits = 3,
     /// The listener of a seccomp filter comes with it; nobody waits.
     Listener = 4,
-    /// All is done but the exec; the child waits.
+    /// All is done but the exec, and the user where the parent has no part in that; the child waits.
     Created = 5,
     /// A further process, which is not `Created`, waits for its oom_score_adj; before its limits.
     OomScore = 6,

@@ -188,6 +188,12 @@ impl Process {
             .map_err(|failure| failure.of(PART_CWD, 0))
     }
 
+    /// Whether nothing of what is left ([`Process::become_user`] and on) asks something of the parent.
+    pub(crate) fn needs_no_parent(&self) -> bool {
+        let limits = self.in_user && !self.limits.is_empty();
+        !limits && !self.seccomp.as_ref().is_some_and(Seccomp::has_listener)
+    }
+
     /// Child side, in the container's root and namespaces. Becomes the user with its limits and
     /// capabilities, in the working directory. What is left is [`Process::execute`].
     pub(crate) fn become_user(&self, root: BorrowedFd<'_>, gate: Gate<'_>) -> Result<(), Failure> {

@@ -139,6 +139,11 @@ impl Seccomp {
         }
     }
 
+    /// Whether a listener of its calls goes to the parent.
+    pub(crate) fn has_listener(&self) -> bool {
+        self.agent.is_some()
+    }
+
     /// Child side, while the creator is there: a filter with a listener, which goes to it.
     pub(crate) fn install_listener(&self, gate: Gate<'_>) -> Result<(), Failure> {
         if self.agent.is_none() {

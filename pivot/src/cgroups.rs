@@ -84,10 +84,8 @@ impl Cgroups {
         const MOUNTS: &str = "/proc/self/mountinfo";
         let hierarchies = sys::whole::read_path(CGROUPS).map_err(Error::io("reading", CGROUPS))?;
         let hierarchies = String::from_utf8_lossy(&hierarchies);
-        let is_unified =
-            rustix::fs::statfs(USUAL).is_ok_and(|found| found.f_type as u64 == CGROUP2);
         // One of each kind is enough; without a v1 hierarchy none is mounted.
-        let none_of_v1 = is_unified || hierarchies.lines().all(|line| line.starts_with("0::"));
+        let none_of_v1 = is_unified() || hierarchies.lines().all(|line| line.starts_with("0::"));
         let (mut unified, mut legacy) = (None, None);
         let mounts = File::open(MOUNTS).and_then(|file| {
             mountinfo::visit(file, |mount| {
@@ -105,6 +103,19 @@ impl Cgroups {
         mounts.map_err(Error::io("reading", MOUNTS))?;
         let mounts: Vec<Mount> = unified.into_iter().chain(legacy).collect();
         Self::of_host(target, options, &mounts, &hierarchies)
+    }
+
+    /// As [`Cgroups::prepare`], for a process that is in a cgroup namespace of its own when it mounts: from there the kernel
+    /// takes no options of cgroup2 (`apply_cgroup_root_flags` of kernel/cgroup/cgroup.c, Linux 4.13), so that those of a
+    /// unified host need not be read.
+    pub fn prepare_for_namespace<S: AsRef<str>>(
+        target: &str,
+        options: &[S],
+    ) -> Result<Self, Error> {
+        match is_unified() {
+            true => Self::of_host(target, options, &[], ""),
+            false => Self::prepare(target, options),
+        }
     }
 
     /// As [`Cgroups::prepare`], of a host that has `mounts` and whose `/proc/self/cgroup` holds
@@ -144,6 +155,10 @@ impl Cgroups {
             }
         }
     }
+}
+
+fn is_unified() -> bool {
+    rustix::fs::statfs(USUAL).is_ok_and(|found| found.f_type as u64 == CGROUP2)
 }
 
 /// cgroup2 with the options that the host's has: mounted from the initial cgroup namespace, options

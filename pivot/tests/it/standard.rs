@@ -23,7 +23,8 @@ fn hierarchies() -> MutexGuard<'static, ()> {
 
 fn container(nodes: Nodes) -> Container {
     let mounts: Vec<_> = standard::MOUNTS.iter().map(|mount| mount.prepare().unwrap()).collect();
-    let cgroups = Cgroups::prepare(standard::CGROUP.target, standard::CGROUP.options).unwrap();
+    let cgroup = standard::CGROUP;
+    let cgroups = Cgroups::prepare_for_namespace(cgroup.target, cgroup.options).unwrap();
     let devices = Devices::prepare(&standard::devices(), nodes).unwrap();
     let masks = Masks::prepare(&standard::masked_paths(), &standard::READ_ONLY).unwrap();
     let image = Image::new();
@@ -42,6 +43,12 @@ fn container(nodes: Nodes) -> Container {
         if echo == *b"hello" { Ok(()) } else { Err(Failure::new("comparing", Errno::IO)) }
     };
     Container::of(image.tree.as_fd(), below, |root| masks.apply(root)).unwrap()
+}
+
+/// The host's own mounts of cgroup file systems, with their options.
+fn of_cgroups() -> Vec<String> {
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    table.lines().filter(|line| line.contains(" - cgroup")).map(str::to_owned).collect()
 }
 
 /// `expected` as mount(8) prints it; the kernel may add options of its own.
@@ -91,7 +98,10 @@ fn the_mounts_are_those_of_docker() {
 #[test]
 fn the_cgroups_have_the_hosts_form() {
     let _alone = hierarchies();
+    let before = of_cgroups();
     let container = container(Nodes::Make);
+    // From its namespace it cannot switch off what the host's cgroup2 has (nsdelegate).
+    assert_eq!(of_cgroups(), before);
     let host = fs::read_to_string("/proc/self/mountinfo").unwrap();
     let cgroup = container.path("sys/fs/cgroup");
     if host.contains(" - cgroup ") {
