@@ -9,6 +9,7 @@ mod parse;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde_json::{Map, Value};
@@ -81,7 +82,7 @@ impl<'a> Template<'a> {
     /// # Errors
     /// The data has no such field, or a function does not take it.
     pub(crate) fn render(&self, data: Data<'_>) -> Result<String, TemplateError> {
-        let variables = vec![(String::new(), data.value.clone())];
+        let variables = vec![(String::new(), Cow::Borrowed(data.value))];
         let mut run = Run { text: self.text, data, variables, out: String::new() };
         run.nodes(&self.nodes, data.value)?;
         Ok(run.out)
@@ -93,7 +94,7 @@ struct Run<'a> {
     text: &'a str,
     data: Data<'a>,
     /// The innermost last; `$` is the first.
-    variables: Vec<(String, Value)>,
+    variables: Vec<(String, Cow<'a, Value>)>,
     out: String,
 }
 
@@ -114,12 +115,12 @@ impl Run<'_> {
                 }
                 Node::Assign { name, new: true, value } => {
                     let value = self.pipeline(value, dot)?;
-                    self.variables.push((name.clone(), value));
+                    self.variables.push((name.clone(), Cow::Owned(value)));
                 }
                 Node::Assign { name, value: pipeline, .. } => {
                     let value = self.pipeline(pipeline, dot)?;
                     match self.variables.iter_mut().rev().find(|(other, _)| other == name) {
-                        Some((_, place)) => *place = value,
+                        Some((_, place)) => *place = Cow::Owned(value),
                         None => {
                             let at = pipeline.0.first().map_or(0, |command| command.head.at);
                             return self.error(at, format!("undefined variable \"${name}\""));
@@ -144,7 +145,8 @@ impl Run<'_> {
         } else if block.kind == Kind::Range {
             self.range(block, value)?;
         } else {
-            self.variables.extend(block.names.iter().map(|name| (name.clone(), value.clone())));
+            let named = |name: &String| (name.clone(), Cow::Owned(value.clone()));
+            self.variables.extend(block.names.iter().map(named));
             let dot = if block.kind == Kind::With { &value } else { dot };
             self.nodes(&block.then, dot)?;
         }
@@ -171,6 +173,7 @@ impl Run<'_> {
             let outer = self.variables.len();
             let values =
                 if block.names.len() == 2 { vec![key, item.clone()] } else { vec![item.clone()] };
+            let values = values.into_iter().map(Cow::Owned);
             self.variables.extend(block.names.iter().cloned().zip(values));
             self.nodes(&block.then, &item)?;
             self.variables.truncate(outer);
@@ -230,7 +233,7 @@ impl Run<'_> {
         values.extend(last);
         let value = functions::call(name, &values, self.data.heading)
             .or_else(|message| self.error(head.at, message))?;
-        self.fields(value, head)
+        self.field(&value, head).cloned()
     }
 
     /// `.Label "key"`
@@ -267,38 +270,41 @@ impl Run<'_> {
 
     fn operand(&mut self, operand: &Operand, dot: &Value) -> Result<Value, TemplateError> {
         let value = match &operand.base {
-            Base::Dot => dot.clone(),
-            Base::Literal(value) => value.clone(),
+            // Of what is there already the field alone is copied.
+            Base::Dot => return self.field(dot, operand).cloned(),
+            Base::Literal(value) => return self.field(value, operand).cloned(),
+            Base::Variable(name) => {
+                let found = self.variables.iter().rev().find(|(other, _)| other == name);
+                return match found {
+                    Some((_, value)) => self.field(value, operand).cloned(),
+                    None => self.error(operand.at, format!("undefined variable \"${name}\"")),
+                };
+            }
             Base::Paren(pipeline) => self.pipeline(pipeline, dot)?,
             Base::Function(name) => functions::call(name, &[], self.data.heading)
                 .or_else(|message| self.error(operand.at, message))?,
-            Base::Variable(name) => {
-                let found = self.variables.iter().rev().find(|(other, _)| other == name);
-                match found {
-                    Some((_, value)) => value.clone(),
-                    None => {
-                        return self.error(operand.at, format!("undefined variable \"${name}\""));
-                    }
-                }
-            }
         };
-        self.fields(value, operand)
+        self.field(&value, operand).cloned()
     }
 
     /// The field of the field … of a value.
-    fn fields(&self, mut value: Value, operand: &Operand) -> Result<Value, TemplateError> {
+    fn field<'v>(
+        &self,
+        mut value: &'v Value,
+        operand: &Operand,
+    ) -> Result<&'v Value, TemplateError> {
         for field in &operand.fields {
             let fail = |message: String| {
                 let error = TemplateError::new(self.text, operand.at, message);
                 Err(TemplateError { missing: true, ..error })
             };
             value = match value {
-                Value::Object(mut map) => match map.remove(field) {
+                Value::Object(map) => match map.get(field) {
                     Some(value) => value,
                     // Go's fields begin with a capital; what does not is the key of a map, which
                     // may be missing.
-                    None if field.starts_with(char::is_lowercase) => Value::Null,
-                    None => return fail(no_field(field, &map)),
+                    None if field.starts_with(char::is_lowercase) => &Value::Null,
+                    None => return fail(no_field(field, map)),
                 },
                 Value::Null => return fail(format!("there is no value that .{field} could be of")),
                 _ => return fail(format!("can't evaluate field {field}: the value has no fields")),
