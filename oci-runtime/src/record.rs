@@ -182,19 +182,19 @@ impl Recorded {
         })
     }
 
-    /// Whether a further program may run in it, also where it is paused if `paused`.
+    /// Its process, in whose namespaces a further program may run, also where it is paused if `paused`.
     ///
     /// # Errors
-    /// [`Error::Refused`] where not.
-    pub fn allows_exec(&self, paused: bool) -> Result<(), Error> {
-        let refusal = match self.status()? {
-            Status::Stopped | Status::Creating => "cannot exec in a stopped container",
-            Status::Paused if !paused => {
-                "cannot exec in a paused container (use --ignore-paused to override)"
-            }
-            _ => return Ok(()),
+    /// [`Error::Refused`] where none may; as [`Recorded::status`].
+    pub fn process_for_exec(&self, paused: bool) -> Result<(Pid, OwnedFd), Error> {
+        let Some(process) = self.process()? else {
+            return Err(self.refuse("cannot exec in a stopped container", self.status()?));
         };
-        Err(self.refuse(refusal, self.status()?))
+        if !paused && self.is_paused()? {
+            let refusal = "cannot exec in a paused container (use --ignore-paused to override)";
+            return Err(self.refuse(refusal, Status::Paused));
+        }
+        Ok(process)
     }
 
     /// Whether its process waits for the start.

@@ -12,7 +12,7 @@ use crate::{Context, descriptors, files};
 /// Runs the program, and waits for its end unless it is to be detached.
 pub(crate) fn exec(context: &Context, args: ExecArgs, preserved: u32) -> anyhow::Result<u8> {
     let container = Recorded::open(&context.home, &args.id)?;
-    container.allows_exec(args.ignore_paused)?;
+    let (pid, pidfd) = container.process_for_exec(args.ignore_paused)?;
     let config = container.config_for_exec(&context.home)?;
     let spec = config.spec();
     let mut process = match &args.process {
@@ -38,10 +38,6 @@ pub(crate) fn exec(context: &Context, args: ExecArgs, preserved: u32) -> anyhow:
     if !args.detach {
         oci_runtime::set_size(&mut process, &[std::io::stdin().as_fd()]);
     }
-    let Some((pid, pidfd)) = container.process()? else {
-        container.allows_exec(args.ignore_paused)?;
-        bail!("container {:?} has stopped", args.id);
-    };
     if let Ok(root) = std::fs::File::open(format!("/proc/{}/root", pid.as_raw_nonzero())) {
         oci_runtime::set_home(&mut process, root.as_fd());
     }
