@@ -55,3 +55,17 @@ fn one_is_made_where_all_processors_are_busy_or_there_is_one_alone() {
         ends.store(true, Ordering::Relaxed);
     });
 }
+
+#[test]
+fn what_nobody_waits_for_leaves_nothing() {
+    let _turn = turn();
+    let count = |dir: &str| std::fs::read_dir(dir).unwrap().count();
+    let maps = || std::fs::read_to_string("/proc/self/maps").unwrap().lines().count();
+    drop(NetworkAhead::begin().unwrap());
+    let before = (count("/proc/self/fd"), maps());
+    for _ in 0..20 {
+        drop(NetworkAhead::begin().unwrap());
+        made();
+    }
+    assert_eq!((count("/proc/self/fd"), maps()), before);
+}
