@@ -3,13 +3,12 @@
 mod common;
 
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use common::Image;
-use image_store::{Digest, LayerForm, LoadOptions, Source, Store};
+use image_store::{LayerForm, LoadOptions, Source, Store};
 
 /// Bytes of each of three layers.
 const LAYER: usize = 100 << 20;
@@ -18,26 +17,16 @@ const LIMIT: u64 = 128 << 20;
 /// The same test in its child: the store's root, the archive, and whether it comes by a pipe.
 const CHILD: &str = "IMAGE_STORE_TEST_MEMORY";
 
-/// Bytes that no compression makes smaller (xorshift).
-fn noise(seed: u64) -> Vec<u8> {
-    let mut state = seed;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state
-    };
-    let mut bytes = vec![0; LAYER];
-    for word in bytes.chunks_exact_mut(8) {
-        word.copy_from_slice(&next().to_le_bytes());
-    }
-    bytes
+/// Bytes that no compression makes smaller: it looks back for less than a tenth of them.
+fn noise() -> Vec<u8> {
+    let mut bytes = vec![0; LAYER / 10];
+    File::open("/dev/urandom").unwrap().read_exact(&mut bytes).unwrap();
+    bytes.repeat(10)
 }
 
 /// An archive of three layers, packed each by itself.
 fn write(path: &Path, pack: fn(&[u8]) -> Vec<u8>) {
-    let layers: Vec<Vec<u8>> =
-        (1..=3).map(|seed| common::layer(&[("noise", &noise(seed))])).collect();
+    let layers: Vec<Vec<u8>> = (1..=3).map(|_| common::layer(&[("noise", &noise())])).collect();
     let config = common::config(&layers, "");
     let names: Vec<String> = (0..layers.len()).map(|at| format!("{at}/layer.tar")).collect();
     let manifest =
@@ -55,7 +44,6 @@ fn write(path: &Path, pack: fn(&[u8]) -> Vec<u8>) {
     add("config.json", &config);
     add("manifest.json", manifest.to_string().as_bytes());
     tar.into_inner().unwrap().flush().unwrap();
-    assert_eq!(Image::new("big:1", &layers).id(), Digest::of(&config));
 }
 
 /// The most that this process had in memory, bytes (`VmHWM`, proc_pid_status(5)).

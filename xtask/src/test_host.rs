@@ -33,11 +33,23 @@ pub(crate) fn run(args: Args) -> Result<()> {
     apt::ensure(&testvm::PROGRAMS)?;
     apt::ensure(&CLIENTS)?;
     let own = std::env::current_exe().context("finding xtask's own path")?;
-    sh::run(Command::new(&own).arg("images"))?;
-    sh::run(Command::new(&own).arg("erofs-utils"))?;
     let cargo_test = || cargo_test(args.nightly, &own);
+    let whole = args.cargo.is_empty();
+    // One processor makes images while the compiler has the others. (Of what a caller names not all can be built alone.)
+    std::thread::scope(|scope| {
+        let made = scope.spawn(|| {
+            sh::run(Command::new(&own).arg("images"))?;
+            sh::run(Command::new(&own).arg("erofs-utils"))
+        });
+        let built = match whole {
+            true => sh::run(cargo_test().args(["--workspace", "--no-run"])),
+            false => Ok(()),
+        };
+        let made = made.join().map_err(|_| anyhow::anyhow!("the thread that makes images"))?;
+        made.and(built)
+    })?;
     let mut cargo = cargo_test();
-    if args.cargo.is_empty() {
+    if whole {
         cargo.arg("--workspace");
     }
     if !args.retry {

@@ -9,7 +9,6 @@
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use image_store::Digest;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, SeekFrom, Stat};
 use rustix::io::Errno;
 
@@ -115,7 +114,7 @@ fn line(dir: BorrowedFd<'_>, name: &[u8], stat: &Stat) -> String {
     words.join(" ")
 }
 
-/// What a file holds: as text, by its digest, or piece by piece.
+/// What a file holds: as text, by its checksum, or piece by piece.
 fn content(file: &OwnedFd, stat: &Stat) -> String {
     let size = u64::try_from(stat.st_size).unwrap();
     let pieces = pieces(file, size);
@@ -123,7 +122,7 @@ fn content(file: &OwnedFd, stat: &Stat) -> String {
         let bytes = read(file, 0, size);
         return match bytes.len() {
             0..=SHOWN => format!("\"{}\"", bytes.escape_ascii()),
-            _ => format!("{size} bytes {}", Digest::of(&bytes)),
+            _ => format!("{size} bytes {:08x}", checksum(&bytes)),
         };
     }
     let shown = pieces.iter().map(|&(start, end)| {
@@ -132,6 +131,13 @@ fn content(file: &OwnedFd, stat: &Stat) -> String {
         format!(" {start}\"{}\"", bytes[..used].escape_ascii())
     });
     format!("{size} bytes with holes{}", shown.collect::<String>())
+}
+
+/// Tells apart what differs by mistake, as a digest does, in a tenth of its time: some trees hold gigabytes.
+fn checksum(bytes: &[u8]) -> u32 {
+    let mut crc = flate2::Crc::new();
+    crc.update(bytes);
+    crc.sum()
 }
 
 /// Where a file has data: start and end of each piece.

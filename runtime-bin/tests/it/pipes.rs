@@ -12,6 +12,9 @@ use crate::harness::{DEADLINE, Root, arg, busybox, wait_until};
 /// further output takes.
 const FIRST: usize = 2 << 20;
 
+/// What fills a line of numbers: a long line costs the process no more than a short one, and a byte that is lost is seen.
+const FILL: &str = "..............................................................";
+
 /// A command, and the reader of its output.
 struct Reader {
     child: Child,
@@ -57,11 +60,24 @@ impl Reader {
     #[track_caller]
     fn check(&self, last: u32) -> u32 {
         let text = std::str::from_utf8(&self.bytes).unwrap();
-        let numbers: Vec<u32> = text.lines().map(|line| line.parse().unwrap()).collect();
+        let numbers: Vec<u32> = text.lines().map(|line| number(line, last)).collect();
         let first = *numbers.first().expect("numbers");
         assert!(text.ends_with('\n') && numbers.iter().copied().eq(first..=last), "{first}");
         first
     }
+}
+
+/// A shell's command that writes the numbers from 1 to the last, each in a line, some 68 bytes long.
+pub(crate) fn count_to(last: u32) -> String {
+    format!("seq -s '{FILL}\n' 1 {last}")
+}
+
+/// The number of a line of those: all but the last one's are filled.
+#[track_caller]
+pub(crate) fn number(line: &str, last: u32) -> u32 {
+    let number = line.strip_suffix(FILL).unwrap_or(line).parse().unwrap();
+    assert_eq!(line.ends_with('.'), number != last, "{line}");
+    number
 }
 
 fn loaded() -> Root {
@@ -75,19 +91,21 @@ fn loaded() -> Root {
 fn a_pipe_gets_all_while_the_client_is_stopped() {
     let root = loaded();
     root.sleeper("box", &[]);
+    let last = 100_000;
+    let script = format!("{}; exit 3", count_to(last));
     for verb in [
         &["run", "--rm", "--log-driver", "none", "busybox"][..],
         &["run", "--rm", "busybox"],
         &["exec", "box"],
     ] {
-        let words = [verb, &["sh", "-c", "seq 1 1000000; exit 3"]].concat();
+        let words = [verb, &["sh", "-c", &script]].concat();
         let mut reader = Reader::new(root.command(words));
         assert!(reader.read(FIRST));
         reader.signal(Signal::STOP);
         assert!(reader.read(FIRST), "{verb:?}");
         reader.signal(Signal::CONT);
         assert_eq!(reader.end(), Some(3), "{verb:?}");
-        assert_eq!(reader.check(1_000_000), 1, "{verb:?}");
+        assert_eq!(reader.check(last), 1, "{verb:?}");
     }
 }
 
@@ -96,8 +114,8 @@ fn a_pipe_gets_all_while_the_client_is_stopped() {
 fn another_client_in_the_middle_gets_what_comes_from_then_on() {
     let root = loaded();
     for options in [&["--log-driver", "none"][..], &[]] {
-        let last = 2_000_000;
-        let script = format!("seq 1 {last}");
+        let last = 220_000;
+        let script = count_to(last);
         let run = ["run", "--rm", "--name", "box"];
         let words = [&run[..], options, &["busybox", "sh", "-c", &script]].concat();
         let mut one = Reader::new(root.command(words));
