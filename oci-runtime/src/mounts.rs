@@ -171,12 +171,8 @@ impl<'a> Mounts<'a> {
             return Err(Error::field(field("uidMappings"), reason));
         }
         if matches!(fstype, "cgroup" | "cgroup2") {
+            let cgroups = Box::new(Cgroups::prepare_for_namespace(target, &options)?);
             let lacks = self.lacks(Namespaces::CGROUP);
-            let cgroups = match lacks && self.in_user() {
-                true => Cgroups::prepare(target, &options)?,
-                false => Cgroups::prepare_for_namespace(target, &options)?,
-            };
-            let cgroups = Box::new(cgroups);
             return Ok(match (lacks, self.in_user()) {
                 (false, _) => Kind::Cgroups(cgroups),
                 (true, false) => Kind::OwnCgroups(cgroups),
