@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::Pid;
-use rustix::thread::{CpuSet, futex, sched_getaffinity, sched_getcpu, sched_setaffinity};
+use rustix::thread::{CpuSet, futex, sched_getaffinity, sched_setaffinity};
 
 use crate::enter::new_namespaces;
 use crate::{Error, Namespaces};
@@ -75,7 +75,9 @@ impl NetworkAhead {
     /// processor has nothing to do. What fails here costs time alone.
     fn place(&self, choose: impl FnOnce(usize, &mut CpuSet)) {
         let Ok(mut cpus) = sched_getaffinity(None) else { return };
-        choose(sched_getcpu(), &mut cpus);
+        // SAFETY: it has no memory to do with. (The C library has the number at hand.)
+        let Ok(here) = usize::try_from(unsafe { libc::sched_getcpu() }) else { return };
+        choose(here, &mut cpus);
         if cpus.count() > 0 {
             let _ = sched_setaffinity(Some(self.thread), &cpus);
         }
