@@ -7,6 +7,7 @@
 //!     --mount TYPE TARGET DATA   one more mount
 //!     --mask PATH, --read-only PATH
 //!     --host-cgroups             without a cgroup namespace
+//!     --devices                  of --cgroup2: its program for devices, by the rules that every container has
 //! floor exec [OPTION]… PID PROGRAM [ARG]…   in the namespaces of a process
 //! of both:
 //!     --cgroup2 DIR              entered by the clone; made before by `run`, and removed
@@ -20,10 +21,10 @@
 
 use std::collections::VecDeque;
 use std::error::Error;
-use std::ffi::{CString, OsString};
+use std::ffi::{CString, OsStr, OsString};
 use std::fs::{self, File};
 use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -33,6 +34,7 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags};
 use rustix::process::{Pid, PidfdFlags, WaitOptions};
 use rustix::thread::{CapabilitySet, CapabilitySets, ThreadNameSpaceType, UnshareFlags};
+use sys::bpf::{Access, DeviceRule};
 use sys::exec::Program;
 use sys::seccomp::Instruction;
 
@@ -49,6 +51,21 @@ const DEVICES: [(&str, u32, u32); 6] = [
     ("random", 1, 8),
     ("urandom", 1, 9),
     ("tty", 5, 0),
+];
+
+/// What a container may do with devices (config-linux.md, "Default Devices").
+const RULES: [DeviceRule; 11] = [
+    DeviceRule::all(false, Access::all()),
+    DeviceRule::all(true, Access::MKNOD),
+    DeviceRule::char(1, Some(3)),
+    DeviceRule::char(1, Some(5)),
+    DeviceRule::char(1, Some(7)),
+    DeviceRule::char(1, Some(8)),
+    DeviceRule::char(1, Some(9)),
+    DeviceRule::char(5, Some(0)),
+    DeviceRule::char(5, Some(1)),
+    DeviceRule::char(5, Some(2)),
+    DeviceRule::char(136, None),
 ];
 
 /// Links in `/dev`.
@@ -74,6 +91,7 @@ struct Job {
     cgroup1: Vec<CString>,
     cpuset: Option<CString>,
     host_cgroups: bool,
+    devices: bool,
     filter: Vec<Instruction>,
 }
 
@@ -114,6 +132,7 @@ impl Job {
                 Some("--restrict") => job.restrict = true,
                 Some("--cgroup2") => job.cgroup2 = Some(c_string(next()?)?),
                 Some("--host-cgroups") => job.host_cgroups = true,
+                Some("--devices") => job.devices = true,
                 Some("--cpuset") => job.cpuset = Some(c_string(next()?)?),
                 Some("--cgroup1") => job.cgroup1.push(c_string(next()?)?),
                 Some("--filter") => job.filter = instructions(&fs::read(next()?)?)?,
@@ -137,6 +156,10 @@ impl Job {
         let all = Namespaces::all() - Namespaces::USER - Namespaces::TIME;
         self.make_groups()?;
         let group = self.open_group()?;
+        if let (true, Some(dir)) = (self.devices, &self.cgroup2) {
+            let dir = File::open(OsStr::from_bytes(dir.to_bytes()))?;
+            sys::bpf::restrict_devices(dir.as_fd(), &RULES)?;
+        }
         // A cgroup namespace has its root where the process is when it is made.
         let late = self.groups().next().is_some() && !self.host_cgroups;
         let now = if late || self.host_cgroups { all - Namespaces::CGROUP } else { all };

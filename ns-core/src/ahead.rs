@@ -3,6 +3,7 @@
 use std::ffi::{c_int, c_void};
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
 use std::ptr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 
 use rustix::fs::{Mode, OFlags};
@@ -33,7 +34,7 @@ const OP: &str = "making a network namespace";
 #[derive(Debug)]
 pub struct NetworkAhead {
     thread: Pid,
-    shared: Box<Shared>,
+    shared: Arc<Shared>,
     // After what the thread uses it for.
     _stack: Stack,
 }
@@ -58,7 +59,7 @@ impl NetworkAhead {
         let failed = Error::system("starting a thread");
         let start = || -> Result<Self, Errno> {
             let stack = Stack::new()?;
-            let shared = Box::new(Shared {
+            let shared = Arc::new(Shared {
                 alive: AtomicU32::new(0),
                 runs: AtomicBool::new(false),
                 made: AtomicI32::new(NOTHING),

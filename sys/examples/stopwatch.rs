@@ -188,7 +188,8 @@ impl Taken {
 fn time(command: &mut Command) -> Outcome<Taken> {
     let start = Instant::now();
     let child = command.spawn().map_err(|error| format!("cannot run {command:?}: {error}"))?;
-    let (_, taken) = wait(Some(child.id()), start)?;
+    let (_, taken) =
+        wait(Some(child.id()), start).map_err(|error| format!("{command:?}: {error}"))?;
     reap_ended()?;
     Ok(taken)
 }

@@ -61,7 +61,12 @@ impl Bundles {
         let pid = sh::text(engine().args(["inspect", "--format", "{{.State.Pid}}", id]))?;
         let own = PathBuf::from("/proc").join(pid.trim());
         let of_floor = |name: &str| format!("{}-{{}}", name.replace(id, "floor"));
-        let groups = groups(&fs::read_to_string(own.join("cgroup"))?, of_floor)?;
+        let mut groups = groups(&fs::read_to_string(own.join("cgroup"))?, of_floor)?;
+        // A group of v2 alone gets a program for devices, whatever the configuration says.
+        let has = |option: &str| groups.iter().any(|one| one == option);
+        if has("--cgroup2") && !has("--cgroup1") {
+            groups.push("--devices".to_owned());
+        }
         let group_mounts = group_mounts(&fs::read_to_string(own.join("mounts"))?);
         export(engine().args(["export", id]), &rootfs)?;
         sh::output(engine().args(["rm", "-f", id]))?;
