@@ -21,10 +21,10 @@
 
 use std::collections::VecDeque;
 use std::error::Error;
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::{CString, OsString};
 use std::fs::{self, File};
 use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -34,7 +34,7 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags};
 use rustix::process::{Pid, PidfdFlags, WaitOptions};
 use rustix::thread::{CapabilitySet, CapabilitySets, ThreadNameSpaceType, UnshareFlags};
-use sys::bpf::{Access, DeviceRule};
+use sys::bpf::DeviceRule;
 use sys::exec::Program;
 use sys::seccomp::Instruction;
 
@@ -51,21 +51,6 @@ const DEVICES: [(&str, u32, u32); 6] = [
     ("random", 1, 8),
     ("urandom", 1, 9),
     ("tty", 5, 0),
-];
-
-/// What a container may do with devices (config-linux.md, "Default Devices").
-const RULES: [DeviceRule; 11] = [
-    DeviceRule::all(false, Access::all()),
-    DeviceRule::all(true, Access::MKNOD),
-    DeviceRule::char(1, Some(3)),
-    DeviceRule::char(1, Some(5)),
-    DeviceRule::char(1, Some(7)),
-    DeviceRule::char(1, Some(8)),
-    DeviceRule::char(1, Some(9)),
-    DeviceRule::char(5, Some(0)),
-    DeviceRule::char(5, Some(1)),
-    DeviceRule::char(5, Some(2)),
-    DeviceRule::char(136, None),
 ];
 
 /// Links in `/dev`.
@@ -156,9 +141,9 @@ impl Job {
         let all = Namespaces::all() - Namespaces::USER - Namespaces::TIME;
         self.make_groups()?;
         let group = self.open_group()?;
-        if let (true, Some(dir)) = (self.devices, &self.cgroup2) {
-            let dir = File::open(OsStr::from_bytes(dir.to_bytes()))?;
-            sys::bpf::restrict_devices(dir.as_fd(), &RULES)?;
+        if let (true, Some(group)) = (self.devices, &group) {
+            // What no rule allows is denied.
+            sys::bpf::restrict_devices(group.as_fd(), &DeviceRule::DEFAULT)?;
         }
         // A cgroup namespace has its root where the process is when it is made.
         let late = self.groups().next().is_some() && !self.host_cgroups;

@@ -64,7 +64,7 @@ impl NetworkAhead {
                 runs: AtomicBool::new(false),
                 made: AtomicI32::new(NOTHING),
             });
-            let thread = start(&stack, &shared)?;
+            let thread = clone_thread(&stack, &shared)?;
             Ok(Self { thread, shared, _stack: stack })
         };
         let ahead = start().map_err(failed)?;
@@ -131,7 +131,7 @@ impl Drop for NetworkAhead {
 }
 
 /// Starts the thread, which ends by itself.
-fn start(stack: &Stack, shared: &Shared) -> Result<Pid, Errno> {
+fn clone_thread(stack: &Stack, shared: &Shared) -> Result<Pid, Errno> {
     let flags = libc::CLONE_VM
         | libc::CLONE_FS
         | libc::CLONE_FILES
@@ -141,7 +141,7 @@ fn start(stack: &Stack, shared: &Shared) -> Result<Pid, Errno> {
         | libc::CLONE_PARENT_SETTID
         | libc::CLONE_CHILD_CLEARTID;
     let (arg, alive) = (ptr::from_ref(shared), shared.alive.as_ptr());
-    let _blocked = Blocked::all();
+    let _blocked = sys::process::Blocked::all();
     // SAFETY: `run` gets the value that it expects, and this and the stack stay until the kernel has cleared `alive`, which
     // dropping a `NetworkAhead` waits for. It has the caller's thread-local storage, and does not use it (`run`); no signal
     // handler runs on it, for it begins with all signals blocked.
@@ -157,7 +157,7 @@ fn start(stack: &Stack, shared: &Shared) -> Result<Pid, Errno> {
 
 /// The thread: system calls only, by rustix, which makes them itself (no errno, which would be the caller's).
 extern "C" fn run(shared: *mut c_void) -> c_int {
-    // SAFETY: `start` gives a `Shared` that outlives the thread, of which all is atomic.
+    // SAFETY: `clone_thread` gives a `Shared` that outlives the thread, of which all is atomic.
     let shared = unsafe { &*shared.cast::<Shared>() };
     shared.runs.store(true, Ordering::Relaxed);
     let made = new_namespaces(Namespaces::NETWORK).and_then(|()| {
@@ -210,29 +210,3 @@ impl Drop for Stack {
 unsafe impl Send for Stack {}
 // SAFETY: nothing is done with it by a shared reference.
 unsafe impl Sync for Stack {}
-
-/// The calling thread's signals, blocked until this is dropped: those that were blocked before.
-struct Blocked(u64);
-
-impl Blocked {
-    fn all() -> Self {
-        Self(set_mask(u64::MAX))
-    }
-}
-
-impl Drop for Blocked {
-    fn drop(&mut self) {
-        set_mask(self.0);
-    }
-}
-
-/// rt_sigprocmask(2) with the kernel's own set, a bit for each signal. Gives the set before.
-fn set_mask(mut set: u64) -> u64 {
-    let place = &raw mut set;
-    // SAFETY: the kernel reads the set, and writes the one before into its place afterwards; both have the size given.
-    unsafe {
-        let (how, size) = (libc::SIG_SETMASK, size_of::<u64>());
-        libc::syscall(libc::SYS_rt_sigprocmask, how, place.cast_const(), place, size)
-    };
-    set
-}

@@ -314,8 +314,8 @@ impl Prepared {
             return door.map_or(Err(nothing), |door| door.pass(|_| Err(nothing)));
         };
         // Who is let go at once tells so while it becomes its user: its creator writes it down meanwhile, and neither waits.
-        let ahead = self.door.is_none() && process.needs_no_parent();
-        if ahead {
+        let early = self.door.is_none() && process.needs_no_parent();
+        if early {
             gate.tell(Phase::Created as u8, None)?;
         }
         process.become_user(root, gate)?;
@@ -324,7 +324,7 @@ impl Prepared {
         }
         process.install_listener(gate)?;
         let Some(door) = &self.door else {
-            match ahead {
+            match early {
                 true => gate.opened()?,
                 false => gate.wait(Phase::Created as u8)?,
             }
@@ -452,7 +452,7 @@ impl Created {
     /// Runs the `startContainer` hooks, lets the program run, and runs the `poststart` hooks.
     ///
     /// # Errors
-    /// A hook failed; the program cannot be executed ([`Error::Command`]), or there
+    /// A hook failed; the process cannot become its user; the program cannot be executed ([`Error::Command`]), or there
     /// is none ([`Error::NoProcess`]). Nothing of the container is left, and its `poststop` hooks were
     /// run.
     pub fn start(mut self) -> Result<Running, Error> {

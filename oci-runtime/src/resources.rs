@@ -9,22 +9,7 @@ use oci_spec::runtime as oci;
 
 use crate::Error;
 
-/// What every container may use, whatever its rules say (config-linux.md, "Default Devices"; as runc):
-/// null, zero, full, random, urandom; tty, console, ptmx; the terminals. Nodes may be made of all devices.
-const DEVICES: [DeviceRule; 10] = [
-    DeviceRule::all(true, Access::MKNOD),
-    DeviceRule::char(1, Some(3)),
-    DeviceRule::char(1, Some(5)),
-    DeviceRule::char(1, Some(7)),
-    DeviceRule::char(1, Some(8)),
-    DeviceRule::char(1, Some(9)),
-    DeviceRule::char(5, Some(0)),
-    DeviceRule::char(5, Some(1)),
-    DeviceRule::char(5, Some(2)),
-    DeviceRule::char(136, None),
-];
-
-/// The limits of a container's cgroup. Without rules for devices it has those of [`DEVICES`] only.
+/// The limits of a container's cgroup. Without rules for devices it has those of [`DeviceRule::DEFAULT`] only.
 ///
 /// # Errors
 /// A field has a value without meaning.
@@ -33,7 +18,7 @@ pub(crate) fn limits(resources: Option<&oci::LinuxResources>) -> Result<Limits, 
         Some(resources) => given(resources)?,
         None => Limits::default(),
     };
-    limits.devices.get_or_insert_default().extend(DEVICES);
+    limits.devices.get_or_insert_default().extend(DeviceRule::DEFAULT);
     Ok(limits)
 }
 
@@ -273,7 +258,7 @@ mod tests {
     #[test]
     fn nothing_is_nothing_but_the_devices_of_a_new_container() {
         assert_eq!(of("{}").unwrap(), Limits::default());
-        assert_eq!(limits(None).unwrap().devices.as_deref(), Some(&DEVICES[..]));
+        assert_eq!(limits(None).unwrap().devices.as_deref(), Some(&DeviceRule::DEFAULT[..]));
     }
 
     #[test]

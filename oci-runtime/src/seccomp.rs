@@ -146,7 +146,7 @@ impl Seccomp {
 
     /// Child side, while the creator is there: a filter with a listener, which goes to it.
     pub(crate) fn install_listener(&self, gate: Gate<'_>) -> Result<(), Failure> {
-        if self.agent.is_none() {
+        if !self.has_listener() {
             return Ok(());
         }
         let listener = self.install()?;

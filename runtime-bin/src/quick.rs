@@ -21,11 +21,11 @@ pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Option<Cli> {
     given.read(&[GLOBAL], 1)?;
     let verb = match &given.plain.pop()?[..] {
         "run" => {
-            let rest = rest(&mut given, RunArgs::QUICK)?;
+            let rest = given.rest(&[GLOBAL, RunArgs::QUICK])?;
             Verb::Run(RunArgs::quick(&given, rest).into())
         }
         "exec" => {
-            let rest = rest(&mut given, ExecArgs::QUICK).filter(|rest| rest.len() >= 2)?;
+            let rest = given.rest(&[GLOBAL, ExecArgs::QUICK]).filter(|rest| rest.len() >= 2)?;
             Verb::Exec(ExecArgs::quick(&given, rest).into())
         }
         _ => return None,
@@ -38,14 +38,6 @@ pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Option<Cli> {
         version: None,
         verb,
     })
-}
-
-/// Reads the options, and returns the image or container and all that stands behind it.
-fn rest(given: &mut Given, options: &[Known]) -> Option<Vec<String>> {
-    given.read(&[GLOBAL, options], 1)?;
-    let mut words = vec![given.plain.pop()?];
-    words.extend(given.words.by_ref());
-    Some(words)
 }
 
 #[cfg(test)]

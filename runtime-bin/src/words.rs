@@ -26,7 +26,7 @@ pub(crate) enum Takes {
 
 /// What was read, and the words that were not.
 pub(crate) struct Given {
-    pub(crate) words: std::vec::IntoIter<String>,
+    words: std::vec::IntoIter<String>,
     options: Vec<(&'static str, String)>,
     pub(crate) plain: Vec<String>,
 }
@@ -87,6 +87,14 @@ impl Given {
         }
         self.options.push((name, value));
         Some(())
+    }
+
+    /// Reads the options `known` up to the first word that is none, and returns that with all that stands behind it.
+    pub(crate) fn rest(&mut self, known: &[&[Known]]) -> Option<Vec<String>> {
+        self.read(known, 1)?;
+        let mut words = vec![self.plain.pop()?];
+        words.extend(self.words.by_ref());
+        Some(words)
     }
 
     /// Whether the option was given.

@@ -47,6 +47,21 @@ pub struct DeviceRule {
 }
 
 impl DeviceRule {
+    /// What every container may use, whatever its rules say (config-linux.md, "Default Devices"; as runc):
+    /// null, zero, full, random, urandom; tty, console, ptmx; the terminals. Nodes may be made of all devices.
+    pub const DEFAULT: [DeviceRule; 10] = [
+        DeviceRule::all(true, Access::MKNOD),
+        DeviceRule::char(1, Some(3)),
+        DeviceRule::char(1, Some(5)),
+        DeviceRule::char(1, Some(7)),
+        DeviceRule::char(1, Some(8)),
+        DeviceRule::char(1, Some(9)),
+        DeviceRule::char(5, Some(0)),
+        DeviceRule::char(5, Some(1)),
+        DeviceRule::char(5, Some(2)),
+        DeviceRule::char(136, None),
+    ];
+
     /// Allows everything with a character device.
     pub const fn char(major: u32, minor: Option<u32>) -> DeviceRule {
         let kind = DeviceKind::Char;

@@ -118,6 +118,35 @@ pub fn unblock(signals: &[Signal]) -> Result<(), Errno> {
     set_mask(libc::SIG_UNBLOCK, signals)
 }
 
+/// The calling thread's signals, blocked until this is dropped: those that were blocked before.
+#[derive(Debug)]
+pub struct Blocked(u64);
+
+impl Blocked {
+    /// Blocks all, for what must not be disturbed: the start of a thread, which takes the mask over.
+    #[must_use]
+    pub fn all() -> Self {
+        Self(exchange_mask(u64::MAX))
+    }
+}
+
+impl Drop for Blocked {
+    fn drop(&mut self) {
+        exchange_mask(self.0);
+    }
+}
+
+/// rt_sigprocmask(2) with the kernel's own set, a bit for each signal. Gives the set before.
+fn exchange_mask(mut set: u64) -> u64 {
+    let place = &raw mut set;
+    // SAFETY: the kernel reads the set, and writes the one before into its place afterwards; both have the size given.
+    unsafe {
+        let (how, size) = (libc::SIG_SETMASK, size_of::<u64>());
+        libc::syscall(libc::SYS_rt_sigprocmask, how, place.cast_const(), place, size)
+    };
+    set
+}
+
 /// Signals as a descriptor to read (signalfd(2)); they are blocked for the calling thread, and for
 /// threads that it starts later.
 #[derive(Debug)]

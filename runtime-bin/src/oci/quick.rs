@@ -107,9 +107,8 @@ impl Given {
     }
 
     fn exec(&mut self) -> Option<ExecArgs> {
-        self.read(&[GLOBAL, EXEC], 1)?;
-        let id = self.plain.pop()?;
-        let command: Vec<String> = self.words.by_ref().collect();
+        let mut command = self.rest(&[GLOBAL, EXEC])?;
+        let id = command.remove(0);
         // Whose is an option here?
         if command.first().is_some_and(|word| word.starts_with('-')) {
             return None;
