@@ -1,4 +1,4 @@
-//! The project's own tasks: `cargo xtask bench | budget | demo | erofs-utils | fuzz | images | man | miri | tidy | test-host | test-vm`.
+//! The project's own tasks: `cargo xtask bench | budget | demo | erofs-utils | fuzz | images | layout | man | miri | tidy | test-host | test-vm`.
 //!
 //! xtask knows nothing of the workspace's other crates: it builds, runs and checks them from outside,
 //! as a person at a terminal would.
@@ -13,6 +13,7 @@ mod demo;
 mod erofs_utils;
 mod fuzz;
 mod images;
+mod layout;
 mod man;
 mod miri;
 mod sh;
@@ -46,6 +47,8 @@ enum Task {
     ErofsUtils(erofs_utils::Args),
     /// Fuzz the borders that untrusted bytes cross
     Fuzz(fuzz::Args),
+    /// Write down for the linker which functions the common commands need
+    Layout(layout::Args),
     /// Write the programs' manual pages
     Man(man::Args),
     /// Run the unit tests of what is pure under Miri
@@ -70,6 +73,7 @@ fn main() -> ExitCode {
         Task::Demo(args) => demo::run(args),
         Task::ErofsUtils(args) => erofs_utils::run(args),
         Task::Fuzz(args) => fuzz::run(args),
+        Task::Layout(args) => layout::run(args),
         Task::Man(args) => man::run(args),
         Task::Miri(args) => miri::run(args),
         Task::Tidy(args) => tidy::run(args),

@@ -85,6 +85,15 @@ pub(crate) fn release(target: &Path, what: &[&str]) -> Result<PathBuf> {
     Ok(target.join(triple()).join("release"))
 }
 
+/// The same, with symbols, in a directory of its own.
+pub(crate) fn with_symbols(target: &Path, what: &[&str]) -> Result<PathBuf> {
+    let dir = target.join("symbols");
+    let mut cargo = cargo();
+    cargo.env("CARGO_PROFILE_RELEASE_STRIP", "none").env("CARGO_TARGET_DIR", &dir);
+    build_by(cargo, &[&["--release"], what].concat())?;
+    Ok(dir.join(triple()).join("release"))
+}
+
 /// The same with the development profile.
 pub(crate) fn debug(target: &Path, what: &[&str]) -> Result<PathBuf> {
     build(what)?;
@@ -117,7 +126,10 @@ pub(crate) fn cargo() -> Command {
 }
 
 fn build(what: &[&str]) -> Result<()> {
-    let mut cargo = cargo();
+    build_by(cargo(), what)
+}
+
+fn build_by(mut cargo: Command, what: &[&str]) -> Result<()> {
     cargo.env("RUSTFLAGS", "-C target-feature=+crt-static");
     cargo.args(["build", "--target", &triple()]).args(what);
     println!("RUSTFLAGS='-C target-feature=+crt-static' {}", line(&cargo));

@@ -1,0 +1,16 @@
+//! Lets the linker put the functions of the common commands side by side (docs/performance.md, "Where functions lie").
+
+use std::env;
+
+fn main() {
+    println!("cargo::rerun-if-changed=layout");
+    let is = |name: &str, value: &str| env::var(name).is_ok_and(|found| found == value);
+    // Other profiles are for tests, and have other functions.
+    if !is("CARGO_CFG_TARGET_OS", "linux") || !is("PROFILE", "release") {
+        return;
+    }
+    let dir = env::var("CARGO_MANIFEST_DIR").unwrap_or_default();
+    for program in ["runtime-bin", "runtime-oci"] {
+        println!("cargo::rustc-link-arg-bin={program}=-Wl,-T,{dir}/layout/{program}.ld");
+    }
+}
