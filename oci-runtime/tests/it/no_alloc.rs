@@ -197,10 +197,13 @@ fn one_that_waits_for_its_start_alone() {
         let prepared = Prepared::with_config(Path::new("/"), &config, stdio, None).unwrap();
         let prepared = prepared.group(hierarchies, location).id(id);
         let created = prepared.wait_in(making.dir()).unwrap().create();
-        let Ok(mut created) = created else {
-            assert_eq!(id, "bad");
-            making.abandon().unwrap();
-            continue;
+        let mut created = match created {
+            Ok(created) => created,
+            Err(error) => {
+                assert_eq!(id, "bad", "{error}");
+                making.abandon().unwrap();
+                continue;
+            }
         };
         assert_eq!(id, "good");
         // Kept: closed, it would end the process by SIGHUP.
