@@ -15,7 +15,6 @@ use std::ffi::{OsString, c_int};
 use std::fmt::Write as _;
 use std::fs;
 use std::io;
-use std::mem::MaybeUninit;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode};
 use std::ptr;
@@ -110,8 +109,9 @@ fn wait() -> io::Result<(c_int, c_int)> {
 }
 
 /// The address of the instruction that comes next.
+#[cfg(target_arch = "x86_64")]
 fn instruction(pid: c_int) -> io::Result<u64> {
-    let mut registers = MaybeUninit::<libc::user_regs_struct>::uninit();
+    let mut registers = std::mem::MaybeUninit::<libc::user_regs_struct>::uninit();
     let (none, to) = (ptr::null_mut::<libc::c_void>(), registers.as_mut_ptr());
     // SAFETY: the kernel writes the registers, whose place has their size and lives over the call.
     match unsafe { libc::ptrace(libc::PTRACE_GETREGS, pid, none, to) } {
@@ -119,6 +119,11 @@ fn instruction(pid: c_int) -> io::Result<u64> {
         // SAFETY: the kernel has written them.
         _ => Ok(unsafe { registers.assume_init() }.rip),
     }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn instruction(_pid: c_int) -> io::Result<u64> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// Where the program lies in memory: nothing, for one that is linked to a place.
