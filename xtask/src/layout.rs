@@ -5,13 +5,12 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
 use crate::bench;
-use crate::bench::bundle::{Bundles, IMAGE, PROGRAM, text_of};
-use crate::images::{self, Format};
+use crate::bench::bundle::{self, Bundles, IMAGE, PROGRAM, text_of};
 use crate::{apt, sh};
 
 /// Where the scripts are.
@@ -30,15 +29,13 @@ pub(crate) fn run(args: Args) -> Result<()> {
     ensure!(apt::is_root(), "containers are made as root: run this as root");
     apt::ensure(&["nm", "tar"])?;
     let target = sh::target()?;
-    let pictures = target.join("images");
-    images::make(&pictures, &[IMAGE], &[Format::DockerLegacy], false)?;
+    let archive = bundle::archive(&target)?;
     let steps = sh::release(&target, &["--package", "sys", "--example", "steps"])?;
     let programs = match args.programs {
         Some(dir) => dir,
         None => sh::with_symbols(&target, &["--package", "runtime-bin"])?,
     };
     let dir = target.join("layout").join(std::process::id().to_string());
-    let archive = pictures.join(format!("{IMAGE}.{}.tar", Format::DockerLegacy.name()));
     let written = write(&steps.join("examples/steps"), &programs, &archive, &dir);
     if dir.exists() {
         bench::remove(&dir)?;
@@ -51,21 +48,24 @@ fn write(steps: &Path, programs: &Path, archive: &Path, dir: &Path) -> Result<()
     let bundles = Bundles::new(&engine, archive, dir)?;
     let stepper = Stepper { steps, dir };
     let objects = Objects::of_libc()?;
-    let state = text_of(&dir.join("state"));
-    let oci = |words: &[&str]| [&[&text_of(&runtime), "--root", &state], words].concat().join("\t");
-    let own = |words: &[&str]| bundles.engine(words).join("\t");
+    let (program, state) = (text_of(&runtime), text_of(&dir.join("state")));
+    let oci = |words: &[&str]| -> Vec<String> {
+        let all = [&[&program[..], "--root", &state], words].concat();
+        all.into_iter().map(str::to_owned).collect()
+    };
+    let own = |words: &[&str]| bundles.engine(words);
 
     let mut functions = Functions::of(&runtime)?;
     let (run, stay) = (&bundles.run.full, &bundles.stay.full);
-    quietly(&oci(&["run", "--detach", "--bundle", stay, "layout"]))?;
+    sh::quietly(&oci(&["run", "--detach", "--bundle", stay, "layout"]))?;
     let traced = [oci(&["exec", "layout", PROGRAM]), oci(&["state", "layout"])];
     let traced =
-        traced.iter().try_for_each(|line| stepper.step(line).map(|found| functions.add(found)));
-    quietly(&oci(&["delete", "--force", "layout"]))?;
+        traced.iter().try_for_each(|words| stepper.step(words).map(|found| functions.add(found)));
+    sh::quietly(&oci(&["delete", "--force", "layout"]))?;
     traced?;
     functions.add(stepper.step(&oci(&["run", "--bundle", run, "layout"]))?);
     // What `create` leaves waits for `start`, and would be followed until then: its functions are `run`'s.
-    quietly(&oci(&["create", "--bundle", stay, "layout"]))?;
+    sh::quietly(&oci(&["create", "--bundle", stay, "layout"]))?;
     let start = stepper.step(&oci(&["start", "layout"]));
     let kill = stepper.step(&oci(&["kill", "layout", "KILL"]));
     let delete = stepper.step(&oci(&["delete", "--force", "layout"]));
@@ -80,23 +80,11 @@ fn write(steps: &Path, programs: &Path, archive: &Path, dir: &Path) -> Result<()
     functions.add(stepper.step(&own(&["run", "-d", "--name", "layout", IMAGE, PROGRAM]))?);
     functions.add(stepper.step(&own(&["ps", "--all"]))?);
     functions.add(stepper.step(&own(&["rm", "--force", "layout"]))?);
-    quietly(&own(&["run", "-d", "--name", "layout", IMAGE, "sleep", "3600"]))?;
+    sh::quietly(&own(&["run", "-d", "--name", "layout", IMAGE, "sleep", "3600"]))?;
     let traced = stepper.step(&own(&["exec", "layout", PROGRAM]));
-    quietly(&own(&["rm", "--force", "layout"]))?;
+    sh::quietly(&own(&["rm", "--force", "layout"]))?;
     functions.add(traced?);
     functions.write("runtime-bin", &objects)
-}
-
-/// A command, its words apart by tabs.
-fn command(line: &str) -> Command {
-    let mut words = line.split('\t');
-    let mut command = Command::new(words.next().unwrap_or_default());
-    command.args(words).stdin(Stdio::null()).stdout(Stdio::null());
-    command
-}
-
-fn quietly(line: &str) -> Result<()> {
-    sh::run(&mut command(line))
 }
 
 /// Runs commands instruction by instruction.
@@ -107,12 +95,9 @@ struct Stepper<'a> {
 
 impl Stepper<'_> {
     /// The addresses at which the command was.
-    fn step(&self, line: &str) -> Result<BTreeSet<u64>> {
+    fn step(&self, words: &[String]) -> Result<BTreeSet<u64>> {
         let out = self.dir.join("steps");
-        let line = format!("{}\t{}\t{line}", self.steps.display(), out.display());
-        let mut command = command(&line);
-        let status = command.status().with_context(|| format!("cannot run `{line}`"))?;
-        ensure!(status.success(), "`{line}` failed: {status}");
+        sh::quietly(&[&[text_of(self.steps), text_of(&out)], words].concat())?;
         let text = fs::read_to_string(&out)?;
         fs::remove_file(&out)?;
         text.lines().map(|line| Ok(u64::from_str_radix(line, 16)?)).collect()

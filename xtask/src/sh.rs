@@ -34,6 +34,12 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
+/// Runs a command, its words as they are typed, without input, and without what it says to standard output.
+pub(crate) fn quietly(words: &[String]) -> Result<()> {
+    let mut command = Command::new(&words[0]);
+    run(command.args(&words[1..]).stdin(Stdio::null()).stdout(Stdio::null()))
+}
+
 /// Runs a command and gives its standard output. An exit status other than 0 is an error that
 /// holds what the command wrote to standard error.
 pub(crate) fn output(command: &mut Command) -> Result<Vec<u8>> {

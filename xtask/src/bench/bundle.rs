@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
+use crate::images::{self, Format};
 use crate::sh;
 
 /// The image whose root all containers of the benchmark have; its program `true` does nothing.
@@ -129,6 +130,13 @@ impl Bundles {
         let start = [text_of(&self.program), "--root".to_owned(), text_of(&self.store)];
         start.into_iter().chain(words.iter().map(|&word| word.to_owned())).collect()
     }
+}
+
+/// [`IMAGE`] as an archive, made in cargo's `target` directory where it is not there yet.
+pub(crate) fn archive(target: &Path) -> Result<PathBuf> {
+    let pictures = target.join("images");
+    images::make(&pictures, &[IMAGE], &[Format::DockerLegacy], false)?;
+    Ok(pictures.join(format!("{IMAGE}.{}.tar", Format::DockerLegacy.name())))
 }
 
 /// A path of the benchmark's own, which is UTF-8.

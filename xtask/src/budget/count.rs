@@ -77,17 +77,17 @@ impl Counter<'_> {
         add("oci start", start);
         add("oci delete", self.count(&oci(&["delete", &id]))?);
 
-        quietly(&oci(&["run", "--detach", "--bundle", &stay.full, &id]))?;
+        sh::quietly(&oci(&["run", "--detach", "--bundle", &stay.full, &id]))?;
         let exec = self.count(&oci(&["exec", &id, PROGRAM]));
-        quietly(&oci(&["delete", "--force", &id]))?;
+        sh::quietly(&oci(&["delete", "--force", &id]))?;
         add("oci exec", exec?);
 
         add("run", self.count(&own(&["run", "--rm", IMAGE, PROGRAM]))?);
         // With its supervisor, to the end.
         add("run -d", self.count(&own(&["run", "-d", "--rm", IMAGE, PROGRAM]))?);
-        quietly(&own(&["run", "-d", "--rm", "--name", &id, IMAGE, "sleep", "3600"]))?;
+        sh::quietly(&own(&["run", "-d", "--rm", "--name", &id, IMAGE, "sleep", "3600"]))?;
         let exec = self.count(&own(&["exec", &id, PROGRAM]));
-        quietly(&own(&["rm", "-f", &id]))?;
+        sh::quietly(&own(&["rm", "-f", &id]))?;
         add("exec", exec?);
         Ok(counted)
     }
@@ -167,12 +167,6 @@ impl Traced {
         let log = fs::read(&self.log).with_context(|| format!("cannot read {}", self.log))?;
         Ok(calls(&String::from_utf8_lossy(&log)))
     }
-}
-
-fn quietly(words: &[String]) -> Result<()> {
-    let mut command = Command::new(&words[0]);
-    command.args(&words[1..]).stdin(Stdio::null()).stdout(Stdio::null());
-    sh::run(&mut command)
 }
 
 /// The calls in a log of `strace -f`, up to the exec of the container's program: its own are its library's.

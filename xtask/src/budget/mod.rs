@@ -10,9 +10,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::bench::bundle::{Bundles, IMAGE};
+use crate::bench::bundle::{self, Bundles};
 use crate::bench::{self, facts};
-use crate::images::{self, Format};
 use crate::{apt, sh};
 use count::Counter;
 use document::Document;
@@ -65,14 +64,13 @@ pub(crate) fn run(args: Args) -> Result<()> {
     ensure!(apt::is_root(), "containers are made as root: run this as root");
     apt::ensure(&["strace", "tar"])?;
     let target = sh::target()?;
-    let pictures = target.join("images");
-    images::make(&pictures, &[IMAGE], &[Format::DockerLegacy], false)?;
+    let archive = bundle::archive(&target)?;
     let programs = match args.as_built {
         true => sh::debug_dir(&target),
         false => sh::debug(&target, &["--package", "runtime-bin"])?,
     };
     let dir = target.join("budget").join(std::process::id().to_string());
-    let counted = count(&programs, &pictures, &dir);
+    let counted = count(&programs, &archive, &dir);
     if dir.exists() {
         bench::remove(&dir)?;
     }
@@ -108,15 +106,14 @@ fn machine() -> Result<String> {
     Ok(format!("{}, {}", std::env::consts::ARCH, facts::cgroups(&mounts)))
 }
 
-fn count(programs: &Path, pictures: &Path, dir: &Path) -> Result<Counted> {
+fn count(programs: &Path, archive: &Path, dir: &Path) -> Result<Counted> {
     let program = |name: &str| -> Result<PathBuf> {
         let path = programs.join(name);
         ensure!(path.is_file(), "{} is not built: leave out --as-built", path.display());
         Ok(path)
     };
     let (engine, runtime) = (program("runtime-bin")?, program("runtime-oci")?);
-    let archive = pictures.join(format!("{IMAGE}.{}.tar", Format::DockerLegacy.name()));
-    let bundles = Bundles::new(&engine, &archive, dir)?;
+    let bundles = Bundles::new(&engine, archive, dir)?;
     let counter = Counter { bundles: &bundles, runtime: &runtime, dir };
     let counted = counter.all();
     if counted.is_err() {
