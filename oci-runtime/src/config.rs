@@ -89,11 +89,15 @@ impl Config {
         self.spec.mounts_mut().get_or_insert_default()
     }
 
+    /// What its filter was compiled to before, where that was found.
+    pub(crate) fn program(&self) -> Option<&Compiled> {
+        self.filter.as_ref()?.program.as_ref()
+    }
+
     /// Whether it has a filter, and that is still to be compiled.
     pub(crate) fn wants_program(&self) -> bool {
-        let found = self.filter.as_ref().is_some_and(|filter| filter.program.is_some());
         let linux = self.spec.linux().as_ref();
-        !found && linux.is_some_and(|linux| linux.seccomp().is_some())
+        self.program().is_none() && linux.is_some_and(|linux| linux.seccomp().is_some())
     }
 
     /// The filter's text.

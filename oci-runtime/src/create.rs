@@ -9,7 +9,7 @@ use rustix::process::Pid;
 use crate::home::Lock;
 use crate::hooks::Hooks;
 use crate::record::Record;
-use crate::{CgroupDriver, Config, Created, Error, Home, Recorded, Scope, group, spec};
+use crate::{CgroupDriver, Config, Created, Error, ExecConfig, Home, Recorded, Scope, group, spec};
 
 /// A container that is being made: on record, locked, without a process yet. Whoever dies here leaves a
 /// stopped container, to be deleted as any other.
@@ -20,6 +20,8 @@ pub struct Making {
     hierarchies: Hierarchies,
     location: Location,
     scope: Option<Scope>,
+    /// What a further program in it is given, to be written down.
+    exec: Option<Vec<u8>>,
     /// What came of writing its process down, so that it need but be put in its place.
     staged: Option<Result<(), Error>>,
 }
@@ -72,10 +74,11 @@ impl Making {
             return place.remove(lock).and(Err(error));
         }
         let failed = Error::io("writing the configuration of", place.path());
+        let exec = ExecConfig::encode(config);
         let config = config.to_json().map_err(|error| failed(error.into()))?;
         let mut container = Recorded::new(place, record);
         container.hierarchies = hierarchies.clone().into();
-        let making = Self { container, lock, hierarchies, location, scope, staged: None };
+        let making = Self { container, lock, hierarchies, location, scope, exec, staged: None };
         // The record last: what has none is of no use to anybody.
         match making.container.place.write_config(&config).and_then(|()| making.container.write()) {
             Ok(()) => Ok(making),
@@ -98,10 +101,13 @@ impl Making {
         self.container.place.dir()
     }
 
-    /// Writes the process `pid` down, for [`Making::note`]: while it still makes its mounts
+    /// Writes the process `pid` down, for [`Making::note`], and what a further program is given: while it still makes its mounts
     /// ([`Prepared::create_while`](crate::Prepared::create_while)). Nobody finds it before: what is half made must not be entered.
     pub fn write_down(&mut self, pid: Pid) {
-        let staged = self.take_process(pid).and_then(|()| self.container.stage());
+        let exec = self.exec.as_ref();
+        let exec = exec.map_or(Ok(()), |content| self.container.place.write_exec(content));
+        let staged =
+            exec.and_then(|()| self.take_process(pid)).and_then(|()| self.container.stage());
         self.staged = Some(staged);
     }
 

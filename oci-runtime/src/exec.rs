@@ -16,19 +16,20 @@ use sys::exec::Program;
 use sys::{Failure, Report, Step};
 
 use crate::container::end;
+use crate::exec_config::Filter;
 use crate::memory_policy::MemoryPolicy;
 use crate::parts::{PART_GROUP, Phase};
 use crate::process::Process;
 use crate::scheduling::{self, Affinity};
 use crate::seccomp::Seccomp;
-use crate::{Config, Error, Running, Stdio};
+use crate::{Error, ExecConfig, Home, Running, Stdio};
 
 /// A program that can be run in a container, by descriptors of it.
 #[derive(Debug)]
 pub struct PreparedExec {
     target: OwnedFd,
     root: OwnedFd,
-    process: Process,
+    process: Box<Process>,
     affinity: Affinity,
     joined: Namespaces,
     join: Option<Join>,
@@ -74,6 +75,7 @@ impl PreparedExec {
         let mut warnings = Vec::new();
         let affinity = Affinity::prepare(process)?;
         let process = Process::prepare(process, stdio, in_user, &mut warnings)?;
+        let process = Box::new(process);
         Ok(Self { target: pidfd, root, process, affinity, joined, join: None, warnings })
     }
 
@@ -129,18 +131,26 @@ impl PreparedExec {
         Ok(self)
     }
 
-    /// As [`PreparedExec::seccomp`], with `cache` from [`Home::programs`](crate::Home::programs).
+    /// As [`PreparedExec::seccomp`], of a container of `home`. What names of the filter are none was said when the
+    /// container was created.
     ///
     /// # Errors
     /// As there.
     pub fn seccomp_of(
         mut self,
         dir: &Path,
-        config: &Config,
-        cache: Option<BorrowedFd<'_>>,
+        config: ExecConfig,
+        home: &Home,
     ) -> Result<Self, Error> {
-        let (spec, text) = (config.spec(), config.text());
-        let seccomp = Seccomp::prepare(dir, spec, text, cache, &mut self.warnings)?;
+        let seccomp = match config.filter {
+            Filter::None => None,
+            Filter::Compiled(program) => Some(Seccomp::of(program)),
+            Filter::Of(config) => {
+                let cache = home.programs(&config);
+                let cache = cache.as_ref().map(AsFd::as_fd);
+                Seccomp::prepare(dir, config.spec(), config.text(), cache, &mut Vec::new())?
+            }
+        };
         self.process.set_seccomp(seccomp);
         Ok(self)
     }
@@ -201,7 +211,10 @@ impl PreparedExec {
         let child = spawn.spawn(|gate| self.in_child(gate));
         started.back()?;
         let mut child = child?;
-        match self.attend(&mut child) {
+        let attended = self.attend(&mut child);
+        // The child has closed its own by now.
+        crate::shield::close_mount();
+        match attended {
             Ok(terminal) => Ok(Running::new(child, terminal, self.warnings)),
             Err(error) => {
                 end(&child);

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `state.json` | the [`Record`](crate::Record); written by rename, the first thing and the last |
 //! | `config.json` | the configuration as it was at create, whatever happens to the bundle |
+//! | `exec` | what of it a further program is given ([`ExecConfig`](crate::ExecConfig)); it may be missing |
 //! | `start` | the socket at which a created container's process waits |
 //! | `lock` | held by whoever changes something |
 //! | `root` | its root, mounted while it is restored |
@@ -31,6 +32,7 @@ use crate::{Config, Error, seccomp};
 
 const STATE: &str = "state.json";
 pub(crate) const CONFIG: &str = "config.json";
+const EXEC: &str = "exec";
 const LOCK: &str = "lock";
 /// Where the root of a container is mounted while it is restored.
 pub(crate) const RESTORE_ROOT: &str = "root";
@@ -282,6 +284,15 @@ impl Place {
 
     pub(crate) fn write_config(&self, content: &[u8]) -> Result<(), Error> {
         self.write(CONFIG, content)
+    }
+
+    /// What of the configuration a further program is given; `None` where it was not written.
+    pub(crate) fn read_exec(&self) -> Result<Option<Vec<u8>>, Error> {
+        self.read(EXEC)
+    }
+
+    pub(crate) fn write_exec(&self, content: &[u8]) -> Result<(), Error> {
+        self.write(EXEC, content)
     }
 
     /// Where the configuration is read from.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::home::{CONFIG, Lock, Place};
 use crate::hooks::Hooks;
 use crate::scope::Known;
-use crate::{Config, Error, Home, config, spec};
+use crate::{Error, ExecConfig, Home, config, spec};
 
 /// `state.json` in a container's directory.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -190,7 +190,7 @@ impl Recorded {
         let Some(process) = self.process()? else {
             return Err(self.refuse("cannot exec in a stopped container", self.status()?));
         };
-        if !paused && self.is_paused()? {
+        if !paused && self.stands_still()? {
             let refusal = "cannot exec in a paused container (use --ignore-paused to override)";
             return Err(self.refuse(refusal, Status::Paused));
         }
@@ -233,12 +233,16 @@ impl Recorded {
         crate::load(self.place.path())
     }
 
-    /// As [`Recorded::config`], for a further program in it: where the filter's program is found in `home`, by that.
+    /// What of it a further program in it is given.
     ///
     /// # Errors
-    /// As there.
-    pub fn config_for_exec(&self, home: &Home) -> Result<Config, Error> {
-        Config::load(&self.config_file(), home).map(|(config, _)| config)
+    /// As [`Recorded::config`].
+    pub fn config_for_exec(&self, home: &Home) -> Result<ExecConfig, Error> {
+        let short = self.place.read_exec()?;
+        match short.and_then(|bytes| ExecConfig::decode(&bytes)) {
+            Some(config) => Ok(config),
+            None => ExecConfig::load(&self.config_file(), home),
+        }
     }
 
     /// As [`Recorded::config`], for its start, which puts nothing but hooks under the filter.

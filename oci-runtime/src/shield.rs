@@ -4,7 +4,7 @@ use std::ffi::{CString, OsString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rustix::fs::{Mode, OFlags, StatVfsMountFlags};
 use rustix::mount::MountAttrFlags;
@@ -16,6 +16,8 @@ use crate::Error;
 const PATH: &str = "RUNTIME_EXECUTABLE";
 /// The program's path, where the process went over to that mount without being executed again.
 static MOVED_FROM: OnceLock<PathBuf> = OnceLock::new();
+/// The mount, until a moment at which nobody waits for its end.
+static MOUNT: Mutex<Option<OwnedFd>> = Mutex::new(None);
 /// Where the kernel says what the process was executed from.
 const SELF: &str = "/proc/self/exe";
 
@@ -53,9 +55,20 @@ pub fn shield() -> Result<(), Error> {
     // Why it cannot be is of no interest: the other way does as well.
     if sys::executable::run_from(file.as_fd()).is_ok() && look()?.1 {
         MOVED_FROM.get_or_init(|| path);
+        *lock() = Some(tree);
         return Ok(());
     }
     Err(execute(&tree, path))
+}
+
+/// Closes the mount's descriptor, at the last of which the kernel waits until no processor can be on its way to the mount (20
+/// µs): to be called while there is nothing else to do, or before a child takes a copy over that would be the last.
+pub(crate) fn close_mount() {
+    drop(lock().take());
+}
+
+fn lock() -> MutexGuard<'static, Option<OwnedFd>> {
+    MOUNT.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What the process is executed from, and whether that is on a read-only mount.

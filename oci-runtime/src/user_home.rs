@@ -2,7 +2,8 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::path::Path;
 
 use oci_spec::runtime::Process;
 use rustix::fs::OFlags;
@@ -12,17 +13,17 @@ use sys::below;
 const LONGEST: u64 = 1 << 20;
 
 /// Adds HOME to the environment of `process` where it is missing or empty: the directory that
-/// `/etc/passwd` below `root` has for its user, or `/`.
-pub fn set_home(process: &mut Process, root: BorrowedFd<'_>) {
-    let mut env = process.env().clone().unwrap_or_default();
+/// `/etc/passwd` below the directory `root` has for its user, or `/`. A root that is not there is told of by who needs it.
+pub fn set_home(process: &mut Process, root: &Path) {
     let given = |entry: &String| entry.strip_prefix("HOME=").is_some_and(|home| !home.is_empty());
-    if env.iter().any(given) {
+    if process.env().iter().flatten().any(given) {
         return;
     }
+    let Ok(root) = File::open(root) else { return };
+    let home = home(&users(root.as_fd()), process.user().uid());
+    let env = process.env_mut().get_or_insert_default();
     env.retain(|entry| !entry.starts_with("HOME="));
-    let home = home(&users(root), process.user().uid()).unwrap_or_else(|| "/".to_owned());
-    env.push(format!("HOME={home}"));
-    process.set_env(Some(env));
+    env.push(format!("HOME={}", home.as_deref().unwrap_or("/")));
 }
 
 /// The file of users; nothing where there is none, or what is there is no file.

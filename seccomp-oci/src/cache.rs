@@ -6,17 +6,16 @@
 //! container's filter away, so that one is believed only if it is the caller's own and nobody else can
 //! write it; one that is cut short or changed is made anew. It is written under another name and renamed.
 
-use std::hash::{DefaultHasher, Hasher as _};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
-use serde::{Deserialize, Serialize};
-use sys::seccomp::{Flags, Instruction};
+use serde::Serialize;
 
 use crate::arch::TABLES;
-use crate::{Arch, Compiled, Error, Filter, MAX_INSTRUCTIONS, Program, compile};
+use crate::bytes::hash;
+use crate::{Arch, Compiled, Error, Filter, compile};
 
 /// Changes with the form of the files, with what is read of a filter's text, and with what programs a filter is made to.
 const MAGIC: &[u8; 16] = b"seccomp-oci v3\n\0";
@@ -25,13 +24,6 @@ const MAX_FILE: usize = 256 * 1024;
 /// Most files; when there would be more, all are removed.
 const MAX_FILES: usize = 256;
 const SUFFIX: &str = ".bpf";
-
-/// What goes with a program, as JSON at the end of its file.
-#[derive(Serialize, Deserialize)]
-struct Names {
-    unknown: Vec<String>,
-    without_table: Vec<Arch>,
-}
 
 /// The place of one filter's program in a directory, which should be the caller's alone.
 ///
@@ -97,29 +89,10 @@ pub fn compile_cached(
     Ok((compiled, kept.err()))
 }
 
-/// Of the standard library's choice: with another one nothing is found, and all is made anew.
-fn hash(bytes: &[u8]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    hasher.write(bytes);
-    hasher.finish()
-}
-
-/// After the magic: how long the key is, the key, a hash of all that follows, the flags, how many instructions, these, and the
-/// names. Numbers are little-endian.
+/// After the magic: how long the key is, the key, and the program ([`Compiled::to_bytes`]).
 fn encode(compiled: &Compiled, key: &[u8]) -> Option<Vec<u8>> {
-    let names =
-        Names { unknown: compiled.unknown.clone(), without_table: compiled.without_table.clone() };
-    let instructions = &compiled.program.instructions;
-    let mut body = compiled.program.flags.bits().to_le_bytes().to_vec();
-    body.extend(u32::try_from(instructions.len()).ok()?.to_le_bytes());
-    for Instruction { code, jt, jf, k } in instructions {
-        body.extend(code.to_le_bytes());
-        body.extend([*jt, *jf]);
-        body.extend(k.to_le_bytes());
-    }
-    serde_json::to_writer(&mut body, &names).ok()?;
     let length = u32::try_from(key.len()).ok()?.to_le_bytes();
-    let bytes = [&MAGIC[..], &length, key, &hash(&body).to_le_bytes(), &body].concat();
+    let bytes = [&MAGIC[..], &length, key, &compiled.to_bytes()?].concat();
     (bytes.len() <= MAX_FILE).then_some(bytes)
 }
 
@@ -129,30 +102,7 @@ fn decode(bytes: &[u8], key: &[u8]) -> Option<Compiled> {
     if usize::try_from(u32::from_le_bytes(*length)) != Ok(key.len()) {
         return None;
     }
-    let (sum, body) = rest.strip_prefix(key)?.split_first_chunk()?;
-    if u64::from_le_bytes(*sum) != hash(body) {
-        return None;
-    }
-    let (flags, rest) = body.split_first_chunk()?;
-    let (count, rest) = rest.split_first_chunk()?;
-    let count = usize::try_from(u32::from_le_bytes(*count)).ok()?;
-    if !(1..=MAX_INSTRUCTIONS).contains(&count) {
-        return None;
-    }
-    let (instructions, names) = rest.split_at_checked(count * 8)?;
-    let (instructions, []) = instructions.as_chunks::<8>() else { return None };
-    let one = |&[c0, c1, jt, jf, k @ ..]: &[u8; 8]| Instruction {
-        code: u16::from_le_bytes([c0, c1]),
-        jt,
-        jf,
-        k: u32::from_le_bytes(k),
-    };
-    let Names { unknown, without_table } = serde_json::from_slice(names).ok()?;
-    let program = Program {
-        instructions: instructions.iter().map(one).collect(),
-        flags: Flags::from_bits(u64::from_le_bytes(*flags))?,
-    };
-    Some(Compiled { program, unknown, without_table })
+    Compiled::from_bytes(rest.strip_prefix(key)?)
 }
 
 fn read(dir: BorrowedFd<'_>, name: &str) -> Result<Vec<u8>, Errno> {

@@ -61,6 +61,7 @@
 
 mod arch;
 mod assemble;
+mod bytes;
 mod cache;
 mod decide;
 mod default;

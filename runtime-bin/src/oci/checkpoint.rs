@@ -12,6 +12,7 @@ use crate::criu_args::{CheckpointArgs, CriuArgs, RestoreArgs};
 use crate::{Context, files, moment};
 
 /// Writes a container's processes to files, and removes it unless it is to go on.
+#[inline(never)] // as create
 pub(crate) fn checkpoint(context: &Context, args: CheckpointArgs) -> anyhow::Result<u8> {
     let wanted = Checkpoint {
         options: options(args.criu, context),
@@ -29,6 +30,7 @@ pub(crate) fn checkpoint(context: &Context, args: CheckpointArgs) -> anyhow::Res
 }
 
 /// Makes a container of a checkpoint.
+#[inline(never)] // as create
 pub(crate) fn restore(context: &Context, args: RestoreArgs) -> anyhow::Result<u8> {
     let wanted = Restore {
         options: options(args.criu, context),

@@ -11,6 +11,7 @@ use crate::cli::{CreateArgs, RunArgs};
 use crate::{Context, descriptors, files, moment};
 
 /// Makes a container whose program waits for `start`, without this process.
+#[inline(never)] // what it needs of the stack is not for every command
 pub(crate) fn create(context: &Context, args: CreateArgs, preserved: u32) -> anyhow::Result<u8> {
     let begun = read(context, &args, true)?;
     let (mut making, prepared) = begin(context, &args, begun, preserved)?;
@@ -32,6 +33,7 @@ pub(crate) fn create(context: &Context, args: CreateArgs, preserved: u32) -> any
 }
 
 /// Makes a container and lets its program run.
+#[inline(never)]
 pub(crate) fn run(context: &Context, args: RunArgs, preserved: u32) -> anyhow::Result<u8> {
     let RunArgs { create: args, detach, keep, .. } = args;
     let begun = read(context, &args, detach)?;
@@ -187,11 +189,8 @@ fn begin(
 /// Gives the configuration's process its HOME.
 fn add_home(bundle: &Path, config: &mut Config) {
     let root = config.spec().root().as_ref().map(|root| bundle.join(root.path()));
-    if let Some(process) = config.process_mut()
-        // A root that is not there is told of when it is needed.
-        && let Some(Ok(root)) = root.map(std::fs::File::open)
-    {
-        oci_runtime::set_home(process, root.as_fd());
+    if let (Some(process), Some(root)) = (config.process_mut(), root) {
+        oci_runtime::set_home(process, &root);
     }
 }
 

@@ -13,15 +13,15 @@ use crate::{Context, descriptors, files};
 pub(crate) fn exec(context: &Context, args: ExecArgs, preserved: u32) -> anyhow::Result<u8> {
     let container = Recorded::open(&context.home, &args.id)?;
     let (pid, pidfd) = container.process_for_exec(args.ignore_paused)?;
-    let config = container.config_for_exec(&context.home)?;
-    let spec = config.spec();
+    let mut config = container.config_for_exec(&context.home)?;
+    let own = config.take_process();
     let mut process = match &args.process {
         Some(file) => {
             let (process, warnings) = oci_runtime::load_process_with_warnings(file)?;
             context.log.warnings(&warnings);
-            as_the_containers(process, spec.process().as_ref())
+            as_the_containers(process, own)
         }
-        None => process(context, spec.process().as_ref(), &args)?,
+        None => process(context, own, &args)?,
     };
     let terminal = process.terminal().unwrap_or(false);
     match (terminal, args.detach, &args.console_socket) {
@@ -38,28 +38,21 @@ pub(crate) fn exec(context: &Context, args: ExecArgs, preserved: u32) -> anyhow:
     if !args.detach {
         oci_runtime::set_size(&mut process, &[std::io::stdin().as_fd()]);
     }
-    if let Ok(root) = std::fs::File::open(format!("/proc/{}/root", pid.as_raw_nonzero())) {
-        oci_runtime::set_home(&mut process, root.as_fd());
-    }
+    let root = format!("/proc/{}/root", pid.as_raw_nonzero());
+    oci_runtime::set_home(&mut process, root.as_ref());
     let stdio = if terminal { Stdio::null()? } else { Stdio::inherit()? };
     let mut prepared = PreparedExec::new(pidfd, pid, &process, stdio)?.preserve(preserved);
     if terminal && descriptors::copies_to_no_terminal(args.console_socket.as_deref()) {
         prepared = prepared.plain_line_ends();
     }
-    if let Some(personality) = spec.linux().as_ref().and_then(|linux| linux.personality().as_ref())
-    {
+    if let Some(personality) = config.personality() {
         prepared = prepared.personality(personality)?;
     }
-    if let Some(policy) = spec.linux().as_ref().and_then(|linux| linux.memory_policy().as_ref()) {
+    if let Some(policy) = config.memory_policy() {
         prepared = prepared.memory_policy(policy)?;
     }
     context.log.warnings(prepared.warnings());
-    let told = prepared.warnings().len();
-    let programs = context.home.programs(&config);
-    let programs = programs.as_ref().map(|dir| dir.as_fd());
-    prepared = prepared.seccomp_of(container.bundle(), &config, programs)?.id(&args.id);
-    // Of the filter they were told when the container was created.
-    prepared.warnings().iter().skip(told).for_each(|warning| context.log.debug(warning));
+    prepared = prepared.seccomp_of(container.bundle(), config, &context.home)?.id(&args.id);
     let join = match &args.cgroup[..] {
         [] => container.join()?,
         groups => container.join_below(groups)?,
@@ -109,7 +102,7 @@ fn announce(args: &ExecArgs, running: &mut oci_runtime::Running) -> anyhow::Resu
 
 /// A process from a file: what holds the container's own process in holds it too, where the file says
 /// nothing else (as runc).
-fn as_the_containers(mut process: Process, own: Option<&Process>) -> Process {
+fn as_the_containers(mut process: Process, own: Option<Process>) -> Process {
     let Some(own) = own else { return process };
     let missing = |label: &Option<String>| label.as_deref().unwrap_or_default().is_empty();
     if missing(process.apparmor_profile()) {
@@ -137,11 +130,11 @@ fn as_the_containers(mut process: Process, own: Option<&Process>) -> Process {
 }
 
 /// The container's own process with what the options change of it.
-fn process(context: &Context, own: Option<&Process>, args: &ExecArgs) -> anyhow::Result<Process> {
+fn process(context: &Context, own: Option<Process>, args: &ExecArgs) -> anyhow::Result<Process> {
     if args.command.is_empty() {
         bail!("no command is given: write it behind the id, or give --process");
     }
-    let mut process = own.cloned().unwrap_or_default();
+    let mut process = own.unwrap_or_default();
     process.set_args(Some(args.command.clone()));
     process.set_terminal(Some(args.tty));
     process.set_console_size(None);
