@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use cgroup::Join;
@@ -308,13 +307,13 @@ fn affinity(op: &'static str) -> impl FnOnce(Errno) -> Error {
     move |errno| Error::io(op, "the starting thread")(errno.into())
 }
 
-/// Whether the process is in another namespace of this kind than the caller; a kernel that does not have
-/// the kind has no file for it.
+/// Whether the process is in another namespace of this kind than the caller, by the links' text (namespaces(7)), which is cheaper
+/// than to have the kernel open them; a kernel that does not have the kind has no link for it.
 fn has_own(pid: Pid, name: &str) -> Result<bool, Error> {
-    let identity = |path: String| match std::fs::metadata(&path) {
-        Ok(metadata) => Ok(Some((metadata.dev(), metadata.ino()))),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Error::io("looking at the namespace", path)(error)),
+    let identity = |path: String| match rustix::fs::readlink(&path, Vec::new()) {
+        Ok(identity) => Ok(Some(identity)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(errno) => Err(Error::io("looking at the namespace", path)(errno.into())),
     };
     let theirs = identity(format!("/proc/{pid}/ns/{name}"))?;
     Ok(theirs != identity(format!("/proc/self/ns/{name}"))?)

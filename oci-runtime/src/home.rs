@@ -302,16 +302,12 @@ impl Place {
 
     fn read(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let mut content = Vec::new();
-        match rustix::fs::openat(&self.dir, name, flags, Mode::empty()) {
+        let file = match rustix::fs::openat(&self.dir, name, flags, Mode::empty()) {
             Err(Errno::NOENT) => return Ok(None),
-            file => {
-                let mut file = File::from(file.map_err(self.failed("opening", name))?);
-                std::io::Read::read_to_end(&mut file, &mut content)
-                    .map_err(Error::io("reading", self.path.join(name)))?;
-            }
-        }
-        Ok(Some(content))
+            file => file.map_err(self.failed("opening", name))?,
+        };
+        let failed = |error| Error::io("reading", self.path.join(name))(error);
+        sys::whole::record(file).map(Some).map_err(failed)
     }
 
     /// Removes a file; one that is not there is no error.

@@ -22,8 +22,8 @@ static MOUNT: Mutex<Option<OwnedFd>> = Mutex::new(None);
 const SELF: &str = "/proc/self/exe";
 
 /// Lets the calling program run from a read-only mount of its own file: by changing the file that it is
-/// executed from ([`sys::executable::run_from`]), or, where that cannot be (a program with threads), by
-/// executing it again with the same arguments.
+/// executed from (at its entry, [`sys::entry`], or now, [`sys::executable::run_from`]), or, where that cannot be (a program
+/// with threads), by executing it again with the same arguments.
 ///
 /// A process on its way into a container, and a container whose command is `/proc/self/exe` or a
 /// script `#!/proc/self/exe`, has the host's program as its `/proc/PID/exe`, which root in the container
@@ -42,6 +42,11 @@ pub fn shield() -> Result<(), Error> {
         return Ok(());
     }
     let (own, shielded) = look()?;
+    if shielded && let Some(path) = sys::entry::moved_from() {
+        MOVED_FROM.get_or_init(|| path);
+        *lock() = sys::entry::take_mount();
+        return Ok(());
+    }
     if shielded {
         return name();
     }
@@ -85,7 +90,8 @@ fn look() -> Result<(OwnedFd, bool), Error> {
 /// # Errors
 /// The file was replaced or removed since it was executed.
 pub fn own_path() -> Result<PathBuf, Error> {
-    match MOVED_FROM.get().cloned().or_else(|| std::env::var_os(PATH).map(PathBuf::from)) {
+    let moved = MOVED_FROM.get().cloned().or_else(sys::entry::moved_from);
+    match moved.or_else(|| std::env::var_os(PATH).map(PathBuf::from)) {
         Some(path) => Ok(path),
         None => std::fs::read_link(SELF).map_err(Error::io("finding the path of", SELF)),
     }

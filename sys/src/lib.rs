@@ -44,6 +44,7 @@
 
 pub mod below;
 pub mod bpf;
+pub mod entry;
 pub mod erase;
 pub mod exec;
 pub mod executable;

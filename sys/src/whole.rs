@@ -34,13 +34,20 @@ pub fn read_path(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
     read(open(path.as_ref())?)
 }
 
-/// The bytes of the record at `path`: a regular file, which ends where less is read than there was room for, so that
-/// it is not asked for more. Allocates.
+/// As [`record`], of the file at `path`.
 ///
 /// # Errors
 /// It cannot be opened, or read.
 pub fn read_record(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
-    let file = open(path.as_ref())?;
+    record(open(path.as_ref())?)
+}
+
+/// The bytes of an open record: a regular file, which ends where less is read than there was room for, so that
+/// it is not asked for more. Allocates.
+///
+/// # Errors
+/// read(2) fails.
+pub fn record(file: impl AsFd) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(ROOM);
     loop {
         rustix::io::retry_on_intr(|| rustix::io::read(&file, spare_capacity(&mut bytes)))?;

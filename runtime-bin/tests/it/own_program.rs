@@ -1,9 +1,11 @@
 //! The runtime's own program, which a container can get to see, and not to write (CVE-2019-5736).
 
 use std::fs;
+use std::process::Stdio;
 
 use crate::harness::{BIN, Root, arg, busybox, wait_until, write_script};
 use crate::init::is_dynamic;
+use crate::oci::{Oci, WAITS};
 
 /// A command, and a script's interpreter, that is the program which starts the container. It runs, where
 /// it needs nothing of the image, and cannot be overwritten while it runs or afterwards.
@@ -55,4 +57,42 @@ fn its_supervisor_has_its_name() {
     let name = |pid: i32| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     let names: Vec<String> = processes.iter().map(|(pid, _)| name(*pid)).collect();
     assert!(names.iter().any(|name| name == "runtime-bin\n"), "{names:?}");
+}
+
+/// What the kernel notes of a process's memory and strings is told to it anew when the program goes over to another mount.
+#[test]
+fn what_the_kernel_notes_of_it_is_as_it_was() {
+    let oci = Oci::new(&WAITS);
+    for env in [&[][..], &[("A", "1")], &[("A", ""), ("LONGER", "value with spaces")]] {
+        let mut command = oci.command(&["run", "a"]);
+        command.env_clear().envs(env.iter().copied()).stdin(Stdio::null()).stdout(Stdio::null());
+        let words = std::iter::once(command.get_program()).chain(command.get_args());
+        let words: Vec<_> = words.map(|word| word.to_str().unwrap().to_owned() + "\0").collect();
+        let mut program = command.spawn().unwrap();
+        wait_until("the container", || oci.call(&["state", "a"]).stdout.contains("running"));
+        let of = |name: &str| fs::read_to_string(format!("/proc/{}/{name}", program.id())).unwrap();
+        assert_eq!(of("cmdline"), words.concat());
+        let variables = env.iter().map(|(name, value)| format!("{name}={value}\0"));
+        assert_eq!(of("environ"), variables.collect::<String>());
+        // By what is noted the kernel finds these names (proc_pid_maps(5)).
+        let maps = of("maps");
+        assert!(maps.contains("[heap]") && maps.contains("[stack]"), "{maps}");
+        // startcode and endcode (proc_pid_stat(5)), behind the name, which has no parenthesis
+        let stat = of("stat");
+        let fields = stat.rsplit_once(") ").unwrap().1.split(' ').skip(26 - 3).take(2);
+        let code: Vec<u64> = fields.map(|field| field.parse().unwrap()).collect();
+        let range = |line: &str| {
+            let (range, rest) = line.split_once(' ')?;
+            let (start, end) = range.split_once('-')?;
+            let number = |text| u64::from_str_radix(text, 16).ok();
+            rest.starts_with("r-x").then_some((number(start)?, number(end)?))
+        };
+        let found = maps
+            .lines()
+            .filter_map(range)
+            .any(|(start, end)| start <= code[0] && code[0] < code[1] && code[1] <= end);
+        assert!(found, "{code:x?} {maps}");
+        oci.ok(&["delete", "--force", "a"]);
+        program.wait().unwrap();
+    }
 }
