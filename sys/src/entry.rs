@@ -226,19 +226,24 @@ runtime_start:
     js 97f
     mov ebp, eax
 
-    // Where the program lies: the headers' own place less the one that they are linked to.
+    // Where the program lies: the file's beginning, behind whose header linkers put these headers, less the place that it
+    // is linked to.
     mov rsi, [rsp + 256]
     mov rcx, [rsp + 264]
+    lea rbx, [rsi - 64]
+    test ebx, 4095
+    jnz 96f
+    cmp dword ptr [rbx], 0x464c457f // ELF
+    jne 96f
 6:  sub rcx, 1
     js 96f
-    cmp dword ptr [rsi], 6 // PT_PHDR
-    je 61f
-    add rsi, 56
+    cmp dword ptr [rsi], 1 // PT_LOAD
+    jne 61f
+    cmp qword ptr [rsi + 8], 0
+    je 62f
+61: add rsi, 56
     jmp 6b
-61: mov rbx, [rsp + 256]
-    mov rax, rbx
-    sub rbx, [rsi + 16]
-    mov [rsp + 256], rax
+62: sub rbx, [rsi + 16]
 
     // The segments, as the kernel maps them, and their ends, as it notes them.
     mov qword ptr [rsp], -1
