@@ -7,10 +7,10 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::process::Signal;
 use sys::process::SignalFd;
+use sys::program::exit_now;
 use sys::{Failure, Step, message};
 
 use crate::channel::{self, OPEN};
-use crate::spawn::exit_now;
 use crate::{Error, Event, Gate};
 
 /// The child's side, made before the clone. The connection that lets it go on is from then on its

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions};
 use sys::process::last_errno;
+use sys::program::exit_now;
 use sys::{Failure, Step};
 
 use crate::channel::{Gate, Message};
@@ -452,12 +453,6 @@ impl Drop for ExitGuard {
     fn drop(&mut self) {
         exit_now(self.0);
     }
-}
-
-/// Ends the process at once: no destructors, no exit handlers, which are the parent's.
-pub(crate) fn exit_now(status: u8) -> ! {
-    // SAFETY: _exit has no precondition and does not return.
-    unsafe { libc::_exit(libc::c_int::from(status)) }
 }
 
 #[cfg(test)]

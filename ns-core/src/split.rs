@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
+use sys::program::exit_now;
 
 use crate::Error;
 
@@ -41,7 +42,7 @@ pub fn split(body: impl FnOnce() -> u8) -> Result<Pid, Error> {
             let _ = rustix::process::setsid();
             let status = body();
             std::mem::forget(guard);
-            crate::spawn::exit_now(status)
+            exit_now(status)
         }
         pid => Pid::from_raw(pid).ok_or(Error::Protocol { bytes: 0 }),
     }

@@ -3,7 +3,6 @@
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
@@ -448,8 +447,8 @@ fn status(error: &clap::Error) -> u8 {
 }
 
 impl Usage {
-    /// Prints help to standard output, or what is wrong to standard error.
-    pub(crate) fn report(&self) -> ExitCode {
+    /// Prints help to standard output, or what is wrong to standard error; the exit status.
+    pub(crate) fn report(&self) -> u8 {
         match self.error.kind() {
             ErrorKind::DisplayHelp
             | ErrorKind::DisplayVersion
@@ -461,8 +460,8 @@ impl Usage {
                     self.error.print()
                 };
                 match shown {
-                    Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::from(1),
-                    _ => ExitCode::SUCCESS,
+                    Err(error) if error.kind() != io::ErrorKind::BrokenPipe => 1,
+                    _ => 0,
                 }
             }
             _ => {
@@ -472,7 +471,7 @@ impl Usage {
                 log::choose(Level::Error, self.form);
                 let told = format!("runtime-bin: {}", text.trim_end());
                 log::write(Level::Error, text.trim_end(), &told);
-                ExitCode::from(self.status)
+                self.status
             }
         }
     }

@@ -5,6 +5,7 @@
 //! `run --init` puts into a container.
 
 #![forbid(unsafe_code)]
+#![cfg_attr(not(test), no_main)]
 
 mod archive;
 mod causes;
@@ -56,14 +57,15 @@ mod words;
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
-use std::process::ExitCode;
 
 use cli::{Cli, Verb};
 
 /// The verbs that start something in a container.
 const STARTERS: [&str; 4] = ["run", "start", "restart", "exec"];
 
-fn main() -> ExitCode {
+sys::main!(program);
+
+fn program() -> u8 {
     let args: Vec<OsString> = std::env::args_os().collect();
     if args.first().and_then(|name| Path::new(name).file_name()) == Some(OsStr::new("docker-init"))
     {
@@ -83,17 +85,17 @@ fn main() -> ExitCode {
         && let Err(error) = engine::shield()
     {
         output::complain("runtime-bin", &error.into());
-        return ExitCode::from(125);
+        return 125;
     }
     let is_exec = matches!(cli.verb, Verb::Exec(_));
     let is_create = matches!(cli.verb, Verb::Create(_));
     let default =
         if matches!(cli.verb, Verb::Run(_) | Verb::Create(_) | Verb::Exec(_)) { 125 } else { 1 };
     match act(cli) {
-        Ok(status) => ExitCode::from(status),
+        Ok(status) => status,
         Err(error) => {
             output::complain("runtime-bin", &error);
-            ExitCode::from(match error.downcast_ref::<engine::Error>() {
+            match error.downcast_ref::<engine::Error>() {
                 // The command was never asked for: as Docker, this is a failure of the client's own.
                 Some(
                     engine::Error::NoSuchContainer { .. }
@@ -105,7 +107,7 @@ fn main() -> ExitCode {
                 Some(error) if is_create && !error.is_of_option() => 1,
                 Some(error) if default == 125 => error.exit_code(),
                 _ => default,
-            })
+            }
         }
     }
 }
@@ -173,13 +175,13 @@ fn version() -> anyhow::Result<u8> {
 }
 
 /// Is the init of a container: `docker-init -- COMMAND [ARG...]`.
-fn init(args: Vec<OsString>) -> ExitCode {
+fn init(args: Vec<OsString>) -> u8 {
     match engine::init(args.into_iter().skip(1)) {
-        Ok(status) => ExitCode::from(status),
+        Ok(status) => status,
         Err(error) => {
             let status = error.exit_code();
             output::complain("docker-init", &error.into());
-            ExitCode::from(status)
+            status
         }
     }
 }

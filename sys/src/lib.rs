@@ -20,6 +20,7 @@
 //! | [`mount`] | open_tree, move_mount, mount_setattr, umount2 |
 //! | [`mountinfo`] | `/proc/PID/mountinfo`, parsed (allocates) |
 //! | [`exec`] | execve of a program prepared in the parent |
+//! | [`program`] | the start and the end of a program, without Rust's runtime (allocates) |
 //! | [`process`] | close_range, signal state, signalfd, a thread with its own working directory |
 //! | [`bpf`] | the devices that a cgroup may use (allocates) |
 //! | [`keyring`] | a session keyring of its own |
@@ -60,6 +61,7 @@ pub mod net;
 pub mod netlink;
 pub mod placement;
 pub mod process;
+pub mod program;
 pub mod sched;
 pub mod seccomp;
 pub mod signal;

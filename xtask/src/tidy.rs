@@ -48,7 +48,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "sys",
         ],
     ),
-    ("runtime-bin", &["engine", "oci-runtime"]),
+    ("runtime-bin", &["engine", "oci-runtime", "sys"]),
     (
         "fuzz",
         &[

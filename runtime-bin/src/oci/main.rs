@@ -4,6 +4,7 @@
 //! This program parses a command line, asks [`oci_runtime`] to do it, and prints what came of it.
 
 #![forbid(unsafe_code)]
+#![cfg_attr(not(test), no_main)]
 
 #[path = "../causes.rs"]
 mod causes;
@@ -34,7 +35,6 @@ mod words;
 
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use cli::{CgroupManager, Cli, Rootless, Verb};
 use log::Log;
@@ -74,7 +74,9 @@ impl Context {
 /// The verbs that always start something in a container.
 const STARTERS: [&str; 3] = ["create", "run", "exec"];
 
-fn main() -> ExitCode {
+sys::main!(program);
+
+fn program() -> u8 {
     // What executes itself again is spared reading its arguments twice. An error is told by the second try, in `act`.
     if std::env::args_os().any(|arg| STARTERS.iter().any(|verb| arg == *verb)) {
         let _ = oci_runtime::shield();
@@ -88,7 +90,7 @@ fn main() -> ExitCode {
             if let Some(verb) = no_such_verb(&usage) {
                 log::print_error(&format!("No help topic for '{verb}'"));
             }
-            return if wanted { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+            return if wanted { 0 } else { 1 };
         }
     };
     // Before anything is opened: what is to be preserved must be there now.
@@ -101,7 +103,7 @@ fn main() -> ExitCode {
             if let Ok(log) = Log::open(None, log_format, debug) {
                 log.error(&sentence(&error));
             }
-            return ExitCode::FAILURE;
+            return 1;
         }
     };
     let home = Home::new(root.unwrap_or_else(default_root));
@@ -115,12 +117,12 @@ fn main() -> ExitCode {
 }
 
 /// Tells of an error, and gives the exit status: `failure` then.
-fn told(context: &Context, done: anyhow::Result<u8>, failure: u8) -> ExitCode {
+fn told(context: &Context, done: anyhow::Result<u8>, failure: u8) -> u8 {
     match done {
-        Ok(status) => ExitCode::from(status),
+        Ok(status) => status,
         Err(error) => {
             context.log.error(&sentence(&error));
-            ExitCode::from(failure)
+            failure
         }
     }
 }

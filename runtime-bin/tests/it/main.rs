@@ -68,6 +68,7 @@ mod review;
 mod seccomp;
 mod shell;
 mod sources;
+mod standard;
 mod store;
 mod systemd;
 mod terminal;
