@@ -5,7 +5,7 @@
 //! `run --init` puts into a container.
 
 #![forbid(unsafe_code)]
-#![cfg_attr(not(test), no_main)]
+#![cfg_attr(all(target_env = "gnu", not(test)), no_main)]
 
 mod archive;
 mod causes;

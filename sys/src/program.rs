@@ -16,7 +16,7 @@ const PANICKED: u8 = 101;
 /// Makes a function the program's `main`, by [`program::run`]:
 ///
 /// ```text
-/// #![cfg_attr(not(test), no_main)]
+/// #![cfg_attr(all(target_env = "gnu", not(test)), no_main)]
 /// #![forbid(unsafe_code)]
 ///
 /// sys::main!(program);
@@ -26,26 +26,22 @@ const PANICKED: u8 = 101;
 /// }
 /// ```
 ///
-/// With glibc only: with other C libraries it is the runtime left out here that makes the arguments known to
-/// [`std::env::args_os`], with glibc they are known before `main`. The program's own unit tests have a `main` of the
-/// harness.
+/// With other C libraries than glibc Rust's runtime stays, since it makes the arguments known to [`std::env::args_os`]; with
+/// glibc they are known before `main`. The program's own unit tests have a `main` of the harness.
 ///
 /// [`program::run`]: crate::program::run
 #[macro_export]
 macro_rules! main {
     ($program:path) => {
-        #[cfg(not(target_env = "gnu"))]
-        ::core::compile_error!("sys::main needs glibc, which gives std the arguments before main");
-
         // SAFETY: this is the `main` that the C library calls, once, and the one symbol of this name: the linker refuses a
         // second. It may leave its parameters out, does not return, and does not unwind, since `run` lets no panic through.
-        #[cfg(not(test))]
+        #[cfg(all(target_env = "gnu", not(test)))]
         #[unsafe(no_mangle)]
         extern "C" fn main() -> ::core::ffi::c_int {
             $crate::program::run($program)
         }
 
-        #[cfg(test)]
+        #[cfg(not(all(target_env = "gnu", not(test))))]
         fn main() {
             $crate::program::run($program)
         }

@@ -4,7 +4,7 @@
 //! This program parses a command line, asks [`oci_runtime`] to do it, and prints what came of it.
 
 #![forbid(unsafe_code)]
-#![cfg_attr(not(test), no_main)]
+#![cfg_attr(all(target_env = "gnu", not(test)), no_main)]
 
 #[path = "../causes.rs"]
 mod causes;
