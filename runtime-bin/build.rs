@@ -15,6 +15,7 @@ fn main() {
     }
     let dir = env::var("CARGO_MANIFEST_DIR").unwrap_or_default();
     for program in ["runtime-bin", "runtime-oci"] {
-        println!("cargo::rustc-link-arg-bin={program}=-Wl,-T,{dir}/layout/{program}.ld");
+        // Compilers give -T to the linker themselves; -Wl would cut a path at its commas.
+        println!("cargo::rustc-link-arg-bin={program}=-T{dir}/layout/{program}.ld");
     }
 }

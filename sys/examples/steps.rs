@@ -6,10 +6,10 @@
 //! steps OUT PROGRAM [ARG]…
 //! ```
 //!
-//! OUT gets a line for each instruction, its address in the program's file as nm(1) has it, hexadecimal, once. The exit
-//! status is the program's. Without arguments it steps through `true`.
+//! OUT gets a line for each instruction, its address in the program's file as nm(1) has it, hexadecimal, once, in the
+//! order in which they were come to. The exit status is the program's. Without arguments it steps through `true`.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::error::Error;
 use std::ffi::{OsString, c_int};
 use std::fmt::Write as _;
@@ -33,9 +33,9 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     unsafe { command.pre_exec(|| ask(libc::PTRACE_TRACEME, 0, 0)) };
     // It stops at its exec, which is when this returns.
     let first = command.spawn()?.id().cast_signed();
-    let mut seen = BTreeSet::new();
+    let mut seen = Seen::default();
     let status = follow(first, &mut seen)?;
-    let text = seen.iter().fold(String::new(), |mut text, address| {
+    let text = seen.in_order.iter().fold(String::new(), |mut text, address| {
         // A String takes all.
         let _ = writeln!(text, "{address:x}");
         text
@@ -44,8 +44,23 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     Ok(ExitCode::from(u8::try_from(status)?))
 }
 
+/// Addresses, each once, the first first.
+#[derive(Default)]
+struct Seen {
+    all: HashSet<u64>,
+    in_order: Vec<u64>,
+}
+
+impl Seen {
+    fn add(&mut self, address: u64) {
+        if self.all.insert(address) {
+            self.in_order.push(address);
+        }
+    }
+}
+
 /// Follows the process and what comes of it, to the end of all, and gives its exit status.
-fn follow(first: c_int, seen: &mut BTreeSet<u64>) -> Result<c_int, Box<dyn Error>> {
+fn follow(first: c_int, seen: &mut Seen) -> Result<c_int, Box<dyn Error>> {
     let (mut alive, mut start, mut exit) = (HashSet::from([first]), None, 1);
     while !alive.is_empty() {
         let (pid, status) = wait()?;
@@ -74,7 +89,7 @@ fn follow(first: c_int, seen: &mut BTreeSet<u64>) -> Result<c_int, Box<dyn Error
                 continue;
             }
             (Some(start), 0, libc::SIGTRAP) => {
-                seen.insert(instruction(pid)?.wrapping_sub(start));
+                seen.add(instruction(pid)?.wrapping_sub(start));
             }
             // A new one's first stop.
             (_, 0, libc::SIGSTOP) => {}

@@ -1,6 +1,6 @@
 //! Running commands: a failure shows the command and what it said.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -91,13 +91,17 @@ pub(crate) fn release(target: &Path, what: &[&str]) -> Result<PathBuf> {
     Ok(target.join(triple()).join("release"))
 }
 
-/// The same, with symbols, in a directory of its own.
-pub(crate) fn with_symbols(target: &Path, what: &[&str]) -> Result<PathBuf> {
-    let dir = target.join("symbols");
+/// The same of one program, and gives it and the linker's map of it, which changes nothing in it.
+pub(crate) fn with_map(target: &Path, package: &str, program: &str) -> Result<(PathBuf, PathBuf)> {
+    let built = target.join(triple()).join("release").join(program);
+    let map = built.with_extension("map");
+    let mut option = OsString::from("link-arg=-Map=");
+    option.push(&map);
     let mut cargo = cargo();
-    cargo.env("CARGO_PROFILE_RELEASE_STRIP", "none").env("CARGO_TARGET_DIR", &dir);
-    build_by(cargo, &[&["--release"], what].concat())?;
-    Ok(dir.join(triple()).join("release"))
+    cargo.arg("rustc").args(["--release", "--package", package, "--bin", program]);
+    cargo.args(["--target", &triple(), "--", "-C", "link-arg=-Xlinker", "-C"]).arg(option);
+    build_by(cargo)?;
+    Ok((built, map))
 }
 
 /// The same with the development profile.
@@ -132,12 +136,13 @@ pub(crate) fn cargo() -> Command {
 }
 
 fn build(what: &[&str]) -> Result<()> {
-    build_by(cargo(), what)
+    let mut cargo = cargo();
+    cargo.args(["build", "--target", &triple()]).args(what);
+    build_by(cargo)
 }
 
-fn build_by(mut cargo: Command, what: &[&str]) -> Result<()> {
+fn build_by(mut cargo: Command) -> Result<()> {
     cargo.env("RUSTFLAGS", "-C target-feature=+crt-static");
-    cargo.args(["build", "--target", &triple()]).args(what);
     println!("RUSTFLAGS='-C target-feature=+crt-static' {}", line(&cargo));
     run(&mut cargo)
 }
