@@ -263,8 +263,8 @@ pub(crate) fn run(mut args: Args) -> Result<()> {
 }
 
 /// Where there are cgroups of both versions, starts this program again where those of v2 alone are to be seen: some peers
-/// refuse the other, and all have the same work then.
-fn hide_old_cgroups() -> Result<()> {
+/// refuse the other, and all have the same work then, which is that of most machines.
+pub(crate) fn hide_old_cgroups() -> Result<()> {
     const HIDE: &str =
         "umount -l -R /sys/fs/cgroup && mount -t cgroup2 cgroup2 /sys/fs/cgroup && exec \"$@\"";
     let mounts =

@@ -27,7 +27,8 @@ pub(crate) struct Args {}
 /// Runs `cargo xtask layout`.
 pub(crate) fn run(_args: Args) -> Result<()> {
     ensure!(apt::is_root(), "containers are made as root: run this as root");
-    apt::ensure(&["tar"])?;
+    apt::ensure(&["tar", "unshare"])?;
+    bench::hide_old_cgroups()?;
     let target = sh::target()?;
     let archive = bundle::archive(&target)?;
     let steps = sh::release(&target, &["--package", "sys", "--example", "steps"])?;
