@@ -12,10 +12,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 
 use crate::bench;
-use crate::bench::bundle::{self, Bundles, IMAGE, PROGRAM, text_of};
+use crate::bench::bundle::{self, Bundles, IMAGE, text_of};
 use crate::{apt, sh};
 use map::{Map, Section};
 use script::Patterns;
+
+/// What the containers run, by its name: that is looked for, as most programs are.
+const PROGRAM: &str = "true";
 
 /// Where the scripts are.
 const SCRIPTS: &str = "runtime-bin/layout";

@@ -8,6 +8,9 @@ use super::map::Section;
 /// The program's section for what is needed.
 pub(crate) const COMMON: &str = ".text.common";
 
+/// How the C library names a function's variants, of which another processor takes another.
+const PROCESSORS: [&str; 6] = ["avx", "erms", "evex", "fma", "sse", "ssse"];
+
 /// What the linker finds a section by.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Patterns {
@@ -52,9 +55,12 @@ impl Patterns {
         let archive =
             archive.split_once('-').map_or(archive.to_owned(), |(name, _)| format!("{name}-*"));
         let exact = format!("*{archive}.a:{member}({name})");
-        // Another processor has others of the same for its own.
-        let all =
-            member.split_once('-').map_or(member.to_owned(), |(name, _)| format!("{name}-*.o"));
+        let all = match member.split_once('-') {
+            Some((name, variant)) if PROCESSORS.iter().any(|one| variant.starts_with(one)) => {
+                format!("{name}-*.o")
+            }
+            _ => member.to_owned(),
+        };
         Some(Self { exact, loose: Some(format!("*{archive}.a:{all}(.text .text.*)")) })
     }
 }
@@ -147,6 +153,8 @@ mod tests {
         assert_eq!(of_libc("malloc.o", ".text"), (expected.0.into(), expected.1.into()));
         let expected = ("*libc.a:strlen-evex.o(.text.evex)", "*libc.a:strlen-*.o(.text .text.*)");
         assert_eq!(of_libc("strlen-evex.o", ".text.evex"), (expected.0.into(), expected.1.into()));
+        let expected = ("*libc.a:dl-load.o(.text)", "*libc.a:dl-load.o(.text .text.*)");
+        assert_eq!(of_libc("dl-load.o", ".text"), (expected.0.into(), expected.1.into()));
         let expected = ("*libm-*.a:e_log2.o(.text)", "*libm-*.a:e_log2.o(.text .text.*)");
         let of_libm = patterns("/lib/libm-2.36.a(e_log2.o)", ".text");
         assert_eq!(of_libm, (expected.0.into(), expected.1.into()));
