@@ -36,8 +36,6 @@ struct Hierarchy {
     root: Dir,
     /// What of the hierarchy is mounted there.
     shown: String,
-    /// The caller's group in it.
-    own: String,
 }
 
 impl Hierarchies {
@@ -46,10 +44,14 @@ impl Hierarchies {
     /// is mounted for this value alone (needs CAP_SYS_ADMIN).
     ///
     /// # Errors
-    /// `/proc` is not mounted; none is mounted and none may be.
+    /// `/proc` is not mounted, where more than cgroup v2 may be; none is mounted and none may be.
     pub fn find() -> Result<Self, Error> {
-        let own = Location::of_process("self")?;
         let base = Usual::base();
+        let unified = base.is_unified().then(|| base.hierarchy("")).flatten();
+        if let Some((root, shown)) = unified {
+            return Ok(Self { all: vec![Hierarchy { controllers: String::new(), root, shown }] });
+        }
+        let own = Location::of_process("self")?;
         let entries = own.entries().iter();
         let entries = entries.filter(|entry| !base.is_unified() || entry.controllers.is_empty());
         let mut sought: Vec<Sought<'_>> = entries
@@ -63,13 +65,8 @@ impl Hierarchies {
         }
         let mut all: Vec<_> = sought.into_iter().filter_map(Sought::hierarchy).collect();
         if all.is_empty() {
-            let own = own.unified().unwrap_or("/").to_owned();
-            all.push(Hierarchy {
-                controllers: String::new(),
-                root: private()?,
-                shown: "/".into(),
-                own,
-            });
+            let (controllers, shown) = (String::new(), "/".to_owned());
+            all.push(Hierarchy { controllers, root: private()?, shown });
         }
         // The unified one first: it is asked first.
         all.sort_by_key(|hierarchy| !hierarchy.controllers.is_empty());
@@ -101,14 +98,19 @@ impl Hierarchies {
     /// processes cannot give its groups controllers (both as runc).
     ///
     /// # Errors
-    /// The path names no group.
+    /// The path names no group; it is relative, and `/proc` is not mounted.
     pub fn locate(&self, path: &str) -> Result<Location, Error> {
         let below = clean(path)?;
+        let own = match path.starts_with('/') {
+            true => None,
+            false => Some(Location::of_process("self")?),
+        };
         let entry = |hierarchy: &Hierarchy| {
-            let base = match (path.starts_with('/'), hierarchy.controllers.is_empty()) {
-                (true, _) => "",
-                (false, true) => hierarchy.own.rsplit_once('/').map_or("", |(above, _)| above),
-                (false, false) => hierarchy.own.trim_end_matches('/'),
+            let own = own.as_ref().and_then(|own| own.of(&hierarchy.controllers));
+            let base = match (own, hierarchy.controllers.is_empty()) {
+                (None, _) => "",
+                (Some(own), true) => own.rsplit_once('/').map_or("", |(above, _)| above),
+                (Some(own), false) => own.trim_end_matches('/'),
             };
             Entry { controllers: hierarchy.controllers.clone(), path: format!("{base}/{below}") }
         };
@@ -224,8 +226,8 @@ impl Sought<'_> {
     }
 
     fn hierarchy(self) -> Option<Hierarchy> {
-        let Entry { controllers, path } = self.entry.clone();
-        self.found.map(|(root, shown)| Hierarchy { controllers, root, shown, own: path })
+        let controllers = self.entry.controllers.clone();
+        self.found.map(|(root, shown)| Hierarchy { controllers, root, shown })
     }
 
     /// Takes a mount of it that shows more than what was found so far.
