@@ -41,12 +41,12 @@ pub fn shield() -> Result<(), Error> {
     if MOVED_FROM.get().is_some() {
         return Ok(());
     }
-    let (own, shielded) = look()?;
-    if shielded && let Some(path) = sys::entry::moved_from() {
+    if let Some(path) = sys::entry::moved_from() {
         MOVED_FROM.get_or_init(|| path);
         *lock() = sys::entry::take_mount();
         return Ok(());
     }
+    let (own, shielded) = look()?;
     if shielded {
         return name();
     }

@@ -306,7 +306,12 @@ runtime_start:
     sub rdi, rax
     add rsi, rax
     sub r9, rax
-    mov r10d, 0x12 // MAP_PRIVATE | MAP_FIXED
+    // MAP_PRIVATE | MAP_FIXED, and what is written to at once: MAP_POPULATE, for a fault of each page would cost more
+    mov r10d, 0x12
+    test edx, 2
+    jz 76f
+    mov r10d, 0x8012
+76:
     mov r8d, ebp
     mov eax, 9
     syscall
