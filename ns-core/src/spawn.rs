@@ -5,7 +5,7 @@ use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, WaitOptions};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open};
 use sys::process::last_errno;
 use sys::program::exit_now;
 use sys::{Failure, Step};
@@ -260,9 +260,9 @@ impl<'fd> Spawn<'fd> {
         else {
             return Ok(None);
         };
-        let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
-        let own = rustix::fs::open(c"/proc/self/ns/pid", flags, rustix::fs::Mode::empty())
-            .map_err(Error::system("opening /proc/self/ns/pid"))?;
+        // A process by descriptor stands for its namespaces (setns(2), Linux 5.8), and costs less than a file of /proc.
+        let own = pidfd_open(rustix::process::getpid(), PidfdFlags::empty())
+            .map_err(Error::system("opening the own process (pidfd_open)"))?;
         set_ns(*fd, Namespaces::PID).map_err(Error::system("joining a PID namespace"))?;
         Ok(Some(own))
     }
