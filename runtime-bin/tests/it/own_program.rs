@@ -63,6 +63,8 @@ fn nobody_can_make_its_mount_writable() {
         let exe = rustix::fs::open(exe, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
         let flags = rustix::fs::fstatvfs(&exe).unwrap().f_flag;
         assert!(flags.contains(StatVfsMountFlags::RDONLY), "{flags:?}");
+        // Nor make another one of it.
+        assert_eq!(sys::mount::clone_tree(&exe, c"", false).err(), Some(Errno::INVAL));
         let clear = Some(MountAttrFlags::MOUNT_ATTR_RDONLY);
         sys::mount::change(&exe, &Change { clear, ..Change::default() })
     };
