@@ -165,7 +165,6 @@ impl Prepared {
         mut self,
         meanwhile: impl FnOnce(Pid) -> T,
     ) -> Result<(Created, T), Error> {
-        crate::shield::close_mount();
         let mut group = self.group.make()?;
         let made = self
             .show(group.as_ref())

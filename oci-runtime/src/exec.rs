@@ -210,10 +210,7 @@ impl PreparedExec {
         let child = spawn.spawn(|gate| self.in_child(gate));
         started.back()?;
         let mut child = child?;
-        let attended = self.attend(&mut child);
-        // The child has closed its own by now.
-        crate::shield::close_mount();
-        match attended {
+        match self.attend(&mut child) {
             Ok(terminal) => Ok(Running::new(child, terminal, self.warnings)),
             Err(error) => {
                 end(&child);

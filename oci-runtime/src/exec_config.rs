@@ -34,10 +34,15 @@ pub(crate) enum Filter {
     Of(Box<Config>),
 }
 
+/// Each must be there, if only to say that there is none: a part that another version knows of is in the configuration.
 #[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
 struct Parts<'a> {
+    #[serde(deserialize_with = "Option::deserialize")]
     process: Option<Cow<'a, oci::Process>>,
+    #[serde(deserialize_with = "Option::deserialize")]
     personality: Option<Cow<'a, oci::LinuxPersonality>>,
+    #[serde(deserialize_with = "Option::deserialize")]
     memory_policy: Option<Cow<'a, oci::LinuxMemoryPolicy>>,
     /// Whether there is a filter: what was cut off is no filter that is not there.
     filtered: bool,
@@ -168,6 +173,25 @@ mod tests {
         let at = bytes.windows(5).position(|window| window == b"false").unwrap();
         bytes[at..at + 5].copy_from_slice(b"true ");
         assert!(ExecConfig::decode(&bytes).is_none());
+    }
+
+    #[test]
+    fn each_part_is_there_and_no_other() {
+        let encoded = |parts: &serde_json::Value| {
+            let parts = serde_json::to_vec(parts).unwrap();
+            let length = u32::try_from(parts.len()).unwrap().to_le_bytes();
+            [&MAGIC[..], &length, &parts].concat()
+        };
+        let whole = serde_json::to_value(Parts::of(config("{}").spec())).unwrap();
+        assert!(ExecConfig::decode(&encoded(&whole)).is_some());
+        for name in whole.as_object().unwrap().keys() {
+            let mut less = whole.clone();
+            less.as_object_mut().unwrap().remove(name);
+            assert!(ExecConfig::decode(&encoded(&less)).is_none(), "{name}");
+        }
+        let mut more = whole;
+        more["other"] = serde_json::Value::Null;
+        assert!(ExecConfig::decode(&encoded(&more)).is_none());
     }
 
     #[test]

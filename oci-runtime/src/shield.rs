@@ -4,7 +4,7 @@ use std::ffi::{CString, OsString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::OnceLock;
 
 use rustix::fs::{Mode, OFlags, StatVfsMountFlags};
 use rustix::mount::MountAttrFlags;
@@ -16,8 +16,6 @@ use crate::Error;
 const PATH: &str = "RUNTIME_EXECUTABLE";
 /// The program's path, where the process went over to that mount without being executed again.
 static MOVED_FROM: OnceLock<PathBuf> = OnceLock::new();
-/// The mount, until a moment at which nobody waits for its end.
-static MOUNT: Mutex<Option<OwnedFd>> = Mutex::new(None);
 /// Where the kernel says what the process was executed from.
 const SELF: &str = "/proc/self/exe";
 
@@ -29,7 +27,8 @@ const SELF: &str = "/proc/self/exe";
 /// script `#!/proc/self/exe`, has the host's program as its `/proc/PID/exe`, which root in the container
 /// can open and, as soon as nobody runs it, overwrite (CVE-2019-5736). Opened through a read-only mount
 /// it cannot be written to, whatever runs; the mount is attached nowhere, so that nobody can make it
-/// writable. To be called before anything else by programs that start containers, or run programs in
+/// writable or attach it: the kernel refuses that as soon as the descriptor that it was made by is closed (which takes 20 µs), and
+/// so it is before anything runs in a container. To be called before anything else by programs that start containers, or run programs in
 /// them.
 ///
 /// open_tree(2) is Linux 5.2, mount_setattr(2) 5.12.
@@ -43,7 +42,6 @@ pub fn shield() -> Result<(), Error> {
     }
     if let Some(path) = sys::entry::moved_from() {
         MOVED_FROM.get_or_init(|| path);
-        *lock() = sys::entry::take_mount();
         return Ok(());
     }
     let (own, shielded) = look()?;
@@ -60,20 +58,9 @@ pub fn shield() -> Result<(), Error> {
     // Why it cannot be is of no interest: the other way does as well.
     if sys::executable::run_from(file.as_fd()).is_ok() && look()?.1 {
         MOVED_FROM.get_or_init(|| path);
-        *lock() = Some(tree);
         return Ok(());
     }
     Err(execute(&tree, path))
-}
-
-/// Closes the mount's descriptor, at the last of which the kernel waits until no processor can be on its way to the mount (20
-/// µs): to be called while there is nothing else to do, or before a child takes a copy over that would be the last.
-pub(crate) fn close_mount() {
-    drop(lock().take());
-}
-
-fn lock() -> MutexGuard<'static, Option<OwnedFd>> {
-    MOUNT.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What the process is executed from, and whether that is on a read-only mount.

@@ -6,10 +6,11 @@
 //! a linker's option (`-e runtime_start`). Without it, on another processor, and where a step fails, nothing is done, and
 //! [`moved_from`] says so. It is done for who has `run`, `create` or `exec` among its arguments and is not called `docker-init`.
 //!
+//! Where one of the first three descriptors is closed nothing is done either: what is opened here would be in its place.
+//!
 //! There is no C library yet, no relocation was applied, and there is no function that a compiler may call for a copy: so that
 //! it is in assembly.
 
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 /// Where the program was executed from, if it went over to a read-only mount of that file.
@@ -25,27 +26,11 @@ pub fn moved_from() -> Option<PathBuf> {
     None
 }
 
-/// The mount, once: closing it takes 20 µs, whose moment is the caller's choice.
-pub fn take_mount() -> Option<OwnedFd> {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::os::fd::FromRawFd as _;
-        let number = runtime_entry_mount.swap(0, std::sync::atomic::Ordering::Relaxed);
-        // SAFETY: the entry opened it for whoever takes it first, and wrote its number down with 1 added.
-        (number != 0).then(|| unsafe { OwnedFd::from_raw_fd(number - 1) })
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    None
-}
-
-// SAFETY: they are defined below, of these sizes and zero at first; the entry alone writes to them but for the atomic one, and
-// before all else.
+// SAFETY: they are defined below, of these sizes and zero at first; the entry alone writes to them, and before all else.
 #[cfg(target_arch = "x86_64")]
 unsafe extern "C" {
     /// 1 if the program went over.
     safe static runtime_entry_moved: i32;
-    /// The mount's descriptor and 1; 0 for none.
-    safe static runtime_entry_mount: std::sync::atomic::AtomicI32;
     /// What it was executed from, with a zero behind.
     safe static runtime_entry_path: [u8; 1024];
 }
@@ -77,9 +62,6 @@ std::arch::global_asm!(
     .balign 4
     .globl runtime_entry_moved
 runtime_entry_moved:
-    .skip 4
-    .globl runtime_entry_mount
-runtime_entry_mount:
     .skip 4
     .globl runtime_entry_path
 runtime_entry_path:
@@ -169,6 +151,9 @@ runtime_start:
     test eax, eax
     js 99f
     mov r12d, eax
+    // the lowest number that is free
+    cmp eax, 3
+    jb 98f
     // fstatfs: nothing to do on a mount that is read-only (ST_RDONLY)
     mov edi, r12d
     mov rsi, rsp
@@ -228,13 +213,27 @@ runtime_start:
 
     // Where the program lies: the file's beginning, behind whose header linkers put these headers, less the place that it
     // is linked to.
-    mov rsi, [rsp + 256]
-    mov rcx, [rsp + 264]
-    lea rbx, [rsi - 64]
+    mov rbx, [rsp + 256]
+    sub rbx, 64
     test ebx, 4095
     jnz 96f
     cmp dword ptr [rbx], 0x464c457f // ELF
     jne 96f
+    // pread: a loader that was told to run the program is another file, whose header says so
+    mov edi, ebp
+    mov rsi, rsp
+    mov edx, 64
+    xor r10d, r10d
+    mov eax, 17
+    syscall
+    cmp eax, 64
+    jne 96f
+    mov rdi, rbx
+    mov ecx, 8
+    repe cmpsq
+    jne 96f
+    mov rsi, [rsp + 256]
+    mov rcx, [rsp + 264]
 6:  sub rcx, 1
     js 96f
     cmp dword ptr [rsi], 1 // PT_LOAD
@@ -368,12 +367,7 @@ runtime_start:
     test eax, eax
     jnz 96f
     mov dword ptr [rip + runtime_entry_moved], 1
-    lea eax, [r13 + 1]
-    mov [rip + runtime_entry_mount], eax
-    mov edi, ebp
-    mov eax, 3
-    syscall
-    jmp 98f
+    jmp 96f
 
 95: mov edi, 2
     lea rsi, [rip + .Lruntime_lost]
@@ -387,6 +381,7 @@ runtime_start:
 96: mov edi, ebp
     mov eax, 3
     syscall
+    // The last of the mount: who got to it by /proc/PID/exe could change it as long as this is open.
 97: mov edi, r13d
     mov eax, 3
     syscall

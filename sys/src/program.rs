@@ -79,11 +79,10 @@ fn hold_standard() {
         }
     };
     for (fd, polled) in standard.iter().zip(&fds) {
-        let closed = match looked {
-            Ok(_) => polled.revents().contains(PollFlags::NVAL),
-            // Short of memory, or RLIMIT_NOFILE is below 3.
-            Err(_) => rustix::io::fcntl_getfd(fd) == Err(Errno::BADF),
-        };
+        // What is open for its place alone (O_PATH) is said to be none, too. And short of memory, or where RLIMIT_NOFILE is
+        // below 3, nothing is said.
+        let asked = looked.is_err() || polled.revents().contains(PollFlags::NVAL);
+        let closed = asked && rustix::io::fcntl_getfd(fd) == Err(Errno::BADF);
         if closed {
             // The lowest number that is free: this one.
             match rustix::fs::open(c"/dev/null", OFlags::RDWR, Mode::empty()) {

@@ -5,12 +5,15 @@ use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicI32, Ordering::Relaxed};
 
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 const CHILD: &str = "SYS_TEST_CHILD";
+/// The lowest number that was free.
+static NEXT: AtomicI32 = AtomicI32::new(0);
 
 /// Runs this very test again in a child that has `CHILD` set to `what`: how it ended, and what it printed.
 fn again(test: &str, what: &str) -> (ExitStatus, String) {
@@ -119,6 +122,25 @@ fn a_write_to_who_has_gone_is_an_error() {
 
 fn few(current: u64) -> Rlimit {
     Rlimit { current: Some(current), maximum: Some(100) }
+}
+
+/// poll(2) says of it what it says of one that is closed.
+#[test]
+fn what_is_open_for_its_place_alone_stays() {
+    if asked().is_some() {
+        let root = rustix::fs::open("/", OFlags::PATH, rustix::fs::Mode::empty()).unwrap();
+        rustix::stdio::dup2_stdin(&root).unwrap();
+        drop(root);
+        // Nothing was opened besides.
+        NEXT.store(File::open("/").unwrap().as_raw_fd(), Relaxed);
+        sys::program::run(|| {
+            let place = std::fs::read_link("/proc/self/fd/0").unwrap();
+            let next = File::open("/").unwrap().as_raw_fd();
+            u8::from(place.to_str() != Some("/") || next != NEXT.load(Relaxed))
+        });
+    }
+    let (status, text) = again("what_is_open_for_its_place_alone_stays", "path");
+    assert_eq!(status.code(), Some(0), "{text}");
 }
 
 /// Whether those of the first three whose digits are in the text are the null device, for both ways, and what is opened

@@ -1,9 +1,14 @@
 //! The runtime's own program, which a container can get to see, and not to write (CVE-2019-5736).
 
 use std::fs;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
-use crate::harness::{BIN, Root, arg, busybox, wait_until, write_script};
+use rustix::fs::{Mode, OFlags, StatVfsMountFlags};
+use rustix::io::Errno;
+use rustix::mount::MountAttrFlags;
+use sys::mount::Change;
+
+use crate::harness::{BIN, Root, Started, arg, busybox, wait_until, write_script};
 use crate::init::is_dynamic;
 use crate::oci::{Oci, WAITS};
 
@@ -46,6 +51,68 @@ fn it_cannot_be_overwritten_from_a_container() {
     assert_ne!(out.code, 0, "{}", out.stdout);
     root.ok(["rm", "-f", "box"]);
     assert!(fs::read(BIN).unwrap() == before, "the program on the host has changed");
+}
+
+/// A mount without a place can be changed, and moved to a place, by whoever gets to it and may mount in a namespace of its
+/// own, as long as anybody has the descriptor that it was made by (mount_setattr(2)). A process that was in the container
+/// when that was the program gets to it by `/proc/PID/exe`.
+#[test]
+fn nobody_can_make_its_mount_writable() {
+    let open_to_write = |started: &Started| {
+        let exe = format!("/proc/{}/exe", started.pid());
+        let exe = rustix::fs::open(exe, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
+        let flags = rustix::fs::fstatvfs(&exe).unwrap().f_flag;
+        assert!(flags.contains(StatVfsMountFlags::RDONLY), "{flags:?}");
+        // Nor make another one of it.
+        assert_eq!(sys::mount::clone_tree(&exe, c"", false).err(), Some(Errno::INVAL));
+        let clear = Some(MountAttrFlags::MOUNT_ATTR_RDONLY);
+        sys::mount::change(&exe, &Change { clear, ..Change::default() })
+    };
+    let oci = Oci::new(&WAITS);
+    let run = Started::new(oci.command(&["run", "a"]), None);
+    wait_until("the container", || oci.call(&["state", "a"]).stdout.contains("running"));
+    assert_eq!(open_to_write(&run), Err(Errno::INVAL), "runtime-oci run");
+    // Its child is on its way into the container and gets no further.
+    oci.ok(&["pause", "a"]);
+    let exec = Started::new(oci.command(&["exec", "--ignore-paused", "a", "true"]), None);
+    let children = format!("/proc/{0}/task/{0}/children", exec.pid());
+    wait_until("the child", || !fs::read_to_string(&children).unwrap().is_empty());
+    assert_eq!(open_to_write(&exec), Err(Errno::INVAL), "runtime-oci exec");
+    oci.ok(&["resume", "a"]);
+    assert_eq!(exec.wait().code, 0);
+    oci.ok(&["delete", "--force", "a"]);
+    run.wait();
+
+    let root = Root::new();
+    root.ok(["load", "-q", "-i", arg(&busybox())]);
+    let run = root.start(["run", "--rm", "--name", "box", "busybox", "sleep", "1000"]);
+    let runs = || root.call(["exec", "box", "true"]).code == 0;
+    wait_until("the container", runs);
+    assert_eq!(open_to_write(&run), Err(Errno::INVAL), "runtime-bin run");
+    let exec = root.start(["exec", "box", "sh", "-c", "touch /here; exec sleep 1000"]);
+    let runs = || root.call(["exec", "box", "test", "-e", "/here"]).code == 0;
+    wait_until("the program in the container", runs);
+    assert_eq!(open_to_write(&exec), Err(Errno::INVAL), "runtime-bin exec");
+    root.ok(["rm", "-f", "box"]);
+    for started in [run, exec] {
+        started.wait();
+    }
+}
+
+/// A loader that is told to run it (ld.so(8)) is the file that was executed: its bytes must not be mapped in the program's
+/// place. One that needs no loader is executed by it.
+#[test]
+fn a_loader_that_is_told_to_run_it_is_not_taken_for_it() {
+    let maps = fs::read_to_string("/proc/self/maps").unwrap();
+    let mut paths = maps.lines().filter_map(|line| line.split_whitespace().nth(5));
+    let loader = match is_dynamic() {
+        true => paths.find(|path| path.contains("/ld-")).unwrap(),
+        false => return,
+    };
+    let mut command = Command::new(loader);
+    command.args([crate::oci::BIN, "exec", "a", "true"]);
+    let out = Started::new(command, None).wait();
+    assert!(out.code > 0 && !out.stderr.is_empty(), "{out:?}");
 }
 
 /// `ps` and `pkill` on the host find it by its name.
