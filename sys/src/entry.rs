@@ -55,7 +55,7 @@ std::arch::global_asm!(
 .Lruntime_none:
     .byte 0
 .Lruntime_lost:
-    .ascii "the program cannot be mapped from a read-only mount: no memory\n"
+    .ascii "the program cannot be mapped from a read-only mount of its file: there is no memory, or a security module refuses it\n"
     .equ .Lruntime_lost_length, . - .Lruntime_lost
 
     .section .bss.runtime_start,"aw",@nobits

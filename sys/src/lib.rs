@@ -20,6 +20,7 @@
 //! | [`mount`] | open_tree, move_mount, mount_setattr, umount2 |
 //! | [`mountinfo`] | `/proc/PID/mountinfo`, parsed (allocates) |
 //! | [`exec`] | execve of a program prepared in the parent |
+//! | [`entry`], [`executable`] | the program goes over to another mount of its file, before the C library or later |
 //! | [`program`] | the start and the end of a program, without Rust's runtime (allocates) |
 //! | [`process`] | close_range, signal state, signalfd, a thread with its own working directory |
 //! | [`bpf`] | the devices that a cgroup may use (allocates) |
